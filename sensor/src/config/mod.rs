@@ -1,0 +1,2 @@
+//! Configuration: TOML in, [`model::Config`] out.
+pub mod model;

@@ -1,0 +1,357 @@
+//! The checked configuration: what the rest of the program sees.
+//!
+//! Every value here has passed `authsensor check`; nothing behind this type validates again. Names and units follow
+//! the TOML schema (`docs/configure.md`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sensor_ebpf::wire::method;
+
+use crate::observation::{Outcome, RouteClass};
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// SHA-256-free stable hash of the file's bytes (hex SipHash), shown in the `rule_info`/`config_info` metrics.
+    pub hash: String,
+    /// Interfaces to watch; empty: the default-route interface.
+    pub interfaces: Vec<String>,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The services, in file order ([`crate::observation::ServiceId`] is the index).
+    pub services: Vec<Service>,
+    /// Key files.
+    pub keys: Keys,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Where rules are.
+    pub rules: Vec<PathBuf>,
+    /// Where findings go.
+    pub findings: Findings,
+    /// The metrics endpoint.
+    pub metrics_listen: SocketAddr,
+    /// Every bound (DESIGN invariant 4).
+    pub bounds: Bounds,
+}
+
+/// Keyed-hash key files, 32 hex digits each. Without a file a key is drawn at start and dies with the process.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    /// Key of credential fingerprints.
+    pub fingerprint: Option<[u8; 16]>,
+    /// Key of account hashes.
+    pub account: Option<[u8; 16]>,
+}
+
+/// One protected listener.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Name: label in metrics, rules and findings.
+    pub name: String,
+    /// Addresses and ports; no address means every address of this host (replay: any address).
+    pub listen: Vec<Listen>,
+    /// Where credentials stand.
+    pub credentials: Credentials,
+    /// Routes, in file order.
+    pub routes: Vec<Route>,
+    /// Issuers, in file order.
+    pub issuers: Vec<Issuer>,
+}
+
+/// One listen address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address, or every address.
+    pub address: Option<IpAddr>,
+    /// Port.
+    pub port: u16,
+}
+
+/// Credential places of a service; indexes are those of `sensor_ebpf::wire::Credential::index`.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// `Authorization`, any scheme in any letter case, or none.
+    pub authorization: bool,
+    /// Cookie names (case-sensitive), at most `COOKIES_MAX`.
+    pub cookies: Vec<String>,
+    /// Request header names, lower case, at most `HEADERS_MAX`.
+    pub headers: Vec<String>,
+    /// Query parameter names (case-sensitive), at most `QUERY_MAX`.
+    pub query: Vec<String>,
+    /// Response headers that hand out credentials, lower case, at most `RESPONSE_HEADERS_MAX`
+    /// (collected from the routes' `issues`).
+    pub response_headers: Vec<String>,
+}
+
+/// A credential place by name, as routes and issuers refer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// `authorization`
+    Authorization,
+    /// `cookie:NAME`, index into [`Credentials::cookies`].
+    Cookie(u8),
+    /// `header:NAME`, index into [`Credentials::headers`].
+    Header(u8),
+    /// `query:NAME`, index into [`Credentials::query`].
+    Query(u8),
+}
+
+/// A method and path template with its meaning.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Name: label in findings (`METHOD TEMPLATE` unless named).
+    pub name: String,
+    /// One of `sensor_ebpf::wire::method`, and its text.
+    pub methods: Vec<Method>,
+    /// The path template, split.
+    pub segments: Vec<Segment>,
+    /// The template as written.
+    pub template: String,
+    /// Class.
+    pub class: RouteClass,
+    /// Credential places that this route may authenticate with; empty: all of the service.
+    pub authenticates_with: Vec<Place>,
+    /// First predicate that fits gives the outcome; none fits: `Outcome::Other`.
+    pub outcomes: Vec<OutcomeRule>,
+    /// Where the account stands, first that yields wins.
+    pub account: Vec<AccountSource>,
+    /// What a login, refresh or logout does.
+    pub issuance: Option<IssuanceRule>,
+}
+
+/// A request method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// One of `sensor_ebpf::wire::method`.
+    pub id: u8,
+    /// As on the wire.
+    pub text: String,
+}
+
+impl Method {
+    /// The method that `text` names (case-sensitive, RFC 9110 §9.1).
+    pub fn new(text: &str) -> Self {
+        let id = match text {
+            "GET" => method::GET,
+            "HEAD" => method::HEAD,
+            "POST" => method::POST,
+            "PUT" => method::PUT,
+            "DELETE" => method::DELETE,
+            "PATCH" => method::PATCH,
+            "OPTIONS" => method::OPTIONS,
+            "CONNECT" => method::CONNECT,
+            _ => method::OTHER,
+        };
+        Self { id, text: text.to_owned() }
+    }
+}
+
+/// One segment of a path template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Must be equal.
+    Literal(String),
+    /// `{name}`: any one non-empty segment.
+    Parameter(String),
+}
+
+/// One outcome predicate; all given parts must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutcomeRule {
+    /// The outcome it gives.
+    pub outcome: Outcome,
+    /// Status codes; empty: any.
+    pub status: Vec<std::ops::RangeInclusive<u16>>,
+    /// Least body length, bytes.
+    pub min_length: Option<u64>,
+    /// Prefix of the media type, lower case (`application/json`).
+    pub content_type: Option<String>,
+    /// Prefix of `Location`.
+    pub location: Option<String>,
+}
+
+/// Where an account stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountSource {
+    /// `path:NAME`: the segment that the template names; index of the segment.
+    Path(usize),
+    /// `query:NAME`
+    Query(String),
+    /// `claim:NAME`: a claim of the judged credential (`sub`).
+    Claim(String),
+    /// `issuance`: what the login said.
+    Issuance,
+    /// `fingerprint`: the credential itself.
+    Fingerprint,
+}
+
+/// What a login, refresh or logout route does with credentials.
+#[derive(Clone, Debug, Default)]
+pub struct IssuanceRule {
+    /// Success: every given part must hold.
+    pub success: Success,
+    /// What a successful response hands out.
+    pub issues: Vec<IssueSource>,
+    /// Places whose presented credential becomes issued without a new one.
+    pub binds: Vec<Place>,
+    /// For refresh: where the presented credential stands; empty: the worst among those the route authenticates with.
+    pub presents: Vec<PresentSource>,
+    /// Where the account stands in the response body (JSON pointer), for accounts that only a login names.
+    pub account_pointer: Option<String>,
+}
+
+/// What makes a login successful.
+#[derive(Clone, Debug, Default)]
+pub struct Success {
+    /// Status codes; empty: 200–299 and 302, 303.
+    pub status: Vec<std::ops::RangeInclusive<u16>>,
+    /// Prefix that `Location` must have.
+    pub location: Option<String>,
+    /// Prefix that `Location` must not have (a failed login that redirects back).
+    pub location_not: Option<String>,
+    /// Cookie that the response must set, index into [`Credentials::cookies`].
+    pub sets_cookie: Option<u8>,
+    /// JSON pointer and the value it must have.
+    pub json: Option<(String, serde_json::Value)>,
+}
+
+/// Where an issued credential stands in a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IssueSource {
+    /// `set-cookie:NAME`, index into [`Credentials::cookies`].
+    SetCookie(u8),
+    /// `json:/pointer`
+    Json(String),
+    /// `header:NAME`, index into [`Credentials::response_headers`].
+    Header(u8),
+}
+
+/// Where a refresh request presents the credential to be exchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PresentSource {
+    /// A credential place.
+    Place(Place),
+    /// `json:/pointer` in the request body.
+    Json(String),
+    /// `form:NAME` in an `application/x-www-form-urlencoded` body.
+    Form(String),
+}
+
+/// Who hands credentials out.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Name: label in rules, metrics and findings.
+    pub name: String,
+    /// `iss` claim that its tokens carry; none: tokens without `iss`, or opaque credentials.
+    pub iss: Option<String>,
+    /// `kid`s registered for it; empty: any.
+    pub kids: Vec<Kid>,
+    /// Places where its credentials stand; empty: any.
+    pub places: Vec<Place>,
+    /// True for JWTs, false for opaque credentials.
+    pub jwt: bool,
+    /// How much of its issuing passes the sensor.
+    pub observed: Observed,
+    /// The operator's confirmation, without which `all` does not take effect.
+    pub confirmed: Option<Confirmation>,
+    /// Longest lifetime of its credentials.
+    pub max_lifetime: Duration,
+    /// Cookies (indexes) that any response may rewrite; the child inherits its parent's provenance.
+    pub renews: Vec<u8>,
+    /// How long a renewed parent stays valid.
+    pub renew_grace: Duration,
+}
+
+/// A registered signing key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kid {
+    /// The `kid` header parameter (RFC 7515 §4.1.4).
+    pub kid: String,
+    /// Since when it must not be used, seconds since 1970.
+    pub retired_unix: Option<u64>,
+}
+
+/// Declared sight of an issuer's issuances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// Every issuance passes the sensor.
+    All,
+    /// Some do (the default).
+    Part,
+    /// None do.
+    None,
+}
+
+/// An operator's confirmation of the measured sight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Confirmation {
+    /// Share of newly used credentials whose issuance was seen, 0–1, as measured.
+    pub sight: f64,
+    /// Who confirmed it.
+    pub by: String,
+    /// When, `YYYY-MM-DD`.
+    pub on: String,
+}
+
+impl Issuer {
+    /// True when an unknown credential of this issuer may be called `unissued`.
+    pub fn accountable(&self) -> bool {
+        self.observed == Observed::All && self.confirmed.is_some()
+    }
+}
+
+/// The ledger's bounds and clock rules.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Most issuances kept.
+    pub max_issuances: usize,
+    /// How far the clocks of issuers may be off (`iat`, `exp`).
+    pub clock_leeway: Duration,
+    /// Most recently used credentials remembered, to tell an echo from an issuance.
+    pub max_seen: usize,
+}
+
+/// Where findings go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Findings {
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Every bound of the data plane.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Flows in the kernel's table.
+    pub flows: u32,
+    /// Heads split over segments that are held at once.
+    pub split_heads: u32,
+    /// Event ring, bytes (power of two).
+    pub event_ring_bytes: u32,
+    /// Byte ring, bytes (power of two).
+    pub byte_ring_bytes: u32,
+    /// How often the rings are read.
+    pub poll_interval: Duration,
+    /// Requests waiting for their response.
+    pub pending_requests: usize,
+    /// After which a request counts as unanswered.
+    pub unanswered_after: Duration,
+    /// Most bytes of a teed body that are kept.
+    pub tee_bytes: usize,
+    /// Teed bodies kept at once.
+    pub tee_bodies: usize,
+    /// Distinct `kid`s told apart.
+    pub kids: usize,
+    /// Decoded claims cached.
+    pub claims_cache: usize,
+    /// Groups of one rule kept at once.
+    pub rule_groups: usize,
+    /// Distinct values counted exactly per group.
+    pub group_values: usize,
+}

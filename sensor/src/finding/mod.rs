@@ -1,0 +1,2 @@
+//! Findings and how they are reported.
+pub mod model;

@@ -1,0 +1,78 @@
+//! A finding: what a rule says when it fires. Made by [`crate::detect`], written by [`crate::finding::ocsf`].
+
+use std::net::IpAddr;
+
+use crate::observation::{AccountHash, Instant};
+
+/// Severity, as Sigma names levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// For the record.
+    Informational,
+    /// Look at it some time.
+    Low,
+    /// Look at it today.
+    Medium,
+    /// Look at it now.
+    High,
+    /// Wake someone.
+    Critical,
+}
+
+/// What happened to a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// First report.
+    Open,
+    /// Its scope grew.
+    Update,
+    /// Nothing more was seen for the rule's window.
+    Close,
+}
+
+/// One report of a finding.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Stable id of the finding (the same in its updates), derived from rule, group and first observation.
+    pub uid: String,
+    /// What this report is.
+    pub activity: Activity,
+    /// Rule id (UUID) as in the rule file.
+    pub rule_id: String,
+    /// Rule title.
+    pub title: String,
+    /// Rule version (`modified` or `date` of the rule file, or a hash of it).
+    pub rule_version: String,
+    /// Rule description: the plain-language *why*.
+    pub description: String,
+    /// Sigma tags (`attack.t1606`, `owasp.api2`, `ismsp.2.11.3`).
+    pub tags: Vec<String>,
+    /// Severity.
+    pub level: Level,
+    /// When this report was decided.
+    pub at: Instant,
+    /// First and last observation that count.
+    pub first: Instant,
+    /// Last one.
+    pub last: Instant,
+    /// The group: field name and value, in the rule's order (`service`, `issuer`, `kid`).
+    pub group: Vec<(String, String)>,
+    /// The counted field (`account`) and its distinct values.
+    pub counted_field: String,
+    /// Distinct values of it.
+    pub distinct: u64,
+    /// True when `distinct` is exact.
+    pub exact: bool,
+    /// Observations that count.
+    pub observations: u64,
+    /// Distinct client addresses (exact up to the bound).
+    pub clients: u64,
+    /// A sample of clients.
+    pub client_sample: Vec<IpAddr>,
+    /// A sample of hashed accounts.
+    pub account_sample: Vec<AccountHash>,
+    /// Window of the rule, seconds.
+    pub window_s: u64,
+    /// Threshold that was reached.
+    pub threshold: u64,
+}

@@ -1,0 +1,2 @@
+//! `authsensor`, the command line.
+fn main() {}

@@ -1,0 +1,204 @@
+//! The unit that flows through everything behind capture: one HTTP request with its paired response, judged.
+//!
+//! Owns the small vocabulary types (class, outcome, provenance, validity, fingerprint, account hash) that collector,
+//! ledger, detectors, findings and metrics share. Made by [`crate::collect`], read by [`crate::detect`]. All of it is
+//! `Copy`: an observation is passed by reference and costs no allocation.
+
+use std::fmt;
+use std::net::IpAddr;
+
+macro_rules! vocabulary {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
+        $(#[$meta])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// All values, in order; the discriminant is the index.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word used in config, rules, metrics and findings.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// The value that `label` names.
+            pub fn from_label(label: &str) -> Option<Self> {
+                match label { $($label => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.label()) }
+        }
+    };
+}
+
+vocabulary! {
+    /// What a route is for.
+    RouteClass {
+        /// Anything else.
+        Other = "other",
+        /// Hands out credentials to someone who proved who they are.
+        Login = "login",
+        /// Exchanges a credential for a new one.
+        Refresh = "refresh",
+        /// Ends a credential.
+        Logout = "logout",
+        /// Returns personal data of an account.
+        AccountRead = "account_read",
+    }
+}
+
+vocabulary! {
+    /// What the response meant, by the route's predicate; a 200 with a login page is not a read.
+    Outcome {
+        /// The data was returned (for a login: it succeeded).
+        Read = "read",
+        /// There was no such account or object.
+        Miss = "miss",
+        /// Access was refused.
+        Denied = "denied",
+        /// The response was seen and fits none of the predicates.
+        Other = "other",
+        /// No response was seen in the configured time.
+        Unanswered = "unanswered",
+    }
+}
+
+vocabulary! {
+    /// Whether a login handed the credential out. Ordered from best to worst for "the worst among several".
+    Provenance {
+        /// The request carried no credential.
+        None = "none",
+        /// Seen coming out of a login (or import, or peer).
+        Issued = "issued",
+        /// Older than the ledger's horizon.
+        Preexisting = "preexisting",
+        /// Cannot be known: gap, issuer not wholly observed, late answer.
+        Unverifiable = "unverifiable",
+        /// No login ever issued it.
+        Unissued = "unissued",
+    }
+}
+
+vocabulary! {
+    /// What the credential says of itself, a second axis beside provenance.
+    Validity {
+        /// Nothing against it (opaque credentials always).
+        Ok = "ok",
+        /// Past its `exp`.
+        Expired = "expired",
+        /// Its `kid` is registered as retired.
+        RetiredKey = "retired_key",
+        /// Its `kid` is not registered with the issuer.
+        UnknownKey = "unknown_key",
+        /// `alg: none`, or an empty signature.
+        AlgNone = "alg_none",
+        /// Shaped like a JWT, but header or payload do not decode.
+        Malformed = "malformed",
+    }
+}
+
+/// Keyed SipHash-2-4-128 of a credential: the only form in which one is kept, sent, logged or shown.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub [u8; 16]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+/// Keyed hash of an account identifier (SipHash-2-4-128 under the account key).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountHash(pub [u8; 16]);
+
+impl fmt::Display for AccountHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for AccountHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AccountHash({self})")
+    }
+}
+
+/// Index of a service in the configuration; [`ServiceId::NONE`] when `--all-tcp` made the flow a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u16);
+
+impl ServiceId {
+    /// No declared service.
+    pub const NONE: Self = Self(u16::MAX);
+}
+
+/// Index of a route within its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u16);
+
+/// Index of an issuer within its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerId(pub u16);
+
+/// Interned string of bounded number (`kid`); [`Interned::OVERFLOW`] once the table is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Interned(pub u32);
+
+impl Interned {
+    /// The table was full: one shared value for everything beyond.
+    pub const OVERFLOW: Self = Self(u32::MAX);
+}
+
+/// When something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant {
+    /// Monotonic time, nanoseconds (kernel clock live, capture time in replay): for order and latency.
+    pub monotonic_ns: u64,
+    /// Wall clock, nanoseconds since 1970 UTC: only for what people read.
+    pub unix_ns: u64,
+}
+
+/// One request with its response, judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation {
+    /// When the request head was complete.
+    pub at: Instant,
+    /// The service.
+    pub service: ServiceId,
+    /// The route, if one matched.
+    pub route: Option<RouteId>,
+    /// The route's class (`Other` without a route).
+    pub class: RouteClass,
+    /// What the response meant.
+    pub outcome: Outcome,
+    /// Status code, if a response was seen.
+    pub status: Option<u16>,
+    /// The worst provenance among the credentials the route may authenticate with.
+    pub provenance: Provenance,
+    /// Validity of that credential.
+    pub validity: Validity,
+    /// Fingerprint of that credential.
+    pub fingerprint: Option<Fingerprint>,
+    /// Its issuer, if it matched a declared one.
+    pub issuer: Option<IssuerId>,
+    /// Its `kid`, if it is a JWT that has one.
+    pub kid: Option<Interned>,
+    /// Where it stood: one of `sensor_ebpf::wire::place`, 0 for none.
+    pub place: u8,
+    /// True for a self-contained credential (JWT), which can be forged with a signing key.
+    pub self_contained: bool,
+    /// Whose data was read.
+    pub account: Option<AccountHash>,
+    /// Who reads.
+    pub client: IpAddr,
+}

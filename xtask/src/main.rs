@@ -1,0 +1,2 @@
+//! Developer commands. See `cargo xtask help`.
+fn main() {}
