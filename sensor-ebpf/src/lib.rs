@@ -6,4 +6,5 @@
 #![no_std]
 
 pub mod reason;
+pub mod siphash;
 pub mod wire;
