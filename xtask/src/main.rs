@@ -1,2 +1,60 @@
-//! Developer commands. See `cargo xtask help`.
-fn main() {}
+//! authsensor's developer commands. See `cargo xtask help`.
+//!
+//! Each command is a module; [`process`] starts other programs for all of them, and `bpf-build` (shared with
+//! `sensor`'s build script) knows how the BPF object is made. Exit codes: 0 done, 1 something failed, 2 something
+//! is missing or was asked for wrongly.
+
+mod build;
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "authsensor's developer commands")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the BPF object and the daemon
+    Build(build::Args),
+}
+
+/// What a command ends with when it cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something that was tried did not work: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+    /// Something is missing on this machine, or the request makes no sense: exit code 2.
+    #[error("{0}")]
+    Missing(String),
+}
+
+/// What every command returns.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+fn main() -> ExitCode {
+    let root = root();
+    let outcome = match Cli::parse().task {
+        Task::Build(args) => build::run(&root, &args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::from(if matches!(failure, Failure::Missing(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+/// The workspace: the directory above this crate's.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
