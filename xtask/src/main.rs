@@ -6,6 +6,7 @@
 
 mod build;
 mod process;
+mod setup;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Install what this machine lacks to build, test and try authsensor
+    Setup(setup::Args),
     /// Build the BPF object and the daemon
     Build(build::Args),
 }
@@ -42,6 +45,7 @@ pub type Outcome<T = ()> = Result<T, Failure>;
 fn main() -> ExitCode {
     let root = root();
     let outcome = match Cli::parse().task {
+        Task::Setup(args) => setup::run(&root, args),
         Task::Build(args) => build::run(&root, &args),
     };
     match outcome {

@@ -1,12 +1,16 @@
 //! Starting other programs: how their failures are told, and with which environment cargo runs.
 
 use std::env;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use bpf_build::tools_dir;
 
 use crate::{Failure, Outcome};
 
-/// The cargo that runs this xtask, in the workspace. What `cargo run` set for xtask itself must not reach it.
+/// The cargo that runs this xtask, in the workspace. It finds the tools that setup installed; what `cargo run` set
+/// for xtask itself must not reach it.
 pub fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -14,15 +18,38 @@ pub fn cargo(root: &Path) -> Command {
             command.env_remove(&name);
         }
     }
-    command.current_dir(root);
+    command.current_dir(root).env("PATH", path_with_tools(root));
     command
+}
+
+/// PATH with `target/tools/bin` in front, and with sbin, where daemons stand, at its end.
+pub fn path_with_tools(root: &Path) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let places = std::iter::once(tools_dir(root).join("bin")).chain(search_path());
+    // Joining fails only if a directory has a colon in its name: PATH cannot hold it.
+    env::join_paths(places).unwrap_or(path)
+}
+
+fn search_path() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = env::split_paths(&path).collect();
+    for place in ["/usr/sbin", "/sbin"].map(PathBuf::from) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
 }
 
 /// Runs a command whose output goes to the terminal.
 pub fn run_shown(command: &mut Command) -> Outcome {
-    let name = name(command);
-    let status = command.status().map_err(|error| Failure::Failed(format!("cannot start {name}: {error}")))?;
-    if status.success() { Ok(()) } else { Err(Failure::Failed(format!("{} failed ({status})", line(command)))) }
+    let status = command.status().map_err(|error| cannot_start(command, &error))?;
+    if status.success() { Ok(()) } else { Err(Failure::Failed(format!("`{}` failed ({status})", line(command)))) }
+}
+
+/// The failure to tell when a program does not start.
+pub fn cannot_start(command: &Command, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot start {}: {error}", command.get_program().to_string_lossy()))
 }
 
 /// What a command prints on standard output, or `None` when it cannot be started or fails.
@@ -31,16 +58,15 @@ pub fn said(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Where a program is on PATH.
-pub fn which(program: &str) -> Option<std::path::PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    // Daemons stand in sbin, which is not on everybody's PATH.
-    let sbin = ["/usr/sbin", "/sbin"].iter().map(std::path::PathBuf::from);
-    env::split_paths(&path).chain(sbin).map(|place| place.join(program)).find(|file| file.is_file())
+/// Where a program is on PATH or in sbin.
+pub fn which(program: &str) -> Option<PathBuf> {
+    search_path().into_iter().map(|place| place.join(program)).find(|file| file.is_file())
 }
 
-fn name(command: &Command) -> String {
-    command.get_program().to_string_lossy().into_owned()
+/// Where a program is among the tools that setup installed, or on PATH.
+pub fn tool(root: &Path, program: &str) -> Option<PathBuf> {
+    let installed = tools_dir(root).join("bin").join(program);
+    if installed.is_file() { Some(installed) } else { which(program) }
 }
 
 /// The command as one would type it.
