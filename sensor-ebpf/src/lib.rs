@@ -4,7 +4,18 @@
 //! `bpfel-unknown-none`) and into the daemon, where the same functions parse capture files and are tested and
 //! fuzzed. Bytes flow in as packets; records ([`wire`]) flow out.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics, asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "the lock word needs the atomic intrinsics"))]
 
 pub mod reason;
 pub mod siphash;
 pub mod wire;
+pub mod flow;
+pub mod lock;
+pub mod packet;
+pub mod route;
+pub mod swar;
+pub mod words;
+pub mod work;
+pub mod http;
+pub mod engine;

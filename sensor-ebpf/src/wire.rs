@@ -247,8 +247,6 @@ pub mod anomaly {
     pub const LINE_CUT: u32 = 1;
     /// A header line was folded (obs-fold, RFC 9112 §5.2).
     pub const OBS_FOLD: u32 = 1 << 1;
-    /// A line ended with a bare LF.
-    pub const BARE_LF: u32 = 1 << 2;
     /// More credentials than [`super::CREDENTIALS_MAX`].
     pub const MORE_CREDENTIALS: u32 = 1 << 3;
     /// `Content-Length` given twice with different values, or not a number.
@@ -491,6 +489,9 @@ pub mod route_flag {
     /// The length of the response body decides the outcome: an END record is wanted.
     pub const WANT_END: u8 = 4;
 }
+
+/// Routes that one service can have; the `ROUTES` array is indexed by `service * ROUTES_MAX + route`.
+pub const ROUTES_MAX: usize = 256;
 
 /// One route as the kernel sees it.
 #[repr(C)]

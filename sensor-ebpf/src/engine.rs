@@ -1,0 +1,488 @@
+//! From a packet to the parser: service, flow, sequence numbers, dispositions.
+//!
+//! Shared by the kernel programs and the host: [`packet`] takes a parsed segment, finds or makes its flow, and gives the
+//! new bytes to [`crate::http`]. Every packet gets exactly one disposition, every new stream byte exactly one of
+//! parsed, skipped, handed over and gap.
+
+use crate::flow::{Flow, FlowKey, Half, flow_flag, half_flag, phase};
+use crate::http::{self, Env, state_flag, token_flag};
+use crate::lock;
+use crate::packet::{Address, Packet, tcp_flag};
+use crate::reason::Counter;
+use crate::wire::{ListenKey, anomaly, direction, head_flag, kind, place};
+use crate::words;
+use crate::work::Work;
+
+/// Longest head, bytes.
+pub const HEAD_MAX: u64 = 256 * 1024;
+/// A segment that begins further than this behind the next expected byte is out of every window: ignored.
+const HOLE_MAX: i32 = 1 << 26;
+
+/// The tables that [`packet`] needs beside the parser's environment.
+pub trait Tables: Env {
+    /// True if some service may listen on `port`.
+    fn watched(&self, port: u16) -> bool;
+    /// The service that listens there.
+    fn listen(&self, key: &ListenKey) -> Option<u16>;
+    /// True if the address is this host's (replay: always).
+    fn is_local(&self, address: &Address) -> bool;
+    /// Makes the flow of `key` the current one; false if there is none.
+    fn find(&mut self, key: &FlowKey) -> bool;
+    /// Makes a fresh flow for `key`, replacing one of the same key, without looking it up; false if it was refused.
+    fn insert(&mut self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Removes the flow.
+    fn delete(&mut self, key: &FlowKey);
+    /// Monotonic time, nanoseconds.
+    fn now(&self) -> u64;
+    /// A zeroed flow to fill in before [`Tables::insert`].
+    fn blank(&mut self) -> *mut Flow;
+    /// For a segment without a flow: which direction it has, and its service.
+    #[inline(always)]
+    fn place(&self, packet: &Packet, payload: u32) -> Option<(u8, u16)> {
+        let _ = payload;
+        if let Some(service) = service_of(self, &packet.destination, packet.destination_port) {
+            return Some((direction::REQUEST, service));
+        }
+        service_of(self, &packet.source, packet.source_port).map(|service| (direction::RESPONSE, service))
+    }
+}
+
+/// The service at an address and port, if that port is watched.
+#[inline(always)]
+pub fn service_of<T: Tables + ?Sized>(tables: &T, address: &Address, port: u16) -> Option<u16> {
+    if !tables.watched(port) {
+        return None;
+    }
+    let mut key = ListenKey { address: bytes(*address), port, reserved: [0; 6] };
+    if let Some(service) = tables.listen(&key) {
+        return Some(service);
+    }
+    key.address = [0; 16];
+    let service = tables.listen(&key)?;
+    tables.is_local(address).then_some(service)
+}
+
+#[inline(always)]
+const fn bytes(words: Address) -> [u8; 16] {
+    (words[0] as u128 | (words[1] as u128) << 64).to_ne_bytes()
+}
+
+#[inline(always)]
+const fn key_of(packet: &Packet, way: u8) -> FlowKey {
+    if way == direction::REQUEST {
+        FlowKey {
+            client: packet.source,
+            server: packet.destination,
+            client_port: packet.source_port,
+            server_port: packet.destination_port,
+            reserved: 0,
+        }
+    } else {
+        FlowKey {
+            client: packet.destination,
+            server: packet.source,
+            client_port: packet.destination_port,
+            server_port: packet.source_port,
+            reserved: 0,
+        }
+    }
+}
+
+/// What [`admit`] says of a segment that goes on to its flow.
+enum Admitted {
+    /// Nothing more to do.
+    Done(Counter),
+    /// To the current flow's half.
+    Segment,
+    /// To the current flow's half, and the packet counts as a SYN.
+    SynData,
+}
+
+/// Handles the TCP segment in `work.packet`, of which `present` payload bytes are there; the result is its disposition.
+#[inline(always)]
+pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> Counter {
+    work.present = present;
+    work.sequence = work.packet.sequence;
+    match admit(tables, work) {
+        Admitted::Done(counter) => counter,
+        Admitted::Segment => segment(tables, work),
+        Admitted::SynData => {
+            work.sequence = work.sequence.wrapping_add(1);
+            segment(tables, work);
+            Counter::PacketSyn
+        }
+    }
+}
+
+/// Finds or makes the flow.
+#[inline(always)]
+fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
+    let to = tables.watched(work.packet.destination_port);
+    let from = tables.watched(work.packet.source_port);
+    if !to && !from {
+        return Admitted::Done(Counter::PacketNoService);
+    }
+    let flags = work.packet.flags;
+    let way = if to { direction::REQUEST } else { direction::RESPONSE };
+    if flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
+        return opened(tables, work);
+    }
+    set_key(work, way);
+    let mut found = tables.find(&work.key);
+    if !found && to && from {
+        set_key(work, direction::RESPONSE);
+        found = tables.find(&work.key);
+    }
+    if flags & tcp_flag::SYN != 0 {
+        return Admitted::Done(answered(tables, work, found));
+    }
+    if !found {
+        if work.present == 0 {
+            return Admitted::Done(Counter::PacketNoFlow);
+        }
+        let Some((way, service)) = tables.place(&work.packet, work.present) else {
+            return Admitted::Done(Counter::PacketNoService);
+        };
+        set_key(work, way);
+        if !create(tables, work, service, flow_flag::PICKED_UP) || !tables.find(&work.key) {
+            return Admitted::Done(Counter::PacketFlowTableFull);
+        }
+        tables.count(Counter::FlowsPickedUp, 1);
+    }
+    if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST) == 0 {
+        return Admitted::Done(Counter::PacketEmpty);
+    }
+    Admitted::Segment
+}
+
+/// Makes the key for a packet of this direction.
+#[inline(always)]
+fn set_key(work: &mut Work, way: u8) {
+    work.key = key_of(&work.packet, way);
+    work.direction = u32::from(way);
+}
+
+/// A SYN: a fresh flow, whatever was there before. Never looks the flow up: that would mark it as used, and a flood of
+/// SYNs would push live flows out.
+#[inline(always)]
+fn opened<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
+    let Some((way, service)) = tables.place(&work.packet, 0) else {
+        return Admitted::Done(Counter::PacketNoService);
+    };
+    if way != direction::REQUEST {
+        // A service that connects out from its own port: not a request to it.
+        return Admitted::Done(Counter::PacketNoService);
+    }
+    set_key(work, direction::REQUEST);
+    if !create(tables, work, service, flow_flag::OPENED) {
+        return Admitted::Done(Counter::PacketFlowTableFull);
+    }
+    // Data in the SYN (TCP Fast Open, RFC 7413).
+    if work.present > 0 && tables.find(&work.key) {
+        return Admitted::SynData;
+    }
+    Admitted::Done(Counter::PacketSyn)
+}
+
+/// A SYN-ACK: the response half begins.
+#[inline(always)]
+fn answered<T: Tables>(tables: &mut T, work: &mut Work, found: bool) -> Counter {
+    if !found {
+        let Some((way, service)) = tables.place(&work.packet, 0) else { return Counter::PacketNoService };
+        if way != direction::RESPONSE {
+            return Counter::PacketNoService;
+        }
+        set_key(work, direction::RESPONSE);
+        if !create(tables, work, service, 0) || !tables.find(&work.key) {
+            return Counter::PacketFlowTableFull;
+        }
+    }
+    if work.direction == u32::from(direction::RESPONSE) {
+        let flow = tables.flow();
+        // SAFETY: the environment's flow pointer is valid while its packet is handled.
+        unsafe {
+            if (*flow).response.flags & half_flag::STARTED == 0 {
+                (*flow).response.next_sequence = work.sequence.wrapping_add(1);
+                (*flow).response.flags |= half_flag::STARTED;
+            }
+        }
+    }
+    Counter::PacketSyn
+}
+
+/// Makes a flow; it is not looked up.
+#[inline(always)]
+fn create<T: Tables>(tables: &mut T, work: &mut Work, service: u16, flags: u32) -> bool {
+    let blank = tables.blank();
+    if blank.is_null() {
+        return false;
+    }
+    let now = tables.now();
+    // SAFETY: the environment gives a valid flow that nobody else uses.
+    let inserted = unsafe {
+        words::clear(blank);
+        (*blank).id.created_ns = now;
+        (*blank).id.salt = work.key.salt();
+        (*blank).service = service;
+        (*blank).flags = flags;
+        if flags & flow_flag::PICKED_UP != 0 {
+            (*blank).request.parser.phase = phase::LOST;
+            (*blank).response.parser.phase = phase::LOST;
+        }
+        if flags & flow_flag::OPENED != 0 {
+            (*blank).request.next_sequence = work.sequence.wrapping_add(1);
+            (*blank).request.flags = half_flag::STARTED;
+        }
+        tables.insert(&work.key, &*blank)
+    };
+    if inserted {
+        tables.count(Counter::FlowsCreated, 1);
+    }
+    inserted
+}
+
+/// Payload (or the end) of a half.
+#[inline(always)]
+fn segment<T: Tables>(tables: &mut T, work: &mut Work) -> Counter {
+    let half = half_of(tables.flow(), work.direction);
+    // SAFETY: `half` points into the valid flow; its lock word is only touched through `lock`.
+    if !unsafe { lock::acquire(&raw mut (*half).lock) } {
+        return Counter::PacketBusy;
+    }
+    // SAFETY: the lock is held: nobody else writes this half.
+    let disposition = unsafe { locked(tables, work, &mut *half) };
+    // SAFETY: as above.
+    unsafe { lock::release(&raw mut (*half).lock) };
+    if work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
+        closed(tables, work);
+    }
+    disposition
+}
+
+#[inline(always)]
+fn half_of(flow: *mut Flow, way: u32) -> *mut Half {
+    // SAFETY: the flow is valid; only addresses are taken.
+    unsafe { if way == u32::from(direction::REQUEST) { &raw mut (*flow).request } else { &raw mut (*flow).response } }
+}
+
+/// With the half's lock held.
+#[inline(always)]
+fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counter {
+    let (sequence, present) = (work.sequence, work.present);
+    if half.flags & half_flag::STARTED == 0 {
+        half.flags |= half_flag::STARTED;
+        half.next_sequence = sequence;
+    }
+    let ahead = sequence.wrapping_sub(half.next_sequence) as i32;
+    let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
+    let mut skip = 0;
+    if ahead < 0 {
+        skip = ahead.unsigned_abs();
+        if skip >= present && present > 0 {
+            return Counter::PacketDuplicate;
+        }
+        if present == 0 {
+            return Counter::PacketEmpty;
+        }
+    } else if ahead > HOLE_MAX {
+        return Counter::PacketHole;
+    } else if ahead > 0 {
+        hole(tables, work, half, ahead as u32);
+    }
+    let new = present - skip;
+    half.next_sequence = half.next_sequence.wrapping_add(new);
+    tables.count(Counter::BytesNew, u64::from(new));
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a flag set meanwhile by the other half is seen at the next segment.
+    if unsafe { (*flow).flags } & flow_flag::PASSED != 0 {
+        half.consumed += u64::from(new);
+        tables.count(Counter::BytesSkipped, u64::from(new));
+        return if new == 0 { Counter::PacketEmpty } else { Counter::PacketPassed };
+    }
+    let teed = half.parser.head_flags & head_flag::TEE != 0;
+    let body = (half.parser.phase == phase::BODY && half.parser.remaining > u64::from(new))
+        || half.parser.phase == phase::UNTIL_CLOSE;
+    if body && !teed && !ending {
+        // The bulk of all bytes: nothing to look at.
+        half.parser.remaining = half.parser.remaining.wrapping_sub(u64::from(new));
+        half.parser.body_bytes += u64::from(new);
+        half.consumed += u64::from(new);
+        tables.count(Counter::BytesSkipped, u64::from(new));
+    } else {
+        work.base = work.packet.payload_at + skip;
+        work.end = new;
+        parse(tables, work, half, ending);
+    }
+    match (ahead > 0, new) {
+        (true, _) => Counter::PacketHole,
+        (false, 0) => Counter::PacketEmpty,
+        _ => Counter::PacketData,
+    }
+}
+
+/// Bytes that were never seen: inside a body of known length they change nothing but the count.
+#[inline(always)]
+fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u32) {
+    let missing_bytes = u64::from(missing);
+    tables.count(Counter::BytesNew, missing_bytes);
+    tables.count(Counter::BytesGap, missing_bytes);
+    half.next_sequence = half.next_sequence.wrapping_add(missing);
+    half.consumed += missing_bytes;
+    let within = (half.parser.phase == phase::BODY && half.parser.remaining > missing_bytes)
+        || half.parser.phase == phase::UNTIL_CLOSE;
+    if within {
+        half.parser.remaining = half.parser.remaining.wrapping_sub(missing_bytes);
+        half.parser.body_bytes += missing_bytes;
+        return;
+    }
+    if half.parser.phase == phase::LOST {
+        return;
+    }
+    tables.count(Counter::Desynchronised, 1);
+    if half.flags & half_flag::SLOT != 0 {
+        half.flags &= !half_flag::SLOT;
+        tables.slot_free(work);
+    }
+    half.parser.phase = phase::LOST;
+    half.parser.flags = state_flag::RESYNCHRONISED;
+    half.parser.head_flags = 0;
+}
+
+/// Runs the parser over the new bytes.
+#[inline(always)]
+fn parse<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, ending: bool) {
+    // SAFETY: both are valid, and apart.
+    unsafe { words::copy(&raw const half.parser, &raw mut work.parser) };
+    work.stream = half.consumed;
+    work.pos = 0;
+    work.window_at = 0;
+    work.window_len = 0;
+    work.open_from = 0;
+    work.skipped = 0;
+    {
+        let flow = tables.flow();
+        // SAFETY: the flow is valid.
+        work.service = u32::from(unsafe { (*flow).service });
+    }
+    if half.flags & half_flag::SLOT != 0 {
+        half.flags &= !half_flag::SLOT;
+        if !tables.slot_load(work) {
+            tables.count(Counter::HeadSlotLost, 1);
+            http::clear(&mut work.captured);
+            work.parser.anomalies |= anomaly::CAPTURES_LOST;
+        }
+        tables.slot_free(work);
+    }
+    work.captured.query_len = 0;
+    if work.parser.phase == phase::LOST && work.end > 0 {
+        look_for_start(tables, work);
+    }
+    if work.end > 0 && !tables.run(work) {
+        tables.count(Counter::StepBudget, 1);
+        http::lost(work, tables);
+        work.skipped += u64::from(work.end - work.pos);
+    }
+    let consumed = half.consumed + u64::from(work.end);
+    tables.count(Counter::BytesParsed, u64::from(work.end).wrapping_sub(work.skipped));
+    tables.count(Counter::BytesSkipped, work.skipped);
+    if ending {
+        end_of_stream(tables, work);
+    }
+    if http::in_head(work.parser.phase) {
+        suspend(tables, work, half, consumed);
+    }
+    // SAFETY: as above.
+    unsafe { words::copy(&raw const work.parser, &raw mut half.parser) };
+    half.consumed = consumed;
+}
+
+/// A half that lost its place looks whether the segment begins with a start line.
+#[inline(always)]
+fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
+    let len = if work.end < 16 { work.end } else { 16 };
+    let at = work.base;
+    // SAFETY: the window has more than 16 bytes.
+    if !unsafe { tables.copy(at, work.window.as_mut_ptr(), len) } {
+        return;
+    }
+    work.window_len = len;
+    if http::pick_up(work) {
+        work.parser.phase = phase::START;
+        work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
+        tables.count(Counter::Resynchronised, 1);
+    }
+    // The first step fills the window anew.
+    work.window_len = 0;
+}
+
+/// The head goes on in the next segment: its captures are kept.
+#[inline(always)]
+fn suspend<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, consumed: u64) {
+    let too_long = consumed.wrapping_sub(work.parser.message_at) > HEAD_MAX;
+    // After a pick-up only a start line that is complete in its segment counts.
+    let unproven = work.parser.flags & state_flag::PICKED_UP != 0 && http::in_request_line(work.parser.phase);
+    if too_long || unproven {
+        if too_long {
+            tables.count(Counter::HeadTooLong, 1);
+        }
+        http::lost(work, tables);
+        return;
+    }
+    let in_token = matches!(work.parser.phase, phase::TOKEN | phase::TOKEN_SPACE | phase::PERCENT);
+    if in_token {
+        work.parser.token_flags |= token_flag::SPLIT;
+    }
+    // A query credential interrupts the request line: its own bytes are not captured.
+    let interrupted = in_token && work.parser.next == place::QUERY;
+    let end = work.pos;
+    if work.captured.open != 0 && work.captured.open != crate::work::CLAIMS_DONE && !interrupted {
+        http::flush_capture(work, tables, end);
+    }
+    if tables.slot_store(work) {
+        half.flags |= half_flag::SLOT;
+    } else {
+        tables.count(Counter::HeadSlotLost, 1);
+        work.parser.anomalies |= anomaly::CAPTURES_LOST;
+        work.captured.open = 0;
+    }
+}
+
+/// FIN or RST: a body that lasts until then is complete, any other is cut short.
+#[inline(always)]
+fn end_of_stream<T: Tables>(tables: &mut T, work: &mut Work) {
+    let current = work.parser.phase;
+    let in_body = current == phase::BODY
+        || current == phase::UNTIL_CLOSE
+        || (current >= phase::CHUNK_SIZE && current <= phase::TRAILER_SKIP)
+        || current == phase::TRAILER_END;
+    if in_body {
+        http::announce_end(work, tables, current == phase::UNTIL_CLOSE);
+        work.parser.phase = phase::START;
+    }
+}
+
+/// Book-keeping behind FIN and RST; removes the flow when both sides are done.
+#[inline(always)]
+fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
+    let flags = work.packet.flags;
+    let flow = tables.flow();
+    // SAFETY: the flow is valid.
+    unsafe {
+        if flags & tcp_flag::FIN != 0 {
+            (*flow).flags |= if work.direction == u32::from(direction::REQUEST) {
+                flow_flag::FIN_REQUEST
+            } else {
+                flow_flag::FIN_RESPONSE
+            };
+        }
+        let both = flow_flag::FIN_REQUEST | flow_flag::FIN_RESPONSE;
+        if flags & tcp_flag::RST == 0 && (*flow).flags & both != both {
+            return;
+        }
+        if (*flow).requested != (*flow).answered {
+            tables.emit_end(work, kind::CLOSE, false);
+        }
+    }
+    tables.delete(&work.key);
+    tables.count(Counter::FlowsDeleted, 1);
+}

@@ -1,0 +1,279 @@
+//! One connection: what stands in the flow table.
+//!
+//! A [`Flow`] has the queue of outstanding requests and two [`Half`]s, one a direction, each with its own lock word and
+//! its own resumable [`Parser`]. No captures stand here; a head that crosses segments keeps them in a slot of their own.
+
+use crate::siphash::SipState;
+use crate::wire::{FlowId, NAME_MAX};
+
+/// Key of the flow table: always client to server, whatever the direction of the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Client address.
+    pub client: [u64; 2],
+    /// Server address.
+    pub server: [u64; 2],
+    /// Client port.
+    pub client_port: u16,
+    /// Server port.
+    pub server_port: u16,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+impl FlowKey {
+    /// A hash of the connection, for [`FlowId::salt`] and the choice of a ring.
+    #[inline(always)]
+    pub const fn salt(&self) -> u32 {
+        let mut hash = self.client[0] ^ self.client[1].rotate_left(17) ^ self.server[0].rotate_left(31) ^ self.server[1];
+        hash ^= (self.client_port as u64) << 16 | self.server_port as u64;
+        hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (hash >> 32) as u32
+    }
+}
+
+/// Outstanding requests that the queue holds.
+pub const QUEUE: u32 = 32;
+
+/// What a response needs to know of its request.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Route of the request.
+    pub route: u16,
+    /// Its method ([`crate::wire::method`]).
+    pub method: u8,
+    /// Bits of [`outstanding_flag`].
+    pub flags: u8,
+}
+
+/// Bits of [`Outstanding::flags`].
+pub mod outstanding_flag {
+    /// Tee the response body.
+    pub const TEE: u8 = 1;
+    /// The end of the response body is wanted.
+    pub const WANT_END: u8 = 2;
+    /// The request had version HTTP/0.9: the response has no head.
+    pub const HTTP_09: u8 = 4;
+}
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flag {
+    /// The connection stopped being HTTP/1 (upgrade, CONNECT, TLS, HTTP/2, other).
+    pub const PASSED: u32 = 1;
+    /// Picked up mid-stream.
+    pub const PICKED_UP: u32 = 2;
+    /// Seen from its SYN on.
+    pub const OPENED: u32 = 16;
+    /// FIN from the client.
+    pub const FIN_REQUEST: u32 = 4;
+    /// FIN from the server.
+    pub const FIN_RESPONSE: u32 = 8;
+}
+
+/// What a half does with bytes that are next in order. Stored in [`Parser::phase`].
+pub mod phase {
+    /// Between messages.
+    pub const START: u8 = 0;
+    /// Method of a request line.
+    pub const METHOD: u8 = 1;
+    /// Path of the target.
+    pub const PATH: u8 = 2;
+    /// First byte of the target.
+    pub const TARGET: u8 = 30;
+    /// First of the phases that consume nothing: something at the position is to be completed. Each stands in one place
+    /// of the code, so that what it does is compiled, and verified, once.
+    pub const COMPLETIONS: u8 = 64;
+    /// The request line is complete.
+    pub const LINE_DONE: u8 = 64;
+    /// A captured value is complete.
+    pub const CAPTURE_DONE: u8 = 65;
+    /// A JWT's header and payload are complete.
+    pub const CLAIMS_DONE: u8 = 66;
+    /// A credential is complete.
+    pub const TOKEN_DONE: u8 = 67;
+    /// The head is complete.
+    pub const HEAD_DONE: u8 = 68;
+    /// The message is complete.
+    pub const MESSAGE_DONE: u8 = 69;
+    /// First word of an `Authorization` value: scheme, or start of a bare credential.
+    pub const AUTH_WORD: u8 = 31;
+    /// Name of a query parameter.
+    pub const QUERY_NAME: u8 = 3;
+    /// Value of a query parameter that is no credential.
+    pub const QUERY_SKIP: u8 = 4;
+    /// Rest of the request line, looking for its last word.
+    pub const LINE_SKIP: u8 = 5;
+    /// A word of the request line behind the target (the version, if it is the last).
+    pub const LINE_WORD: u8 = 6;
+    /// Status line.
+    pub const STATUS: u8 = 7;
+    /// First byte of a header line.
+    pub const LINE_START: u8 = 8;
+    /// Name of a header.
+    pub const NAME: u8 = 9;
+    /// Whitespace in front of a value.
+    pub const VALUE_SPACE: u8 = 10;
+    /// Rest of a line that is of no interest.
+    pub const SKIP: u8 = 11;
+    /// Value that is captured.
+    pub const CAPTURE: u8 = 12;
+    /// A credential.
+    pub const TOKEN: u8 = 13;
+    /// Whitespace behind (or inside) a credential.
+    pub const TOKEN_SPACE: u8 = 14;
+    /// Name of a cookie.
+    pub const COOKIE_NAME: u8 = 15;
+    /// Value of a cookie that is no credential.
+    pub const COOKIE_SKIP: u8 = 16;
+    /// Short value, gathered to be compared (lengths, codings).
+    pub const GATHER: u8 = 17;
+    /// `User-Agent`
+    pub const AGENT: u8 = 18;
+    /// The LF of the empty line.
+    pub const HEAD_END: u8 = 19;
+    /// Body of known length, or chunk data.
+    pub const BODY: u8 = 20;
+    /// Chunk size line.
+    pub const CHUNK_SIZE: u8 = 21;
+    /// Rest of a chunk size line (extensions).
+    pub const CHUNK_EXT: u8 = 22;
+    /// Line end behind chunk data.
+    pub const CHUNK_END: u8 = 23;
+    /// First byte of a trailer line.
+    pub const TRAILER_START: u8 = 24;
+    /// Rest of a trailer line.
+    pub const TRAILER_SKIP: u8 = 25;
+    /// Body until the connection closes.
+    pub const UNTIL_CLOSE: u8 = 26;
+    /// Lost its place: waits for a start line at the start of a segment.
+    pub const LOST: u8 = 27;
+    /// The LF of the empty line behind trailers.
+    pub const TRAILER_END: u8 = 28;
+    /// A percent escape inside a credential.
+    pub const PERCENT: u8 = 29;
+}
+
+/// The resumable state of one half: everything that must survive from one segment to the next.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parser {
+    /// One of [`phase`].
+    pub phase: u8,
+    /// Phase behind [`phase::VALUE_SPACE`]; kind of credential place while in a token.
+    pub next: u8,
+    /// Header whose value is being read (see `http::header`).
+    pub header: u8,
+    /// Bits of `http::state_flag`.
+    pub flags: u8,
+    /// Bits of [`crate::wire::anomaly`] of the message so far.
+    pub anomalies: u32,
+    /// Name, word or short value being gathered; hash state while a path segment is read.
+    pub name: [u64; NAME_MAX / 8],
+    /// Bytes gathered.
+    pub name_len: u32,
+    /// State of the route automaton.
+    pub route_state: u32,
+    /// Fingerprint in progress.
+    pub sip: SipState,
+    /// Body or chunk bytes still to come.
+    pub remaining: u64,
+    /// Declared length, or `NO_LENGTH`.
+    pub content_length: u64,
+    /// Body bytes so far, transfer coding removed.
+    pub body_bytes: u64,
+    /// Stream offset at which the message began.
+    pub message_at: u64,
+    /// Length of the scheme word or of the gathered start of a credential.
+    pub reserved: u32,
+    /// Offset within the credential of its second dot.
+    pub second_dot: u32,
+    /// Status of a response.
+    pub status: u16,
+    /// Route of the message (of its request, for a response).
+    pub route: u16,
+    /// Method of the message (of its request, for a response).
+    pub method: u8,
+    /// Version of the start line.
+    pub version: u8,
+    /// How the body is delimited.
+    pub framing: u8,
+    /// Bits of [`crate::wire::head_flag`].
+    pub head_flags: u8,
+    /// Dots in the credential so far, at most 255.
+    pub dots: u8,
+    /// Index of the credential's configured name.
+    pub index: u8,
+    /// Scheme word.
+    pub scheme: u8,
+    /// Bits of `http::token_flag`.
+    pub token_flags: u8,
+    /// Transaction number of the message whose body is being read.
+    pub txn: u32,
+}
+
+/// One direction of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Half {
+    /// 0 when free, else taken.
+    pub lock: u32,
+    /// Sequence number of the next byte in order.
+    pub next_sequence: u32,
+    /// Bytes of the stream so far, gaps included.
+    pub consumed: u64,
+    /// Hand-over epoch (the slow path's; 0 until then).
+    pub epoch: u32,
+    /// Bits of [`half_flag`].
+    pub flags: u32,
+    /// Parser state.
+    pub parser: Parser,
+}
+
+/// Bits of [`Half::flags`].
+pub mod half_flag {
+    /// `next_sequence` is known.
+    pub const STARTED: u32 = 1;
+    /// Captures of an unfinished head stand in a slot.
+    pub const SLOT: u32 = 2;
+}
+
+/// One connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Its id.
+    pub id: FlowId,
+    /// Index of the service, or `NO_SERVICE`.
+    pub service: u16,
+    /// Always 0.
+    pub reserved: u16,
+    /// Bits of [`flow_flag`].
+    pub flags: u32,
+    /// Requests whose heads were completed: the next transaction number. Written by the request half.
+    pub requested: u32,
+    /// Transaction number that the next response answers. Written by the response half.
+    pub answered: u32,
+    /// The outstanding requests, by transaction number modulo [`QUEUE`].
+    pub queue: [Outstanding; QUEUE as usize],
+    /// From the client.
+    pub request: Half,
+    /// From the service.
+    pub response: Half,
+}
+
+/// Key of a slot for a head that crosses segments.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SlotKey {
+    /// The flow.
+    pub flow: FlowId,
+    /// One of [`crate::wire::direction`].
+    pub direction: u64,
+}
+
+const _: () = {
+    assert!(size_of::<FlowKey>() == 40);
+    assert!(size_of::<Flow>() <= 512);
+};

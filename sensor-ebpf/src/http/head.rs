@@ -1,0 +1,345 @@
+//! Ends of lines and heads: folds, the empty line, framing (RFC 9112 §6.3), pairing, and the record that leaves.
+
+use super::{Env, is_request, lost, state_flag};
+use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
+use crate::reason::Counter;
+use crate::wire::{self, NO_LENGTH, NO_ROUTE, ROUTE_NOT_CANONICAL, anomaly, framing, head_flag, kind, method, route_flag};
+use crate::work::{Work, bound};
+
+/// First byte of a line behind the start line.
+#[inline(always)]
+pub fn line_start(work: &mut Work) {
+    let byte = work.byte(0);
+    let pending = work.parser.flags & state_flag::PENDING_TOKEN != 0;
+    if byte == b' ' || byte == b'\t' {
+        // A folded line (RFC 9112 §5.2): whitespace inside the value.
+        work.parser.anomalies |= anomaly::OBS_FOLD;
+        work.parser.phase = if pending { phase::TOKEN_SPACE } else { phase::SKIP };
+        work.parser.flags &= !state_flag::PENDING_TOKEN;
+        return;
+    }
+    if pending {
+        work.parser.flags &= !state_flag::PENDING_TOKEN;
+        work.after = u32::from(phase::LINE_START);
+        work.parser.phase = phase::TOKEN_DONE;
+        return;
+    }
+    match byte {
+        b'\r' => {
+            work.pos += 1;
+            work.parser.phase = phase::HEAD_END;
+        }
+        b'\n' => {
+            work.pos += 1;
+            work.parser.phase = phase::HEAD_DONE;
+        }
+        _ => {
+            work.gather_start();
+            work.parser.phase = phase::NAME;
+        }
+    }
+}
+
+/// The LF of the empty line.
+#[inline(always)]
+pub fn head_end(work: &mut Work) {
+    if work.byte(0) == b'\n' {
+        work.pos += 1;
+        work.parser.phase = phase::HEAD_DONE;
+    } else {
+        work.parser.phase = phase::SKIP;
+    }
+}
+
+/// The head is complete; the position is behind it.
+#[inline(always)]
+pub fn head_done<E: Env>(work: &mut Work, env: &mut E) {
+    let record = if is_request(work) {
+        complete_request(work, env);
+        kind::REQUEST
+    } else {
+        if !complete_response(work, env) {
+            work.parser.phase = phase::START;
+            return;
+        }
+        kind::RESPONSE
+    };
+    emit(work, env, record);
+    enter_body(work, env);
+}
+
+/// Framing of a message that has a body as its headers say; `otherwise` where they say nothing.
+#[inline(always)]
+fn declared_framing(work: &mut Work, otherwise: u8) -> u8 {
+    if work.parser.content_length != NO_LENGTH && work.parser.flags & state_flag::CODING != 0 {
+        work.parser.anomalies |= anomaly::LENGTH_AND_CODING;
+    }
+    if work.parser.flags & state_flag::CHUNKED != 0 {
+        framing::CHUNKED
+    } else if work.parser.content_length == NO_LENGTH {
+        otherwise
+    } else if work.parser.content_length == 0 {
+        framing::NONE
+    } else {
+        framing::LENGTH
+    }
+}
+
+#[inline(always)]
+fn complete_request<E: Env>(work: &mut Work, env: &mut E) {
+    let how = if work.parser.version == wire::version::HTTP_09 {
+        framing::NONE
+    } else {
+        declared_framing(work, framing::NONE)
+    };
+    work.parser.framing = how;
+    let route = work.parser.route;
+    let config = env.route(work.service, route).map_or(0, |route| route.flags);
+    let mut flags = 0;
+    // What cannot be classified here may be a login: user space decides from the teed body.
+    if config & route_flag::TEE_RESPONSE != 0 || route == ROUTE_NOT_CANONICAL {
+        flags |= outstanding_flag::TEE;
+    }
+    if config & route_flag::WANT_END != 0 || route == ROUTE_NOT_CANONICAL {
+        flags |= outstanding_flag::WANT_END;
+    }
+    if work.parser.version == wire::version::HTTP_09 {
+        flags |= outstanding_flag::HTTP_09;
+    }
+    if how != framing::NONE && (config & route_flag::TEE_REQUEST != 0) {
+        work.parser.head_flags |= head_flag::TEE;
+    }
+    if work.parser.flags & state_flag::PICKED_UP != 0 {
+        work.parser.anomalies |= anomaly::PICKED_UP;
+    }
+    work.parser.flags &= !(state_flag::PICKED_UP | state_flag::RESYNCHRONISED);
+    let entry = Outstanding { route, method: work.parser.method, flags };
+    // SAFETY: the environment's flow pointer is valid while its segment is parsed.
+    let (txn, overflow) = unsafe { push(env.flow(), entry) };
+    if overflow {
+        env.count(Counter::PairingOverflow, 1);
+        work.parser.anomalies |= anomaly::QUEUE_OVERFLOW;
+    }
+    work.parser.txn = txn;
+    env.count(Counter::HeadsRequest, 1);
+}
+
+/// False for an interim response, which leaves no record.
+#[inline(always)]
+fn complete_response<E: Env>(work: &mut Work, env: &mut E) -> bool {
+    let status = work.parser.status;
+    // Interim responses do not answer a request (RFC 9110 §15.2); 101 ends HTTP.
+    if status >= 100 && status < 200 && status != 101 {
+        return false;
+    }
+    let mid_head = {
+        // SAFETY: as above.
+        let other = unsafe { &raw const (*env.flow()).request.parser.phase };
+        // SAFETY: as above; the other half may be written meanwhile, a byte is read whole.
+        super::in_head(unsafe { other.read_volatile() })
+    };
+    let newest = work.parser.flags & state_flag::RESYNCHRONISED != 0;
+    work.parser.flags &= !(state_flag::RESYNCHRONISED | state_flag::PICKED_UP);
+    // SAFETY: as above.
+    let answer = unsafe { pop(env.flow(), mid_head, newest) };
+    work.parser.anomalies |= answer.anomalies;
+    if answer.anomalies & anomaly::UNSOLICITED != 0 {
+        env.count(Counter::Unsolicited, 1);
+    }
+    work.parser.txn = answer.txn;
+    work.parser.route = answer.request.route;
+    work.parser.method = answer.request.method;
+    let tunnel = status == 101 || (answer.request.method == method::CONNECT && status >= 200 && status < 300);
+    work.parser.framing = if tunnel {
+        framing::UPGRADE
+    } else if answer.request.method == method::HEAD || status == 204 || status == 304 {
+        framing::NONE
+    } else {
+        declared_framing(work, framing::CLOSE)
+    };
+    if answer.request.flags & outstanding_flag::TEE != 0 {
+        work.parser.head_flags |= head_flag::TEE;
+    }
+    if answer.request.flags & outstanding_flag::WANT_END != 0 && work.parser.framing != framing::LENGTH {
+        work.parser.head_flags |= head_flag::END_FOLLOWS;
+    }
+    true
+}
+
+/// The first bytes of a response are no status line.
+#[inline(always)]
+pub fn without_status<E: Env>(work: &mut Work, env: &mut E) {
+    // SAFETY: as above.
+    let simple = unsafe { next_is_simple(env.flow()) };
+    if !simple {
+        work.parser.anomalies |= anomaly::BAD_LINE;
+        lost(work, env);
+        return;
+    }
+    // Answer to a simple request of HTTP/0.9: all body, until the connection closes.
+    work.parser.version = wire::version::HTTP_09;
+    work.parser.phase = phase::HEAD_DONE;
+}
+
+/// Goes on behind the head as the framing says.
+#[inline(always)]
+fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
+    match work.parser.framing {
+        framing::LENGTH => {
+            work.parser.remaining = work.parser.content_length;
+            work.parser.phase = phase::BODY;
+        }
+        framing::CHUNKED => {
+            work.parser.remaining = 0;
+            work.gather_start();
+            work.parser.phase = phase::CHUNK_SIZE;
+        }
+        framing::CLOSE => work.parser.phase = phase::UNTIL_CLOSE,
+        framing::UPGRADE => {
+            let flow = env.flow();
+            // SAFETY: as above.
+            unsafe { (*flow).flags |= flow_flag::PASSED };
+            env.count(Counter::FlowsUpgraded, 1);
+            work.parser.phase = phase::MESSAGE_DONE;
+        }
+        _ => work.parser.phase = phase::MESSAGE_DONE,
+    }
+}
+
+/// The message is complete.
+#[inline(always)]
+pub fn message_done<E: Env>(work: &mut Work, env: &mut E) {
+    announce_end(work, env, true);
+    work.parser.phase = if work.parser.framing == framing::UPGRADE { phase::LOST } else { phase::START };
+}
+
+/// Says that the body is over, where somebody waits for that; `complete` unless it was cut short.
+#[inline(always)]
+pub fn announce_end<E: Env>(work: &mut Work, env: &mut E, complete: bool) {
+    if work.parser.head_flags & head_flag::TEE != 0 {
+        env.emit_end(work, kind::TEE_END, complete);
+    } else if work.parser.head_flags & head_flag::END_FOLLOWS != 0 {
+        env.emit_end(work, kind::END, complete);
+    }
+    work.parser.head_flags = 0;
+}
+
+/// Fills in the record and gives it to the environment.
+#[inline(always)]
+fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
+    // A HEAD_END or TEE_END record says how long the body was; both would say it twice.
+    if work.parser.head_flags & head_flag::TEE != 0 {
+        work.parser.head_flags &= !head_flag::END_FOLLOWS;
+    }
+    let stream = work.stream + u64::from(work.pos);
+    // SAFETY: as above.
+    let (id, service, epoch) = unsafe {
+        let flow = env.flow();
+        let half = if is_request(work) { &raw const (*flow).request } else { &raw const (*flow).response };
+        ((*flow).id, (*flow).service, (*half).epoch)
+    };
+    let message_at = work.parser.message_at;
+    work.captured.record.head.kind = record;
+    work.captured.record.head.flow = id;
+    work.captured.record.head.service = service;
+    work.captured.record.head.txn = work.parser.txn;
+    work.captured.record.head.epoch = epoch;
+    work.captured.record.head.offset = message_at;
+    work.captured.record.client = address(work.key.client);
+    work.captured.record.server = address(work.key.server);
+    work.captured.record.client_port = work.key.client_port;
+    work.captured.record.server_port = work.key.server_port;
+    work.captured.record.route = work.parser.route;
+    work.captured.record.status = work.parser.status;
+    work.captured.record.content_length = work.parser.content_length;
+    work.captured.record.head_bytes = stream.wrapping_sub(message_at) as u32;
+    work.captured.record.anomalies = work.parser.anomalies;
+    work.captured.record.method = work.parser.method;
+    work.captured.record.version = work.parser.version;
+    work.captured.record.framing = work.parser.framing;
+    work.captured.record.flags = work.parser.head_flags;
+    work.captured.record.captures_len = work.captured.len as u16;
+    work.captured.record.head.direction = work.direction as u8;
+    env.count(Counter::HeadsCompleted, 1);
+    env.emit_head(work);
+}
+
+#[inline(always)]
+const fn address(words: [u64; 2]) -> [u8; 16] {
+    (words[0] as u128 | (words[1] as u128) << 64).to_ne_bytes()
+}
+
+/// What a response answers.
+struct Answer {
+    txn: u32,
+    request: Outstanding,
+    anomalies: u32,
+}
+
+/// Adds an outstanding request: its transaction number, and whether the queue was full.
+///
+/// # Safety
+/// `flow` must be valid; only the holder of the request half's lock may call this.
+#[inline(always)]
+unsafe fn push(flow: *mut Flow, entry: Outstanding) -> (u32, bool) {
+    // SAFETY: the caller's promise; the other half may write `answered` meanwhile, which is read whole.
+    unsafe {
+        let txn = (&raw const (*flow).requested).read_volatile();
+        let answered = (&raw const (*flow).answered).read_volatile();
+        let index = bound::<{ QUEUE - 1 }>(txn) as usize;
+        (&raw mut (*flow).queue).cast::<Outstanding>().add(index).write_volatile(entry);
+        (&raw mut (*flow).requested).write_volatile(txn.wrapping_add(1));
+        let waiting = txn.wrapping_sub(answered) as i32;
+        (txn, waiting >= QUEUE as i32)
+    }
+}
+
+/// Takes the request that a response answers.
+///
+/// # Safety
+/// `flow` must be valid; only the holder of the response half's lock may call this.
+#[inline(always)]
+unsafe fn pop(flow: *mut Flow, mid_head: bool, newest: bool) -> Answer {
+    const NOBODY: Outstanding = Outstanding { route: NO_ROUTE, method: 0, flags: 0 };
+    // SAFETY: the caller's promise; the other half may write `requested` meanwhile, which is read whole.
+    unsafe {
+        let mut txn = (&raw const (*flow).answered).read_volatile();
+        let requested = (&raw const (*flow).requested).read_volatile();
+        let waiting = requested.wrapping_sub(txn) as i32;
+        if waiting <= 0 {
+            if mid_head && waiting == 0 {
+                (&raw mut (*flow).answered).write_volatile(txn.wrapping_add(1));
+                return Answer { txn, request: NOBODY, anomalies: anomaly::EARLY };
+            }
+            return Answer { txn: u32::MAX, request: NOBODY, anomalies: anomaly::UNSOLICITED };
+        }
+        if newest {
+            txn = requested.wrapping_sub(1);
+        }
+        let index = bound::<{ QUEUE - 1 }>(txn) as usize;
+        let request = (&raw const (*flow).queue).cast::<Outstanding>().add(index).read_volatile();
+        (&raw mut (*flow).answered).write_volatile(txn.wrapping_add(1));
+        // Beyond the queue's length the entry was overwritten: only the number is certain.
+        if waiting > QUEUE as i32 && !newest {
+            return Answer { txn, request: NOBODY, anomalies: anomaly::QUEUE_OVERFLOW };
+        }
+        Answer { txn, request, anomalies: 0 }
+    }
+}
+
+/// True when the oldest outstanding request is of HTTP/0.9.
+///
+/// # Safety
+/// As for [`pop`].
+#[inline(always)]
+unsafe fn next_is_simple(flow: *mut Flow) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let txn = (&raw const (*flow).answered).read_volatile();
+        let requested = (&raw const (*flow).requested).read_volatile();
+        let index = bound::<{ QUEUE - 1 }>(txn) as usize;
+        let entry = (&raw const (*flow).queue).cast::<Outstanding>().add(index).read_volatile();
+        requested.wrapping_sub(txn) as i32 > 0 && entry.flags & outstanding_flag::HTTP_09 != 0
+    }
+}
+

@@ -1,0 +1,409 @@
+//! Header lines: which header it is, and what is done with its value.
+
+use super::line::take;
+use super::{Env, close_capture, is_request, open_capture, state_flag, token};
+use crate::flow::phase;
+use crate::route::SegmentHash;
+use crate::swar::{below, equal, first, keep, literal, lower, splat};
+use crate::wire::{self, NO_LENGTH, anomaly, capture as captures, head_flag, place, service_flag};
+use crate::work::{Work, bound};
+
+const LF: u64 = splat(b'\n');
+
+/// Headers whose short value is gathered ([`crate::flow::Parser::header`]).
+mod gathered {
+    pub const CONTENT_LENGTH: u8 = 1;
+    pub const TRANSFER_ENCODING: u8 = 2;
+}
+
+/// First eight bytes of every header name that means something here; a name that begins otherwise is skipped at once.
+#[inline(always)]
+fn known_start<E: Env>(work: &Work, env: &E) -> bool {
+    let start = work.parser.name[0];
+    if is_request(work) {
+        if start == literal(b"authoriz")
+            || start == literal(b"content-")
+            || start == literal(b"x-forwar")
+            || start == literal(b"user-age")
+            || start == literal(b"forwarde")
+            || start == literal(b"transfer")
+            || start == literal(b"x-real-i")
+        {
+            return true;
+        }
+        env.service(work.service).is_some_and(|service| {
+            service.flags & service_flag::HEADERS != 0
+                && (service.headers[0].words[0] == start || service.headers[1].words[0] == start)
+        })
+    } else {
+        if start == literal(b"content-")
+            || start == literal(b"set-cook")
+            || start == literal(b"transfer")
+            || start == literal(b"location")
+        {
+            return true;
+        }
+        env.service(work.service).is_some_and(|service| {
+            service.flags & service_flag::RESPONSE_HEADERS != 0
+                && (service.response_headers[0].words[0] == start || service.response_headers[1].words[0] == start)
+        })
+    }
+}
+
+/// Name of a header, a word at a time.
+#[inline(always)]
+pub fn name<E: Env>(work: &mut Work, env: &mut E) {
+    let (word, count, stopped) = take!(work, word => equal(word, splat(b':')) | equal(word, LF));
+    if work.parser.name_len + count > wire::NAME_MAX as u32 {
+        work.parser.phase = phase::SKIP;
+        return;
+    }
+    work.gather(lower(keep(word, count)), count);
+    work.pos += count;
+    if !stopped {
+        if work.parser.name_len >= 8 && !known_start(work, env) {
+            work.parser.phase = phase::SKIP;
+        }
+        return;
+    }
+    if work.byte(0) == b'\n' {
+        // A line without a colon.
+        work.pos += 1;
+        work.parser.phase = phase::LINE_START;
+        return;
+    }
+    work.pos += 1;
+    resolve(work, env);
+}
+
+/// The name is complete: decides what its value is for.
+#[inline(always)]
+fn resolve<E: Env>(work: &mut Work, env: &mut E) {
+    let [first, second, third, _] = work.parser.name;
+    let length = work.parser.name_len;
+    let mut next = phase::SKIP;
+    let mut header = 0;
+    if is_request(work) {
+        match (length, first) {
+            (4, w) if w == literal(b"host") => (next, header) = (phase::CAPTURE, captures::HOST as u8 + 1),
+            (6, w) if w == literal(b"cookie") => {
+                if env.service(work.service).is_some_and(|service| service.flags & service_flag::COOKIES != 0) {
+                    next = phase::COOKIE_NAME;
+                }
+            }
+            (7, w) if w == literal(b"upgrade") => work.parser.head_flags |= head_flag::UPGRADE,
+            (9, w) if w == literal(b"x-real-i") && second == literal(b"p") => {
+                (next, header) = (phase::CAPTURE, captures::X_REAL_IP as u8 + 1);
+            }
+            (9, w) if w == literal(b"forwarde") && second == literal(b"d") => {
+                (next, header) = (phase::CAPTURE, captures::FORWARDED as u8 + 1);
+            }
+            (10, w) if w == literal(b"user-age") && second == literal(b"nt") => next = phase::AGENT,
+            (13, w) if w == literal(b"authoriz") && second == literal(b"ation") => {
+                if env.service(work.service).is_some_and(|service| service.flags & service_flag::AUTHORIZATION != 0) {
+                    next = phase::AUTH_WORD;
+                    if work.parser.flags & state_flag::AUTHORIZATION != 0 {
+                        work.parser.anomalies |= anomaly::MANY_AUTHORIZATIONS;
+                    }
+                    work.parser.flags |= state_flag::AUTHORIZATION;
+                }
+            }
+            (15, w) if w == literal(b"x-forwar") && second == literal(b"ded-for") => {
+                (next, header) = (phase::CAPTURE, captures::X_FORWARDED_FOR as u8 + 1);
+            }
+            (16, w) if w == literal(b"content-") && second == literal(b"encoding") => {
+                (next, header) = (phase::CAPTURE, captures::CONTENT_ENCODING as u8 + 1);
+            }
+            (12, w) if w == literal(b"content-") && second == literal(b"type") => {
+                (next, header) = (phase::CAPTURE, captures::CONTENT_TYPE as u8 + 1);
+            }
+            _ => {}
+        }
+    } else {
+        match (length, first) {
+            (8, w) if w == literal(b"location") => (next, header) = (phase::CAPTURE, captures::LOCATION as u8 + 1),
+            (10, w) if w == literal(b"set-cook") && second == literal(b"ie") => {
+                if env.service(work.service).is_some_and(|service| service.flags & service_flag::COOKIES != 0) {
+                    next = phase::COOKIE_NAME;
+                }
+            }
+            (12, w) if w == literal(b"content-") && second == literal(b"type") => {
+                (next, header) = (phase::CAPTURE, captures::CONTENT_TYPE as u8 + 1);
+            }
+            (16, w) if w == literal(b"content-") && second == literal(b"encoding") => {
+                (next, header) = (phase::CAPTURE, captures::CONTENT_ENCODING as u8 + 1);
+            }
+            _ => {}
+        }
+    }
+    if length == 14 && first == literal(b"content-") && second == literal(b"length") {
+        (next, header) = (phase::GATHER, gathered::CONTENT_LENGTH);
+    }
+    if length == 17 && first == literal(b"transfer") && second == literal(b"-encodin") && third == literal(b"g") {
+        (next, header) = (phase::GATHER, gathered::TRANSFER_ENCODING);
+    }
+    if next == phase::SKIP {
+        next = custom(work, env);
+    }
+    work.parser.header = header;
+    if next == phase::SKIP {
+        work.parser.phase = phase::SKIP;
+    } else {
+        work.parser.next = next;
+        work.parser.phase = phase::VALUE_SPACE;
+    }
+}
+
+/// A header that the configuration names as a credential place.
+#[inline(always)]
+fn custom<E: Env>(work: &mut Work, env: &mut E) -> u8 {
+    let request = is_request(work);
+    let wanted = if request { service_flag::HEADERS } else { service_flag::RESPONSE_HEADERS };
+    let found = env.service(work.service).and_then(|service| {
+        if service.flags & wanted == 0 {
+            return None;
+        }
+        if request { token::named(work, &service.headers) } else { token::named(work, &service.response_headers) }
+    });
+    match found {
+        Some(index) => {
+            work.parser.index = index;
+            phase::TOKEN
+        }
+        None => phase::SKIP,
+    }
+}
+
+/// Whitespace in front of a value (RFC 9110 §5.6.3).
+#[inline(always)]
+pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
+    let byte = work.byte(0);
+    if byte == b' ' || byte == b'\t' {
+        work.pos += 1;
+        return;
+    }
+    let next = work.parser.next;
+    if byte == b'\r' || byte == b'\n' {
+        work.parser.phase = phase::SKIP;
+        return;
+    }
+    work.parser.phase = next;
+    work.gather_start();
+    match next {
+        phase::CAPTURE => open_capture(work, u32::from(work.parser.header)),
+        phase::AUTH_WORD => {
+            work.parser.scheme = wire::scheme::BARE;
+            open_capture(work, crate::work::CLAIMS);
+        }
+        phase::TOKEN => {
+            let kind = match (is_request(work), work.parser.header) {
+                (true, AUTHORIZATION) => place::AUTHORIZATION,
+                (true, _) => place::HEADER,
+                (false, _) => place::RESPONSE_HEADER,
+            };
+            token::begin_token(work, env, kind);
+        }
+        phase::AGENT => {
+            let (hash, tail, len) = SegmentHash::new().parts();
+            work.parser.name[0] = hash;
+            work.parser.name[1] = tail;
+            work.parser.name_len = len;
+        }
+        _ => {}
+    }
+}
+
+/// Value of [`crate::flow::Parser::header`] while whitespace behind a scheme word is skipped.
+pub const AUTHORIZATION: u8 = 100;
+
+/// Position, from the current one, of the next LF among the next 64 bytes at hand: (bytes to move, found).
+#[inline(always)]
+fn find_lf(work: &Work) -> (u32, bool) {
+    let cursor = work.cursor(0);
+    let available = work.available();
+    let mut at = 0;
+    let mut found = false;
+    macro_rules! look {
+        ($($step:literal)*) => { $(
+            if !found {
+                let marks = equal(cursor.word::<$step>(), LF);
+                if marks == 0 { at += 8; } else { at += first(marks); found = true; }
+            }
+        )* };
+    }
+    look!(0 1 2 3 4 5 6 7);
+    if at < available { (at, found) } else { (available, false) }
+}
+
+/// Rest of a line that is of no interest.
+#[inline(always)]
+pub fn skip(work: &mut Work) {
+    let (count, found) = find_lf(work);
+    work.pos += count;
+    if found {
+        work.pos += 1;
+        work.parser.phase = phase::LINE_START;
+    }
+}
+
+/// Value that is captured.
+#[inline(always)]
+pub fn capture(work: &mut Work) {
+    let (count, found) = find_lf(work);
+    work.pos += count;
+    if found {
+        work.parser.phase = phase::CAPTURE_DONE;
+    }
+}
+
+/// The position is at the LF of a captured value.
+#[inline(always)]
+pub fn capture_done<E: Env>(work: &mut Work, env: &mut E) {
+    let at = work.pos;
+    close_capture(work, env, at);
+    work.pos += 1;
+    work.parser.phase = phase::LINE_START;
+}
+
+/// Short value, gathered in small letters up to its line end.
+#[inline(always)]
+pub fn gather(work: &mut Work) {
+    let (word, count, stopped) = take!(work, word => equal(word, LF));
+    if work.parser.name_len + count > wire::NAME_MAX as u32 {
+        too_long(work);
+        work.parser.phase = phase::SKIP;
+        return;
+    }
+    work.gather(lower(keep(word, count)), count);
+    work.pos += count;
+    if !stopped {
+        return;
+    }
+    work.pos += 1;
+    work.parser.phase = phase::LINE_START;
+    trim(work);
+    if work.parser.header == gathered::CONTENT_LENGTH { content_length(work) } else { transfer_encoding(work) }
+}
+
+#[inline(always)]
+fn too_long(work: &mut Work) {
+    if work.parser.header == gathered::CONTENT_LENGTH {
+        work.parser.anomalies |= anomaly::BAD_LENGTH;
+    } else {
+        work.parser.anomalies |= anomaly::ODD_CODING;
+        work.parser.flags |= state_flag::CODING;
+    }
+}
+
+/// The gathered byte at `at` (below 32).
+#[inline(always)]
+fn gathered_byte(work: &Work, at: u32) -> u8 {
+    let word = bound::<3>(at >> 3) as usize;
+    // SAFETY: masked to the four words.
+    (unsafe { *work.parser.name.as_ptr().add(word) } >> (8 * (at & 7))) as u8
+}
+
+/// Drops whitespace (and the CR) at the end of the gathered value.
+#[inline(always)]
+fn trim(work: &mut Work) {
+    for _ in 0..4 {
+        let len = work.parser.name_len;
+        if len == 0 {
+            break;
+        }
+        let last = gathered_byte(work, len - 1);
+        if last != b'\r' && last != b' ' && last != b'\t' {
+            break;
+        }
+        work.parser.name_len = len - 1;
+    }
+}
+
+/// RFC 9110 §8.6. Two different values are flagged, never guessed; the first is kept.
+#[inline(always)]
+fn content_length(work: &mut Work) {
+    let len = work.parser.name_len;
+    let mut value: u64 = 0;
+    let mut bad = len == 0 || len > 18;
+    for at in 0..18 {
+        if at < len && !bad {
+            let digit = gathered_byte(work, at).wrapping_sub(b'0');
+            bad |= digit > 9;
+            value = value * 10 + u64::from(digit);
+        }
+    }
+    let known = work.parser.content_length;
+    if bad || (known != NO_LENGTH && known != value) {
+        work.parser.anomalies |= anomaly::BAD_LENGTH;
+    } else {
+        work.parser.content_length = value;
+    }
+}
+
+/// RFC 9112 §6.1: the body is chunked when that is the last coding.
+#[inline(always)]
+fn transfer_encoding(work: &mut Work) {
+    const CHUNKED: u64 = literal(b"chunked");
+    work.parser.flags |= state_flag::CODING;
+    let len = work.parser.name_len;
+    if len < 7 {
+        work.parser.anomalies |= anomaly::ODD_CODING;
+        return;
+    }
+    let from = len - 7;
+    let word = bound::<3>(from >> 3) as usize;
+    let shift = 8 * (from & 7);
+    // SAFETY: both indexes are masked to the four words.
+    let mut last = unsafe { *work.parser.name.as_ptr().add(word) } >> shift;
+    if shift > 8 {
+        // SAFETY: as above.
+        last |= unsafe { *work.parser.name.as_ptr().add((word + 1) & 3) } << (64 - shift);
+    }
+    if keep(last, 7) == CHUNKED {
+        work.parser.flags |= state_flag::CHUNKED;
+    } else {
+        work.parser.anomalies |= anomaly::ODD_CODING;
+    }
+}
+
+/// `User-Agent`: only its hash is kept.
+#[inline(always)]
+pub fn agent(work: &mut Work) {
+    let mut hash = SegmentHash::from_parts(work.parser.name[0], work.parser.name[1], work.parser.name_len);
+    let mut at = 0;
+    let mut stopped = false;
+    if work.available() >= 64 && hash.is_aligned() {
+        let cursor = work.cursor(0);
+        let mut special = false;
+        macro_rules! absorb {
+            ($($step:literal)*) => { $(
+                if !special {
+                    let word = cursor.word::<$step>();
+                    if below(word, splat(0x0e)) == 0 {
+                        hash.absorb_word(word);
+                        at += 8;
+                    } else {
+                        special = true;
+                    }
+                }
+            )* };
+        }
+        absorb!(0 1 2 3 4 5 6 7);
+    }
+    if at == 0 {
+        let (word, count, end) = take!(work, word => below(word, splat(0x0e)));
+        hash.absorb(keep(word, count), count);
+        at = count;
+        stopped = end;
+    }
+    let (state, tail, len) = hash.parts();
+    work.parser.name[0] = state;
+    work.parser.name[1] = tail;
+    work.parser.name_len = len;
+    work.pos += at;
+    if stopped {
+        // 0 means that there was none.
+        work.captured.record.user_agent = hash.finish() | 1;
+        work.parser.phase = phase::SKIP;
+    }
+}

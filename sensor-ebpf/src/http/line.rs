@@ -1,0 +1,473 @@
+//! Start lines: request line with its target and route, status line, and the pick-up of a stream in its middle.
+
+use super::{Env, begin, close_capture, flush_capture, head, is_request, lost, open_capture, state_flag, token};
+use crate::flow::{flow_flag, phase};
+use crate::reason::Counter;
+use crate::route::SegmentHash;
+use crate::swar::{below, equal, first, keep, literal, splat};
+use crate::wire::{self, EdgeKey, ROUTE_NOT_CANONICAL, anomaly, capture, method as methods, place, service_flag};
+use crate::work::{Work, bound};
+
+const LF: u64 = splat(b'\n');
+const SP: u64 = splat(b' ');
+/// First byte beyond space and control characters.
+const PRINTABLE: u64 = splat(0x21);
+
+/// Between messages.
+#[inline(always)]
+pub fn start<E: Env>(work: &mut Work, env: &mut E) {
+    let byte = work.byte(0);
+    // Empty lines in front of a start line are ignored (RFC 9112 §2.2).
+    if byte == b'\r' || byte == b'\n' {
+        work.pos += 1;
+        return;
+    }
+    let at_beginning = work.stream + u64::from(work.pos) == 0;
+    if is_request(work) {
+        if !(byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'))
+        {
+            if at_beginning {
+                pass(work, env, byte == 0x16);
+            } else {
+                lost(work, env);
+            }
+            return;
+        }
+        begin(work);
+        open_capture(work, capture::LINE as u32 + 1);
+        work.parser.phase = phase::METHOD;
+    } else {
+        begin(work);
+        work.parser.phase = phase::STATUS;
+    }
+}
+
+/// The flow is not HTTP/1.
+#[inline(always)]
+fn pass<E: Env>(work: &mut Work, env: &mut E, tls: bool) {
+    let flow = env.flow();
+    // SAFETY: the environment's flow pointer is valid while its segment is parsed.
+    unsafe { (*flow).flags |= flow_flag::PASSED };
+    if tls {
+        env.count(Counter::PassedTls, 1);
+    }
+    work.parser.phase = phase::LOST;
+    work.captured.open = 0;
+}
+
+/// Reads up to eight bytes at the position: the word, how many of them are there, and where the first of `marks` is.
+macro_rules! take {
+    ($work:ident, $word:ident => $marks:expr) => {{
+        let $word = $work.cursor(0).word::<0>();
+        let available = $work.available();
+        let valid = if available < 8 { available } else { 8 };
+        let marks = $marks;
+        let stop = if marks == 0 { 8 } else { first(marks) };
+        let count = if stop < valid { stop } else { valid };
+        ($word, count, stop < valid)
+    }};
+}
+pub(super) use take;
+
+/// Method of a request line.
+#[inline(always)]
+pub fn method<E: Env>(work: &mut Work, env: &mut E) {
+    let (word, count, stopped) = take!(work, word => below(word, PRINTABLE));
+    if work.parser.name_len + count > 24 {
+        lost(work, env);
+        return;
+    }
+    work.gather(keep(word, count), count);
+    work.pos += count;
+    if !stopped {
+        return;
+    }
+    if work.byte(0) != b' ' {
+        work.parser.anomalies |= anomaly::BAD_LINE;
+        lost(work, env);
+        return;
+    }
+    work.pos += 1;
+    work.parser.method = method_id(work);
+    work.parser.phase = phase::TARGET;
+}
+
+#[inline(always)]
+fn method_id(work: &Work) -> u8 {
+    const GET: u64 = literal(b"GET");
+    const HEAD: u64 = literal(b"HEAD");
+    const POST: u64 = literal(b"POST");
+    const PUT: u64 = literal(b"PUT");
+    const DELETE: u64 = literal(b"DELETE");
+    const PATCH: u64 = literal(b"PATCH");
+    const OPTIONS: u64 = literal(b"OPTIONS");
+    const CONNECT: u64 = literal(b"CONNECT");
+    if work.parser.name_len > 8 {
+        return methods::OTHER;
+    }
+    match work.parser.name[0] {
+        GET => methods::GET,
+        HEAD => methods::HEAD,
+        POST => methods::POST,
+        PUT => methods::PUT,
+        DELETE => methods::DELETE,
+        PATCH => methods::PATCH,
+        OPTIONS => methods::OPTIONS,
+        CONNECT => methods::CONNECT,
+        _ => methods::OTHER,
+    }
+}
+
+/// First byte of the target.
+#[inline(always)]
+pub fn target<E: Env>(work: &mut Work, env: &mut E) {
+    let byte = work.byte(0);
+    if byte == b' ' {
+        work.pos += 1;
+        return;
+    }
+    work.parser.route_state = env.service(work.service).map_or(0, |service| service.route_root);
+    if byte == b'/' {
+        work.pos += 1;
+    } else {
+        // Absolute-form, authority-form, asterisk-form: user space classifies.
+        work.parser.route = ROUTE_NOT_CANONICAL;
+    }
+    segment_start(work);
+    work.parser.phase = phase::PATH;
+}
+
+#[inline(always)]
+fn segment_start(work: &mut Work) {
+    set_segment(work, SegmentHash::new());
+}
+
+#[inline(always)]
+fn set_segment(work: &mut Work, segment: SegmentHash) {
+    let (hash, tail, len) = segment.parts();
+    work.parser.name[0] = hash;
+    work.parser.name[1] = tail;
+    work.parser.name_len = len;
+}
+
+/// Path of the target, a word at a time.
+#[inline(always)]
+pub fn path<E: Env>(work: &mut Work, env: &mut E) {
+    let (word, count, stopped) = take!(work, word =>
+        equal(word, splat(b'/')) | equal(word, splat(b'?')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
+    let part = keep(word, count);
+    // A dot segment, an escape, a path parameter or a backslash: the server's normal form is another.
+    if (work.parser.name_len == 0 && count > 0 && part as u8 == b'.')
+        || equal(part, splat(b'%')) | equal(part, splat(b';')) | equal(part, splat(b'\\')) != 0
+    {
+        work.parser.route = ROUTE_NOT_CANONICAL;
+    }
+    let mut segment = SegmentHash::from_parts(work.parser.name[0], work.parser.name[1], work.parser.name_len);
+    segment.absorb(part, count);
+    set_segment(work, segment);
+    work.pos += count;
+    if !stopped {
+        return;
+    }
+    let byte = work.byte(0);
+    if byte == b'/' {
+        work.pos += 1;
+        if work.parser.name_len == 0 {
+            work.parser.route = ROUTE_NOT_CANONICAL;
+        }
+        walk(work, env);
+        segment_start(work);
+        return;
+    }
+    accept(work, env);
+    work.gather_start();
+    if byte == b'?' && env.service(work.service).is_some_and(|service| service.flags & service_flag::QUERY != 0) {
+        work.pos += 1;
+        work.parser.phase = phase::QUERY_NAME;
+    } else if byte == b'\n' {
+        work.parser.phase = phase::LINE_DONE;
+    } else {
+        // The space itself is read by the next phase, which begins a word behind it.
+        work.parser.phase = phase::LINE_SKIP;
+    }
+}
+
+/// One segment through the automaton.
+#[inline(always)]
+fn walk<E: Env>(work: &mut Work, env: &mut E) {
+    let state = work.parser.route_state;
+    if state == 0 {
+        return;
+    }
+    let segment = SegmentHash::from_parts(work.parser.name[0], work.parser.name[1], work.parser.name_len);
+    let key = EdgeKey { state, reserved: 0, segment: segment.finish() };
+    work.parser.route_state = match env.edge(&key) {
+        Some(next) => next,
+        None if work.parser.name_len == 0 => 0,
+        None => env.state(state).map_or(0, |state| state.wildcard),
+    };
+}
+
+/// The path is complete.
+#[inline(always)]
+fn accept<E: Env>(work: &mut Work, env: &mut E) {
+    if work.parser.route == ROUTE_NOT_CANONICAL {
+        return;
+    }
+    let root = env.service(work.service).map_or(0, |service| service.route_root);
+    if work.parser.name_len != 0 || work.parser.route_state != root {
+        walk(work, env);
+    }
+    let index = bound::<15>(u32::from(work.parser.method)) as usize;
+    if work.parser.route_state == 0 || index >= methods::COUNT {
+        return;
+    }
+    if let Some(state) = env.state(work.parser.route_state) {
+        // SAFETY: checked against the array's length just above.
+        work.parser.route = unsafe { *state.accept.as_ptr().add(index) };
+    }
+}
+
+/// Name of a query parameter.
+#[inline(always)]
+pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
+    let (word, count, stopped) = take!(work, word =>
+        equal(word, splat(b'=')) | equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
+    if work.parser.name_len + count > wire::NAME_MAX as u32 {
+        work.parser.phase = phase::QUERY_SKIP;
+        return;
+    }
+    work.gather(keep(word, count), count);
+    work.pos += count;
+    if !stopped {
+        return;
+    }
+    let byte = work.byte(0);
+    if byte == b'&' {
+        work.pos += 1;
+        work.gather_start();
+    } else if byte == b'=' {
+        work.pos += 1;
+        match env.service(work.service).and_then(|service| token::named(work, &service.query)) {
+            Some(index) => {
+                let at = work.pos;
+                flush_capture(work, env, at);
+                work.parser.index = index;
+                token::begin_token(work, env, place::QUERY);
+            }
+            None => work.parser.phase = phase::QUERY_SKIP,
+        }
+    } else {
+        work.parser.phase = phase::LINE_SKIP;
+        work.gather_start();
+    }
+}
+
+/// Value of a query parameter that is no credential.
+#[inline(always)]
+pub fn query_skip(work: &mut Work) {
+    let (_, count, stopped) = take!(work, word => equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
+    work.pos += count;
+    if !stopped {
+        return;
+    }
+    work.gather_start();
+    if work.byte(0) == b'&' {
+        work.pos += 1;
+        work.parser.phase = phase::QUERY_NAME;
+    } else {
+        work.parser.phase = phase::LINE_SKIP;
+    }
+}
+
+/// Rest of the request line: skips to the next space or the line end.
+#[inline(always)]
+pub fn line_skip(work: &mut Work) {
+    let cursor = work.cursor(0);
+    let available = work.available();
+    let mut at = 0;
+    let mut found = false;
+    macro_rules! look {
+        ($($step:literal)*) => { $(
+            if !found {
+                let word = cursor.word::<$step>();
+                let marks = equal(word, LF) | equal(word, SP);
+                if marks == 0 { at += 8; } else { at += first(marks); found = true; }
+            }
+        )* };
+    }
+    look!(0 1 2 3 4 5 6 7);
+    if !found || at >= available {
+        work.pos += if at < available { at } else { available };
+        return;
+    }
+    work.pos += at;
+    if work.byte(0) == b' ' {
+        work.pos += 1;
+        work.gather_start();
+        work.parser.phase = phase::LINE_WORD;
+    } else {
+        work.parser.phase = phase::LINE_DONE;
+    }
+}
+
+/// A word behind the target: the version, if it is the last.
+#[inline(always)]
+pub fn line_word(work: &mut Work) {
+    let (word, count, stopped) = take!(work, word => equal(word, LF) | equal(word, SP));
+    if work.parser.name_len + count > 16 {
+        work.parser.name_len = 0;
+        work.parser.phase = phase::LINE_SKIP;
+        return;
+    }
+    work.gather(keep(word, count), count);
+    work.pos += count;
+    if !stopped {
+        return;
+    }
+    if work.byte(0) == b' ' {
+        work.pos += 1;
+        // A space at the end of the line does not make the version a target.
+        if version(work).is_none() {
+            work.gather_start();
+        }
+    } else {
+        work.parser.phase = phase::LINE_DONE;
+    }
+}
+
+/// The version that the gathered word names: `Some(0)` for an HTTP version that is not known.
+#[inline(always)]
+fn version(work: &Work) -> Option<u8> {
+    const HTTP_11: u64 = literal(b"HTTP/1.1");
+    const HTTP_10: u64 = literal(b"HTTP/1.0");
+    const HTTP: u64 = literal(b"HTTP/");
+    if work.parser.name_len < 8 || work.parser.name_len > 10 {
+        return None;
+    }
+    match work.parser.name[0] {
+        HTTP_11 => Some(wire::version::HTTP_11),
+        HTTP_10 => Some(wire::version::HTTP_10),
+        other if keep(other, 5) == HTTP => Some(0),
+        _ => None,
+    }
+}
+
+/// The position is at the LF of the request line.
+#[inline(always)]
+pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
+    const HTTP_20: u64 = literal(b"HTTP/2.0");
+    let at = work.pos;
+    // Of "PRI * HTTP/2.0" only the method differs from a request of HTTP/1; it names no method elsewhere (RFC 9113 §3.4).
+    let preface = work.parser.name[0] == HTTP_20 && work.parser.name_len >= 8;
+    let version = version(work);
+    close_capture(work, env, at);
+    copy_query_claims(work, env);
+    work.pos += 1;
+    if preface && work.parser.method == methods::OTHER {
+        env.count(Counter::PassedH2, 1);
+        pass(work, env, false);
+        return;
+    }
+    match version {
+        Some(version) => {
+            work.parser.version = version;
+            work.parser.phase = phase::LINE_START;
+        }
+        // A simple request of HTTP/0.9 ends with its line.
+        None if work.parser.method == methods::GET && work.parser.flags & state_flag::PICKED_UP == 0 => {
+            work.parser.version = wire::version::HTTP_09;
+            work.parser.phase = phase::HEAD_DONE;
+        }
+        None => {
+            work.parser.anomalies |= anomaly::BAD_LINE;
+            lost(work, env);
+        }
+    }
+}
+
+/// Claims of a query credential go behind the request line, which had to stay in one piece.
+#[inline(always)]
+fn copy_query_claims<E: Env>(work: &mut Work, env: &mut E) {
+    let wanted = work.captured.query_len;
+    let owner = work.captured.query_credential;
+    if wanted == 0 || owner == 0 {
+        return;
+    }
+    work.captured.query_len = 0;
+    work.captured.open_at = work.captured.len;
+    let room = work.captured.room(wanted, wire::CLAIMS_CAPTURE_MAX as u32);
+    if room < wanted || room == 0 {
+        return;
+    }
+    let at = work.base + work.captured.query_from;
+    let start = work.captured.len;
+    let place = work.captured.place(start);
+    // SAFETY: as in `flush_capture`.
+    if !unsafe { env.copy(at, place, room) } {
+        return;
+    }
+    work.captured.len = start + room;
+    let index = bound::<{ wire::CREDENTIALS_MAX as u32 - 1 }>(owner - 1) as usize;
+    // SAFETY: masked to the array's length.
+    let credential = unsafe { &mut *work.captured.credentials.as_mut_ptr().add(index) };
+    credential.claims = wire::Span { at: start as u16, len: room as u16 };
+    credential.flags |= wire::credential_flag::CLAIMS;
+    credential.flags &= !wire::credential_flag::CLAIMS_CUT;
+}
+
+/// Status line: version and code stand in its first twelve bytes (RFC 9112 §4).
+#[inline(always)]
+pub fn status<E: Env>(work: &mut Work, env: &mut E) {
+    const WANTED: u32 = 13;
+    let (word, count, stopped) = take!(work, word => equal(word, LF));
+    let missing = WANTED - work.parser.name_len;
+    let count = if count < missing { count } else { missing };
+    work.gather(keep(word, count), count);
+    work.pos += count;
+    if work.parser.name_len < WANTED && !stopped {
+        return;
+    }
+    const HTTP: u64 = literal(b"HTTP/");
+    if keep(work.parser.name[0], 5) != HTTP {
+        head::without_status(work, env);
+        return;
+    }
+    work.parser.version = match work.parser.name[0] {
+        v if v == literal(b"HTTP/1.1") => wire::version::HTTP_11,
+        v if v == literal(b"HTTP/1.0") => wire::version::HTTP_10,
+        _ => 0,
+    };
+    let rest = work.parser.name[1];
+    let digits = [(rest >> 8) as u8, (rest >> 16) as u8, (rest >> 24) as u8];
+    if work.parser.name_len >= 12 && rest as u8 == b' ' && digits.iter().all(u8::is_ascii_digit) {
+        work.parser.status =
+            u16::from(digits[0] - b'0') * 100 + u16::from(digits[1] - b'0') * 10 + u16::from(digits[2] - b'0');
+    } else {
+        work.parser.anomalies |= anomaly::BAD_LINE;
+    }
+    work.parser.phase = phase::SKIP;
+}
+
+/// At the start of a segment of a half that lost its place: true if the bytes look like a start line.
+#[inline(always)]
+pub fn pick_up(work: &Work) -> bool {
+    let available = work.available();
+    if available < 5 {
+        return false;
+    }
+    let word = work.cursor(0).word::<0>();
+    if !is_request(work) {
+        return keep(word, 5) == literal(b"HTTP/");
+    }
+    keep(word, 4) == literal(b"GET ")
+        || keep(word, 5) == literal(b"POST ")
+        || keep(word, 4) == literal(b"PUT ")
+        || keep(word, 5) == literal(b"HEAD ")
+        || (available >= 8
+            && (keep(word, 7) == literal(b"DELETE ")
+                || keep(word, 6) == literal(b"PATCH ")
+                || word == literal(b"OPTIONS ")
+                || word == literal(b"CONNECT ")))
+}
+

@@ -1,0 +1,322 @@
+//! The resumable HTTP/1 parser: one state machine for kernel, replay and (later) the slow path.
+//!
+//! Bytes come in through the window of [`Work`]; [`step`] consumes at least one of them, or changes phase, and is called
+//! until the segment is done. What must survive to the next segment stands in [`crate::flow::Parser`]. Completed heads
+//! and body events go out through [`Env`].
+//!
+//! A step never waits for a fixed look-ahead: it works with the bytes at hand, so any cut of the same stream passes
+//! through the same states at the same bytes.
+
+mod body;
+mod head;
+mod header;
+mod line;
+mod token;
+
+use crate::flow::{Flow, phase};
+use crate::reason::Counter;
+use crate::siphash::Key;
+use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, direction};
+use crate::work::{Captured, WINDOW, Work};
+
+pub use head::announce_end;
+pub use line::pick_up;
+
+/// What the parser needs of its surroundings: the packet's bytes, the configuration, and places to put results.
+pub trait Env {
+    /// Copies `len` (1 to `COPY_MAX`) bytes at frame offset `at` to `to`; false if they are not there.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing `COPY_MAX` bytes.
+    unsafe fn copy(&mut self, at: u32, to: *mut u8, len: u32) -> bool;
+    /// Fills the window with `len` (1 to [`WINDOW`]) bytes at frame offset `at`.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing [`WINDOW`] bytes.
+    unsafe fn fill(&mut self, at: u32, to: *mut u8, len: u32) -> bool;
+    /// The configuration of a service.
+    fn service(&self, service: u32) -> Option<&ServiceConfig>;
+    /// The automaton's edge for a segment.
+    fn edge(&self, key: &EdgeKey) -> Option<u32>;
+    /// A state of the automaton.
+    fn state(&self, state: u32) -> Option<&RouteState>;
+    /// A route of a service.
+    fn route(&self, service: u32, route: u16) -> Option<&RouteConfig>;
+    /// The fingerprint key.
+    fn key(&self) -> Key;
+    /// Adds to a total.
+    fn count(&mut self, counter: Counter, by: u64);
+    /// The flow that the segment belongs to.
+    fn flow(&self) -> *mut Flow;
+    /// Puts the finished head on the event ring (time is taken after the reserve), or counts the loss.
+    fn emit_head(&mut self, work: &mut Work);
+    /// Puts an END or TEE_END on its ring, or counts the loss.
+    fn emit_end(&mut self, work: &mut Work, kind: u8, complete: bool);
+    /// Puts `len` (1 to `TEE_CHUNK_MAX`) body bytes at frame offset `at` on the byte ring, or counts the loss.
+    fn tee(&mut self, work: &mut Work, at: u32, len: u32);
+    /// Calls [`step`] until it says that the segment is done, a bounded number of times; false if the bound was reached.
+    fn run(&mut self, work: &mut Work) -> bool;
+    /// Brings the captures of an unfinished head back.
+    fn slot_load(&mut self, work: &mut Work) -> bool;
+    /// Keeps the captures of an unfinished head.
+    fn slot_store(&mut self, work: &mut Work) -> bool;
+    /// Gives the slot free.
+    fn slot_free(&mut self, work: &mut Work);
+}
+
+/// Bits of [`crate::flow::Parser::flags`].
+pub mod state_flag {
+    /// A credential is complete but for the proof that its line is not folded.
+    pub const PENDING_TOKEN: u8 = 1;
+    /// `Transfer-Encoding` ends with `chunked`.
+    pub const CHUNKED: u8 = 2;
+    /// `Transfer-Encoding` was seen.
+    pub const CODING: u8 = 4;
+    /// The message began at a pick-up: its start line must be complete in one segment.
+    pub const PICKED_UP: u8 = 8;
+    /// A version word stood on the request line.
+    pub const VERSION_WORD: u8 = 16;
+    /// An `Authorization` header was seen in this head.
+    pub const AUTHORIZATION: u8 = 32;
+    /// The half lost its place and found it again: the next response pairs with the newest request.
+    pub const RESYNCHRONISED: u8 = 64;
+}
+
+/// Bits of [`crate::flow::Parser::token_flags`].
+pub mod token_flag {
+    /// A quote was read that belongs to the credential only if more follows.
+    pub const HELD_QUOTE: u8 = 1;
+    /// Whitespace was read that belongs to the credential only if more follows.
+    pub const HELD_SPACE: u8 = 2;
+    /// Whitespace stood inside.
+    pub const INNER_SPACE: u8 = 4;
+    /// A percent escape stood inside.
+    pub const PERCENT: u8 = 8;
+    /// The claims were cut, or cannot be taken as they stand.
+    pub const CLAIMS_CUT: u8 = 16;
+    /// The credential began in an earlier segment.
+    pub const SPLIT: u8 = 32;
+}
+
+/// Bytes that a step may read behind its position.
+const LOOK: u32 = 64;
+
+/// One step. True when the segment is done.
+#[inline(always)]
+pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
+    let current = work.parser.phase;
+    if current >= phase::COMPLETIONS {
+        complete(work, env, current);
+        return false;
+    }
+    if work.pos >= work.end {
+        return true;
+    }
+    if current == phase::BODY {
+        body::known_length(work, env);
+        return false;
+    }
+    if current == phase::UNTIL_CLOSE {
+        body::until_close(work, env);
+        return false;
+    }
+    if current == phase::LOST {
+        work.skipped += u64::from(work.end - work.pos);
+        work.pos = work.end;
+        return true;
+    }
+    if work.pos + LOOK > work.window_at + work.window_len
+        && work.window_at + work.window_len < work.end
+        && !refill(work, env)
+    {
+        lost(work, env);
+        return false;
+    }
+    match current {
+        phase::START => line::start(work, env),
+        phase::METHOD => line::method(work, env),
+        phase::TARGET => line::target(work, env),
+        phase::PATH => line::path(work, env),
+        phase::QUERY_NAME => line::query_name(work, env),
+        phase::QUERY_SKIP => line::query_skip(work),
+        phase::LINE_SKIP => line::line_skip(work),
+        phase::LINE_WORD => line::line_word(work),
+        phase::STATUS => line::status(work, env),
+        phase::LINE_START => head::line_start(work),
+        phase::HEAD_END => head::head_end(work),
+        phase::NAME => header::name(work, env),
+        phase::VALUE_SPACE => header::value_space(work, env),
+        phase::SKIP => header::skip(work),
+        phase::CAPTURE => header::capture(work),
+        phase::GATHER => header::gather(work),
+        phase::AGENT => header::agent(work),
+        phase::AUTH_WORD => token::auth_word(work, env),
+        phase::TOKEN => token::token(work),
+        phase::TOKEN_SPACE => token::token_space(work),
+        phase::PERCENT => token::percent(work),
+        phase::COOKIE_NAME => token::cookie_name(work, env),
+        phase::COOKIE_SKIP => token::cookie_skip(work),
+        phase::CHUNK_SIZE => body::chunk_size(work, env),
+        phase::CHUNK_EXT => body::chunk_ext(work, env),
+        phase::CHUNK_END => body::chunk_end(work),
+        phase::TRAILER_START => body::trailer_start(work),
+        phase::TRAILER_SKIP => body::trailer_skip(work),
+        phase::TRAILER_END => body::trailer_end(work),
+        _ => lost(work, env),
+    }
+    false
+}
+
+/// A completion: consumes nothing.
+#[inline(always)]
+fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) {
+    match current {
+        phase::LINE_DONE => line::line_done(work, env),
+        phase::CAPTURE_DONE => header::capture_done(work, env),
+        phase::CLAIMS_DONE => token::claims_done(work, env),
+        phase::TOKEN_DONE => token::token_done(work, env),
+        phase::HEAD_DONE => head::head_done(work, env),
+        phase::MESSAGE_DONE => head::message_done(work, env),
+        _ => lost(work, env),
+    }
+}
+
+#[inline(always)]
+fn refill<E: Env>(work: &mut Work, env: &mut E) -> bool {
+    let left = work.end - work.pos;
+    let len = if left < WINDOW as u32 { left } else { WINDOW as u32 };
+    work.window_at = work.pos;
+    work.window_len = len;
+    let at = work.base + work.pos;
+    // SAFETY: the window has at least `WINDOW` bytes.
+    unsafe { env.fill(at, work.window.as_mut_ptr(), len) }
+}
+
+/// True while the half is inside a head (its captures must survive the segment).
+#[inline(always)]
+pub const fn in_head(current: u8) -> bool {
+    (current >= phase::METHOD && current <= phase::HEAD_END)
+        || current == phase::TARGET
+        || current == phase::AUTH_WORD
+        || current == phase::PERCENT
+}
+
+/// True while the half is inside a request line.
+#[inline(always)]
+pub const fn in_request_line(current: u8) -> bool {
+    (current >= phase::METHOD && current <= phase::LINE_WORD) || current == phase::TARGET
+}
+
+/// Gives up the place in the stream: nothing more of this half is understood until a start line begins a segment.
+#[inline(always)]
+pub fn lost<E: Env>(work: &mut Work, env: &mut E) {
+    env.count(Counter::Desynchronised, 1);
+    work.parser.phase = phase::LOST;
+    work.parser.flags = state_flag::RESYNCHRONISED;
+    work.captured.open = 0;
+}
+
+/// Makes ready for a new message at the current position.
+#[inline(always)]
+fn begin(work: &mut Work) {
+    let keep = work.parser.flags & (state_flag::PICKED_UP | state_flag::RESYNCHRONISED);
+    work.parser.flags = keep;
+    work.parser.anomalies = 0;
+    work.gather_start();
+    work.parser.remaining = 0;
+    work.parser.content_length = crate::wire::NO_LENGTH;
+    work.parser.body_bytes = 0;
+    work.parser.message_at = work.stream + u64::from(work.pos);
+    work.parser.status = 0;
+    work.parser.route = crate::wire::NO_ROUTE;
+    work.parser.method = 0;
+    work.parser.version = 0;
+    work.parser.framing = 0;
+    work.parser.head_flags = 0;
+    clear(&mut work.captured);
+}
+
+/// Forgets all captures.
+#[inline(always)]
+pub fn clear(captured: &mut Captured) {
+    // SAFETY: a record is all integers.
+    unsafe { crate::words::clear(&raw mut captured.record) };
+    captured.len = 0;
+    captured.open_at = 0;
+    captured.open = 0;
+    captured.query_len = 0;
+    captured.query_credential = 0;
+}
+
+/// True for the half that the client sends.
+#[inline(always)]
+const fn is_request(work: &Work) -> bool {
+    work.direction == direction::REQUEST as u32
+}
+
+/// Opens a capture at the current position.
+#[inline(always)]
+fn open_capture(work: &mut Work, which: u32) {
+    work.captured.open = which;
+    work.captured.open_at = work.captured.len;
+    work.open_from = work.pos;
+}
+
+/// Copies what the open capture has up to position `to`.
+#[inline(always)]
+pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
+    let most = match work.captured.open {
+        1 => crate::wire::LINE_CAPTURE_MAX as u32,
+        crate::work::CLAIMS => crate::wire::CLAIMS_CAPTURE_MAX as u32,
+        _ => crate::wire::VALUE_CAPTURE_MAX as u32,
+    };
+    if to <= work.open_from {
+        return;
+    }
+    let wanted = to - work.open_from;
+    let room = work.captured.room(wanted, most);
+    if room < wanted {
+        match work.captured.open {
+            1 => work.parser.anomalies |= crate::wire::anomaly::LINE_CUT,
+            crate::work::CLAIMS => work.parser.token_flags |= token_flag::CLAIMS_CUT,
+            _ => work.parser.anomalies |= crate::wire::anomaly::VALUE_CUT,
+        }
+    }
+    let at = work.base + work.open_from;
+    work.open_from = to;
+    if room == 0 {
+        return;
+    }
+    let len = work.captured.len;
+    let place = work.captured.place(len);
+    // SAFETY: `place` leaves `COPY_MAX` bytes, and `room` is at most `CLAIMS_CAPTURE_MAX`.
+    if unsafe { env.copy(at, place, room) } {
+        work.captured.len = len + room;
+    } else {
+        work.parser.anomalies |= crate::wire::anomaly::CAPTURES_LOST;
+    }
+}
+
+/// Completes the open capture at position `to`, without trailing whitespace.
+#[inline(always)]
+fn close_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
+    flush_capture(work, env, to);
+    let start = work.captured.open_at;
+    let mut len = work.captured.len - start;
+    for _ in 0..2 {
+        if len == 0 {
+            break;
+        }
+        let last = work.captured.byte(start + len - 1);
+        if last != b'\r' && last != b' ' {
+            break;
+        }
+        len -= 1;
+    }
+    let which = crate::work::bound::<{ crate::wire::capture::COUNT as u32 - 1 }>(work.captured.open.wrapping_sub(1)) as usize;
+    let span = crate::wire::Span { at: start as u16, len: len as u16 };
+    // SAFETY: masked to the array's length, a power of two.
+    unsafe { *work.captured.record.captures.as_mut_ptr().add(which) = span };
+    work.captured.len = start + len;
+    work.captured.open = 0;
+}

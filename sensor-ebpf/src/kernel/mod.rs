@@ -1,0 +1,5 @@
+//! What the programs need of the kernel.
+
+pub mod env;
+pub mod maps;
+pub mod packet;

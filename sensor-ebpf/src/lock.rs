@@ -1,0 +1,57 @@
+//! The lock word of a half: compare-and-swap with a bounded spin.
+//!
+//! Two CPUs rarely meet on one half (its packets come through one queue); when they do, one waits a little and then
+//! gives the segment up, counted. The BPF target has no `core::sync::atomic` read-modify-write, so the intrinsics are
+//! used there, and the standard atomics on the host.
+
+/// Tries before a half counts as busy.
+#[cfg(target_arch = "bpf")]
+const SPINS: u32 = 64;
+
+/// Takes the lock at `word`; false if it stayed busy.
+///
+/// # Safety
+/// `word` must be valid and aligned, and every access to it must go through this module.
+#[inline(always)]
+pub unsafe fn acquire(word: *mut u32) -> bool {
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+        let mut tries = 0;
+        while tries < SPINS {
+            // SAFETY: the caller's promise.
+            let (_, taken) = unsafe { atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(word, 0, 1) };
+            if taken {
+                return true;
+            }
+            tries += 1;
+        }
+        false
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU32, Ordering};
+        // SAFETY: the caller's promise.
+        unsafe { AtomicU32::from_ptr(word) }.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// Gives the lock at `word` free.
+///
+/// # Safety
+/// As for [`acquire`]; the caller holds the lock.
+#[inline(always)]
+pub unsafe fn release(word: *mut u32) {
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering::SeqCst, atomic_xchg};
+        // SAFETY: the caller's promise.
+        unsafe { atomic_xchg::<u32, { SeqCst }>(word, 0) };
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU32, Ordering};
+        // SAFETY: the caller's promise.
+        unsafe { AtomicU32::from_ptr(word) }.store(0, Ordering::Release);
+    }
+}

@@ -1,0 +1,250 @@
+//! Layers 2 to 4: from a frame to addresses, ports, sequence number and the place of the payload.
+//!
+//! Reads headers through [`Headers`] (direct packet access in the kernel, a slice on the host) and returns either a
+//! [`Packet`] or the one counter that says why it is not of interest. Payload length comes from the IP header, never
+//! from the frame's length, which has padding (RFC 894); only when the IP length is 0 (BIG TCP) does the frame's
+//! length decide.
+
+use crate::reason::Counter;
+use crate::work::bound;
+
+/// Bounds-checked big-endian access to the start of a frame.
+pub trait Headers {
+    /// The byte at `at`.
+    fn byte(&self, at: u32) -> Option<u8>;
+    /// Two bytes at `at`, big-endian.
+    fn half(&self, at: u32) -> Option<u16>;
+    /// Four bytes at `at`, big-endian.
+    fn word(&self, at: u32) -> Option<u32>;
+    /// Eight bytes at `at`, as they stand in memory (network order kept).
+    fn raw8(&self, at: u32) -> Option<u64>;
+    /// Four bytes at `at`, as they stand in memory.
+    fn raw4(&self, at: u32) -> Option<u32>;
+}
+
+/// TCP header flags.
+pub mod tcp_flag {
+    /// No more data from the sender.
+    pub const FIN: u32 = 1;
+    /// Synchronise sequence numbers.
+    pub const SYN: u32 = 2;
+    /// Reset.
+    pub const RST: u32 = 4;
+    /// The acknowledgement field is valid.
+    pub const ACK: u32 = 16;
+}
+
+/// An address in memory order: IPv6, or IPv4 mapped into it.
+pub type Address = [u64; 2];
+
+/// What is needed of a TCP segment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// Sequence number of the first payload byte (of the SYN, if it has one).
+    pub sequence: u32,
+    /// Bits of [`tcp_flag`].
+    pub flags: u32,
+    /// Offset of the payload from the start of the frame.
+    pub payload_at: u32,
+    /// Payload bytes that the IP header states.
+    pub payload_len: u32,
+}
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+const ETHERTYPE_QINQ_OLD: u16 = 0x9100;
+const PROTOCOL_TCP: u8 = 6;
+/// VLAN tags that are skipped (QinQ has two; a third is seen behind some carriers).
+const VLAN_TAGS_MAX: u32 = 3;
+/// IPv6 extension headers that are skipped.
+const EXTENSIONS_MAX: u32 = 4;
+/// Bytes within which the TCP header of an IPv6 packet must begin; half of a power of two that still bounds it.
+const HEADERS_MAX: u32 = 1024;
+
+/// An IPv4 address, as it stands in memory, mapped into IPv6 (`::ffff:a.b.c.d`, RFC 4291 §2.5.5.2).
+#[inline(always)]
+pub const fn mapped(v4: u32) -> Address {
+    [0, 0xffff_0000 | (v4 as u64) << 32]
+}
+
+/// Parses an Ethernet frame of `frame_len` bytes into `out`, which is left as it was, or in part written, on an error.
+///
+/// (An out parameter, in map memory in the kernel: a `Result` of a packet would leave registers undefined on the error
+/// path, and the verifier would follow every way through the headers to the end of the program.)
+#[inline(always)]
+pub fn ethernet<H: Headers>(headers: &H, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
+    let ethertype = headers.half(12).ok_or(Counter::PacketMalformed)?;
+    network(headers, ethertype, 14, frame_len, out)
+}
+
+/// Parses from the network layer: `ethertype` says what stands at `at`.
+#[inline(always)]
+pub fn network<H: Headers>(headers: &H, ethertype: u16, at: u32, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
+    let mut ethertype = ethertype;
+    let mut at = at;
+    for _ in 0..VLAN_TAGS_MAX {
+        if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ && ethertype != ETHERTYPE_QINQ_OLD {
+            break;
+        }
+        ethertype = headers.half(at + 2).ok_or(Counter::PacketMalformed)?;
+        at = forget(out, at + 4);
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(headers, at, frame_len, out),
+        ETHERTYPE_IPV6 => ipv6(headers, at, frame_len, out),
+        _ => Err(Counter::PacketNotIp),
+    }
+}
+
+/// `at`, sent through memory and bounded anew: the verifier then takes the ways by which it came to be for one, instead
+/// of following each to the end.
+#[inline(always)]
+fn forget(out: &mut Packet, at: u32) -> u32 {
+    let scratch = &raw mut out.payload_at;
+    // SAFETY: a valid field; volatile so that the value really leaves the register.
+    let at = unsafe {
+        scratch.write_volatile(at);
+        scratch.read_volatile()
+    };
+    bound::<{ HEADERS_MAX * 2 - 1 }>(at)
+}
+
+/// RFC 791.
+#[inline(always)]
+fn ipv4<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
+    let first = headers.word(at).ok_or(Counter::PacketMalformed)?;
+    let header_len = (first >> 24 & 0xf) * 4;
+    if first >> 28 != 4 || header_len < 20 {
+        return Err(Counter::PacketMalformed);
+    }
+    let second = headers.word(at + 8).ok_or(Counter::PacketMalformed)?;
+    if (second >> 16) as u8 != PROTOCOL_TCP {
+        return Err(Counter::PacketNotTcp);
+    }
+    // More-fragments bit or a fragment offset.
+    if headers.half(at + 6).ok_or(Counter::PacketMalformed)? & 0x3fff != 0 {
+        return Err(Counter::PacketFragment);
+    }
+    let source = mapped(headers.raw4(at + 12).ok_or(Counter::PacketMalformed)?);
+    let destination = mapped(headers.raw4(at + 16).ok_or(Counter::PacketMalformed)?);
+    let total = first & 0xffff;
+    let end = if total == 0 { frame_len } else { at + total };
+    tcp(headers, at + header_len, end, source, destination, out)
+}
+
+/// RFC 8200, with the extension headers of its §4.
+#[inline(always)]
+fn ipv6<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
+    if headers.byte(at).ok_or(Counter::PacketMalformed)? >> 4 != 6 {
+        return Err(Counter::PacketMalformed);
+    }
+    let payload = u32::from(headers.half(at + 4).ok_or(Counter::PacketMalformed)?);
+    let mut next = headers.byte(at + 6).ok_or(Counter::PacketMalformed)?;
+    let source = [
+        headers.raw8(at + 8).ok_or(Counter::PacketMalformed)?,
+        headers.raw8(at + 16).ok_or(Counter::PacketMalformed)?,
+    ];
+    let destination = [
+        headers.raw8(at + 24).ok_or(Counter::PacketMalformed)?,
+        headers.raw8(at + 32).ok_or(Counter::PacketMalformed)?,
+    ];
+    let end = if payload == 0 { frame_len } else { at + 40 + payload };
+    let mut at = at + 40;
+    for _ in 0..EXTENSIONS_MAX {
+        if next == PROTOCOL_TCP {
+            break;
+        }
+        let length = match next {
+            // Hop-by-hop, routing, destination options, mobility: in units of 8 beyond the first 8.
+            0 | 43 | 60 | 135 => (u32::from(headers.byte(at + 1).ok_or(Counter::PacketMalformed)?) + 1) * 8,
+            // Authentication (RFC 4302): in units of 4 beyond the first 8.
+            51 => (u32::from(headers.byte(at + 1).ok_or(Counter::PacketMalformed)?) + 2) * 4,
+            // Fragment: an atomic one (RFC 6946) is whole.
+            44 => {
+                if headers.half(at + 2).ok_or(Counter::PacketMalformed)? & 0xfff9 != 0 {
+                    return Err(Counter::PacketFragment);
+                }
+                8
+            }
+            _ => return Err(Counter::PacketNotTcp),
+        };
+        next = headers.byte(at).ok_or(Counter::PacketMalformed)?;
+        at += length;
+        if at > HEADERS_MAX {
+            return Err(Counter::PacketMalformed);
+        }
+        at = forget(out, at);
+    }
+    if next != PROTOCOL_TCP {
+        return Err(Counter::PacketNotTcp);
+    }
+    tcp(headers, at, end, source, destination, out)
+}
+
+/// RFC 9293 §3.1.
+#[inline(always)]
+fn tcp<H: Headers>(
+    headers: &H,
+    at: u32,
+    end: u32,
+    source: Address,
+    destination: Address,
+    out: &mut Packet,
+) -> Result<(), Counter> {
+    let ports = headers.word(at).ok_or(Counter::PacketMalformed)?;
+    let sequence = headers.word(at + 4).ok_or(Counter::PacketMalformed)?;
+    let offset_flags = headers.half(at + 12).ok_or(Counter::PacketMalformed)?;
+    let header_len = u32::from(offset_flags >> 12) * 4;
+    let payload_at = at + header_len;
+    if header_len < 20 || payload_at > end {
+        return Err(Counter::PacketMalformed);
+    }
+    out.source = source;
+    out.destination = destination;
+    out.source_port = (ports >> 16) as u16;
+    out.destination_port = ports as u16;
+    out.sequence = sequence;
+    out.flags = u32::from(offset_flags & 0xff);
+    out.payload_at = payload_at;
+    out.payload_len = end - payload_at;
+    Ok(())
+}
+
+/// Headers in memory.
+pub struct SliceHeaders<'a>(pub &'a [u8]);
+
+impl SliceHeaders<'_> {
+    fn array<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let at = at as usize;
+        self.0.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+}
+
+impl Headers for SliceHeaders<'_> {
+    fn byte(&self, at: u32) -> Option<u8> {
+        self.0.get(at as usize).copied()
+    }
+    fn half(&self, at: u32) -> Option<u16> {
+        self.array(at).map(u16::from_be_bytes)
+    }
+    fn word(&self, at: u32) -> Option<u32> {
+        self.array(at).map(u32::from_be_bytes)
+    }
+    fn raw8(&self, at: u32) -> Option<u64> {
+        self.array(at).map(u64::from_ne_bytes)
+    }
+    fn raw4(&self, at: u32) -> Option<u32> {
+        self.array(at).map(u32::from_ne_bytes)
+    }
+}
