@@ -9,6 +9,7 @@ mod process;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Task {
     Run(run::Args),
     /// Run every test; the last line counts them
     Test(test::Args),
+    /// Load the BPF object on other kernels, in qemu
+    Vm(vm::Args),
 }
 
 /// What a command ends with when it cannot go on.
@@ -52,12 +55,16 @@ pub enum Failure {
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 fn main() -> ExitCode {
+    if vm::init::is_guest() {
+        vm::init::main();
+    }
     let root = root();
     let outcome = match Cli::parse().task {
         Task::Setup(args) => setup::run(&root, args),
         Task::Build(args) => build::run(&root, &args),
         Task::Run(args) => run::run(&root, args),
         Task::Test(args) => test::run(&root, &args),
+        Task::Vm(args) => vm::run(&root, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

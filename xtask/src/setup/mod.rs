@@ -4,7 +4,7 @@
 //! nothing is missing. Besides apt packages everything goes below `target/tools`. A second run changes nothing and
 //! takes a fraction of a second.
 
-mod apt;
+pub mod apt;
 mod needs;
 
 use std::fs;
