@@ -44,6 +44,9 @@ fn built(root: &Path) -> Result<Vec<u8>, String> {
              build again; to check or lint without it, set {OBJECT_ENV}=stub."
         )
     })?;
+    for tool in [&toolchain.compiler.rustc, &toolchain.linker.path] {
+        println!("cargo::rerun-if-changed={}", tool.display());
+    }
     let path = bpf_build::build(&root, &toolchain, Messages::Kept).map_err(|error| error.to_string())?;
     fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -41,6 +41,8 @@ pub const SOURCES: [&str; 5] =
 pub enum Messages {
     /// To the terminal, as they come.
     Shown,
+    /// To the terminal, and a warning fails the build.
+    ShownStrict,
     /// Into [`BuildError::Failed`], for callers whose own output is a protocol.
     Kept,
 }
@@ -81,8 +83,14 @@ impl std::error::Error for BuildError {}
 pub fn build(root: &Path, toolchain: &Toolchain, messages: Messages) -> Result<PathBuf, BuildError> {
     let mut command = cargo(root, toolchain, "build");
     command.arg("--release");
-    if messages == Messages::Kept {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    match messages {
+        Messages::Shown => {}
+        Messages::ShownStrict => {
+            command.args(["-Z", "warnings", "--config", "build.warnings=\"deny\""]);
+        }
+        Messages::Kept => {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
     }
     let spawned = command.spawn().and_then(std::process::Child::wait_with_output);
     let output = spawned.map_err(|error| BuildError::Spawn(toolchain.compiler.cargo.clone(), error))?;

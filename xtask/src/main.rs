@@ -6,7 +6,10 @@
 
 mod build;
 mod process;
+mod run;
 mod setup;
+mod test;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +29,12 @@ enum Task {
     Setup(setup::Args),
     /// Build the BPF object and the daemon
     Build(build::Args),
+    /// Set up, build and start the daemon on this machine
+    Run(run::Args),
+    /// Run every test; the last line counts them
+    Test(test::Args),
+    /// Load the BPF object on other kernels, in qemu
+    Vm(vm::Args),
 }
 
 /// What a command ends with when it cannot go on.
@@ -37,21 +46,32 @@ pub enum Failure {
     /// Something is missing on this machine, or the request makes no sense: exit code 2.
     #[error("{0}")]
     Missing(String),
+    /// Something failed, and the output already says what: exit code 1, nothing more is printed.
+    #[error("failed")]
+    Reported,
 }
 
 /// What every command returns.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 fn main() -> ExitCode {
+    if vm::init::is_guest() {
+        vm::init::main();
+    }
     let root = root();
     let outcome = match Cli::parse().task {
         Task::Setup(args) => setup::run(&root, args),
         Task::Build(args) => build::run(&root, &args),
+        Task::Run(args) => run::run(&root, args),
+        Task::Test(args) => test::run(&root, &args),
+        Task::Vm(args) => vm::run(&root, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("xtask: {failure}");
+            if !matches!(failure, Failure::Reported) {
+                eprintln!("xtask: {failure}");
+            }
             ExitCode::from(if matches!(failure, Failure::Missing(_)) { 2 } else { 1 })
         }
     }

@@ -88,7 +88,7 @@ impl Apt {
 
     /// Puts one file of a package into `target/tools/bin`, without installing the package.
     pub fn extract(&mut self, root: &Path, package: &str, file: &str) -> Outcome {
-        let unpacked = self.unpack(root, package, package)?;
+        let unpacked = self.unpack(root, package)?;
         let bin = tools_dir(root).join("bin");
         let from = unpacked.join(file);
         let outcome = fs::create_dir_all(&bin)
@@ -99,22 +99,25 @@ impl Apt {
         outcome
     }
 
-    /// Downloads a package and unpacks it into `target/tools/NAME`; returns that directory. Needs no root.
-    pub fn unpack(&mut self, root: &Path, package: &str, name: &str) -> Outcome<PathBuf> {
+    /// Downloads a package and unpacks it into a directory below `target/tools`, which the caller removes. Needs no
+    /// root.
+    pub fn unpack(&mut self, root: &Path, package: &str) -> Outcome<PathBuf> {
         if candidate(package).is_none() {
             self.update();
         }
         let downloads = tools_dir(root).join("debs");
-        let unpacked = tools_dir(root).join(name);
+        let unpacked = tools_dir(root).join("unpacked");
         let io =
             |error: std::io::Error| Failure::Failed(format!("cannot write below {}: {error}", downloads.display()));
-        let _ = fs::remove_dir_all(&downloads);
-        fs::create_dir_all(&downloads).map_err(io)?;
+        for directory in [&downloads, &unpacked] {
+            let _ = fs::remove_dir_all(directory);
+            fs::create_dir_all(directory).map_err(io)?;
+        }
         // apt's own download user cannot write below somebody's home directory.
+        let mut download = apt_get();
         announced(
-            apt_get().args(["download", "-qq", "-o", "APT::Sandbox::User=root", package]).current_dir(&downloads),
+            download.args(["download", "-qq", "-o", "APT::Sandbox::User=root", package]).current_dir(&downloads),
         )?;
-        let _ = fs::remove_dir_all(&unpacked);
         for file in fs::read_dir(&downloads).map_err(io)?.flatten() {
             announced(Command::new("dpkg-deb").arg("-x").arg(file.path()).arg(&unpacked))?;
         }

@@ -4,7 +4,7 @@
 //! nothing is missing. Besides apt packages everything goes below `target/tools`. A second run changes nothing and
 //! takes a fraction of a second.
 
-mod apt;
+pub mod apt;
 mod needs;
 
 use std::fs;
@@ -64,7 +64,7 @@ pub fn ensure(root: &Path, args: Args) -> Outcome {
         if missing.is_empty() {
             return Ok(());
         }
-        let possible = missing.iter().all(|need| can_apply(&need.remedy, &apt) && !tried.contains(&need.what));
+        let possible = missing.iter().all(|need| can_apply(&need.remedy, &apt) && !tried.contains(&need.key()));
         if args.check || !possible {
             return Err(Failure::Missing(explain(&missing, &apt, &tried)));
         }
@@ -87,7 +87,7 @@ fn apply(root: &Path, missing: &[Need], apt: &mut Apt) -> Outcome<Vec<String>> {
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.remedy.packages()).collect();
     if !packages.is_empty() {
         apt.install(&packages)?;
-        return Ok(missing.iter().filter(|need| !need.remedy.packages().is_empty()).map(Need::name).collect());
+        return Ok(missing.iter().filter(|need| !need.remedy.packages().is_empty()).map(Need::key).collect());
     }
     for need in missing {
         match &need.remedy {
@@ -96,7 +96,7 @@ fn apply(root: &Path, missing: &[Need], apt: &mut Apt) -> Outcome<Vec<String>> {
             Remedy::Packages(_) | Remedy::Advice(_) => {}
         }
     }
-    Ok(missing.iter().map(Need::name).collect())
+    Ok(missing.iter().map(Need::key).collect())
 }
 
 /// `cargo install` below `target/tools`; its intermediate files go away afterwards.
@@ -116,7 +116,7 @@ fn install(root: &Path, tool: &CargoTool) -> Outcome {
 fn explain(missing: &[Need], apt: &Apt, tried: &[String]) -> String {
     let names = missing.iter().map(|need| need.what.as_str()).collect::<Vec<_>>().join("; ");
     let mut sentences = vec![format!("missing on this machine: {names}.")];
-    if let Some(again) = missing.iter().find(|need| tried.contains(&need.what)) {
+    if let Some(again) = missing.iter().find(|need| tried.contains(&need.key())) {
         sentences.push(format!("What setup did about \"{}\" did not help.", again.what));
     }
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.remedy.packages()).collect();

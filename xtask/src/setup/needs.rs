@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bpf_build::{Compiler, MIN_RUST, Missing, Toolchain, compilers};
+use bpf_build::{Compiler, MIN_RUST, Missing, OBJECT_ENV, Toolchain, compilers};
 
 use super::Args;
 use super::apt::Apt;
@@ -26,9 +26,9 @@ pub struct Need {
 }
 
 impl Need {
-    /// The name by which it is recognised when it turns up again.
-    pub fn name(&self) -> String {
-        self.what.clone()
+    /// By which it is recognised when it turns up again: the same lack with another remedy is progress.
+    pub fn key(&self) -> String {
+        format!("{self:?}")
     }
 }
 
@@ -78,9 +78,9 @@ pub struct CargoTool {
 /// Everything that is missing now.
 pub fn survey(root: &Path, args: Args, apt: &mut Apt) -> Vec<Need> {
     let mut needs = Vec::new();
-    // The BPF target needs no C compiler, but Rust links every host program with `cc`.
-    program(root, &mut needs, "cc", &["gcc", "libc6-dev"]);
-    needs.extend(bpf_toolchain(root, apt));
+    if std::env::var_os(OBJECT_ENV).is_none() {
+        needs.extend(bpf_toolchain(root, apt));
+    }
     if args.tests || args.ci {
         for (name, package) in [
             ("nginx", "nginx"),

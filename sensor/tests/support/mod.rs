@@ -1,0 +1,42 @@
+//! What tests that need root and a kernel share: the protocol by which they say that they could not run.
+//!
+//! `cargo xtask test` reads the file that [`SKIPS`] names, tells which tests were skipped, and does not count them as
+//! passed. With `REQUIRE_KERNEL=1` nothing may be skipped.
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+/// The environment variable that names the file to which skipped tests write a line.
+pub const SKIPS: &str = "AUTHSENSOR_SKIPS";
+
+/// Says that the test `name` cannot run. The caller returns afterwards.
+///
+/// # Panics
+/// With `REQUIRE_KERNEL=1`, where a skip is a failure, and when the skip cannot be written down.
+pub fn skip(name: &str, reason: &str) {
+    assert!(env::var_os("REQUIRE_KERNEL").is_none_or(|value| value != "1"), "{name} must run, but {reason}");
+    eprintln!("skipped: {name}: {reason}");
+    if let Some(path) = env::var_os(SKIPS) {
+        let mut file = OpenOptions::new().append(true).create(true).open(&path).expect("the skip file opens");
+        // One write, so that lines of tests that run at once stay whole.
+        file.write_all(format!("{name}: {reason}\n").as_bytes()).expect("the skip file takes a line");
+    }
+}
+
+/// Whether the test `name` can load programs into the kernel; if not, it is skipped and must return.
+#[must_use]
+pub fn kernel(name: &str) -> bool {
+    let reason = if env::var_os("AUTHSENSOR_NO_KERNEL").is_some_and(|value| value == "1") {
+        "left out by --no-kernel"
+    } else if !nix::unistd::geteuid().is_root() {
+        "it needs root"
+    } else if sensor::object::embedded().is_err() {
+        "the BPF object is a stub"
+    } else {
+        return true;
+    };
+    skip(name, reason);
+    false
+}
