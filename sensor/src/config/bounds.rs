@@ -11,7 +11,7 @@ use super::suggest;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 /// Most entries that any table may be given.
 const ENTRIES_MAX: u64 = 1 << 24;
 /// Ring sizes: the least that holds several of the largest records, and the most that kernels accept readily.

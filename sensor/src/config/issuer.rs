@@ -11,7 +11,7 @@ use super::reader::{At, Context, Item, Section};
 use super::scalar;
 use super::suggest;
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 /// Below this share, "never seen issued" is mostly our own blindness.
 const GOOD_SIGHT: f64 = 0.99;
 
@@ -36,7 +36,7 @@ pub(super) fn issuer(
         .and_then(|item| scalar::duration(&item, cx, Duration::from_secs(1)..=3650 * DAY));
     let renews = each(&mut table, "renews", cx, |item, cx| renewed(item, credentials, &places, cx));
     let grace = Duration::ZERO..=DAY;
-    let renew_grace = scalar::duration_or(&mut table, cx, "renew_grace", Duration::from_secs(60), grace);
+    let renew_grace = scalar::duration_or(&mut table, cx, "renew_grace", Duration::from_mins(1), grace);
     if table.has("renew_grace") && !table.has("renews") {
         cx.warn(
             table.key_at("renew_grace"),
@@ -152,7 +152,7 @@ fn share(item: &Item, cx: &mut Context) -> Option<f64> {
     let share = item.as_number().filter(|share| (0.0..=1.0).contains(share));
     match share {
         None => {
-            cx.error(item.at, format!("{} is not a share", item.name()), "Write a number from 0 to 1, such as 0.998")
+            cx.error(item.at, format!("{} is not a share", item.name()), "Write a number from 0 to 1, such as 0.998");
         }
         Some(share) if share < GOOD_SIGHT => {
             let message =

@@ -6,10 +6,11 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::diagnostic::quoted;
 use super::model::Keys;
 use super::reader::{Context, Section};
 
@@ -35,8 +36,8 @@ fn key(table: &mut Section, name: &'static str, cx: &mut Context) -> Option<[u8;
     match read(&path) {
         Ok(key) => Some(key),
         Err(mistake) => {
-            let (what, fix) = mistake.words(&path);
-            cx.error(text.at, format!("the key file {} {what}", path.display()), fix);
+            let (what, fix) = mistake.words();
+            cx.error(text.at, format!("the key file {} {what}", quoted(&path.to_string_lossy())), fix);
             None
         }
     }
@@ -50,16 +51,13 @@ enum Mistake {
 }
 
 impl Mistake {
-    fn words(&self, path: &Path) -> (String, String) {
-        let path: PathBuf = path.to_owned();
-        let make = format!("Make one: `umask 077; openssl rand -hex 16 > {}`", path.display());
+    fn words(&self) -> (String, &'static str) {
+        const MAKE: &str = "Make one: `umask 077; openssl rand -hex 16 > FILE`";
         match self {
-            Self::Unreadable(error) => (format!("cannot be read ({error})"), make),
-            Self::NotAFile => ("is not a regular file".into(), make),
-            Self::Open(mode) => {
-                (format!("can be read by others (mode {mode:03o})"), format!("Run `chmod 600 {}`", path.display()))
-            }
-            Self::NotAKey => ("does not hold exactly 32 hexadecimal digits".into(), make),
+            Self::Unreadable(error) => (format!("cannot be read ({error})"), MAKE),
+            Self::NotAFile => ("is not a regular file".into(), MAKE),
+            Self::Open(mode) => (format!("can be read by others (mode {mode:03o})"), "Run `chmod 600` on it"),
+            Self::NotAKey => ("does not hold exactly 32 hexadecimal digits".into(), MAKE),
         }
     }
 }

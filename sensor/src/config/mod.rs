@@ -21,7 +21,6 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -53,9 +52,6 @@ pub struct Report {
     pub errors: Vec<Diagnostic>,
     /// What is allowed but should be known, in file order.
     pub warnings: Vec<Diagnostic>,
-    /// Keys that were asked for, and those of them that are refused (for the test of the documentation).
-    known: BTreeSet<String>,
-    refused: BTreeSet<String>,
 }
 
 /// Reads and checks the configuration at `path`.
@@ -93,20 +89,25 @@ fn check(path: &Path, bytes: &[u8]) -> Report {
         Err(error) => return not_utf8(path, bytes, error.valid_up_to()),
     };
     let mut cx = Context::new(path, text);
-    let config = match toml::de::DeTable::parse(text) {
-        Ok(tree) => Some(root(Section::root(tree.get_ref()), path, bytes, &mut cx)),
+    let config = read(path, text, &mut cx);
+    let Context { mut errors, mut warnings, .. } = cx;
+    errors.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+    warnings.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+    let config = config.filter(|_| errors.is_empty());
+    Report { config, errors, warnings }
+}
+
+/// Reads `text` into a configuration, which is only worth something when `cx` has no errors.
+fn read(path: &Path, text: &str, cx: &mut Context) -> Option<Config> {
+    match toml::de::DeTable::parse(text) {
+        Ok(tree) => Some(root(Section::root(tree.get_ref()), path, text.as_bytes(), cx)),
         Err(error) => {
             let message = format!("this is not valid TOML: {}", error.message().replace(['\n', '\r'], " "));
             let at = error.span().map_or(0, |span| span.start);
             cx.error(at, message, "Correct the syntax here; all other checks follow once it is readable");
             None
         }
-    };
-    let Context { mut errors, mut warnings, known, refused, .. } = cx;
-    errors.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-    warnings.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-    let config = config.filter(|_| errors.is_empty());
-    Report { config, errors, warnings, known, refused }
+    }
 }
 
 fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Report {

@@ -76,8 +76,8 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
         let message = "this service declares no issuer: all its credentials are `unverifiable`";
         cx.warn(table.at, message, "Add a [[service.issuer]] table");
     }
-    let issues = routes.iter().any(|route| route.class == RouteClass::Login);
-    if let Some(issuer) = issuers.iter().find(|issuer| issuer.observed == Observed::All).filter(|_| !issues) {
+    let has_login = routes.iter().any(|route| route.class == RouteClass::Login);
+    if let Some(issuer) = issuers.iter().find(|issuer| issuer.observed == Observed::All).filter(|_| !has_login) {
         let message =
             format!("the issuer {} is `observed = \"all\"`, but this service has no login route", quoted(&issuer.name));
         cx.warn(table.at, message, "Add the routes whose responses hand its credentials out, of class `login`");

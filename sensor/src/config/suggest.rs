@@ -18,7 +18,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
 }
 
 /// Fix text for an unknown word: the likely one, else all of them.
-pub(super) fn advice<'c>(word: &str, candidates: &[&'c str]) -> String {
+pub(super) fn advice(word: &str, candidates: &[&str]) -> String {
     match nearest(word, candidates.iter().copied()) {
         Some(candidate) => format!("Did you mean `{candidate}`"),
         None if candidates.is_empty() => "Remove it".to_owned(),
