@@ -174,7 +174,7 @@ fn the_shipped_file_loads() {
         [(None, 80), (None, 8080)]
     );
     let reads = service.routes.iter().filter(|route| route.class == RouteClass::AccountRead).count();
-    assert_eq!((service.routes.len(), reads), (9, 5));
+    assert_eq!((service.routes.len(), reads), (10, 5));
     assert!(service.issuers.iter().all(|issuer| issuer.observed == Observed::All && !issuer.accountable()));
 }
 
