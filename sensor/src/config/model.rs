@@ -40,12 +40,23 @@ pub struct Config {
 }
 
 /// Keyed-hash key files, 32 hex digits each. Without a file a key is drawn at start and dies with the process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Keys {
     /// Key of credential fingerprints.
     pub fingerprint: Option<[u8; 16]>,
     /// Key of account hashes.
     pub account: Option<[u8; 16]>,
+}
+
+impl std::fmt::Debug for Keys {
+    /// Says which keys are set, never what they are.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = |key: &Option<[u8; 16]>| if key.is_some() { "set" } else { "drawn at start" };
+        f.debug_struct("Keys")
+            .field("fingerprint", &word(&self.fingerprint))
+            .field("account", &word(&self.account))
+            .finish()
+    }
 }
 
 /// One protected listener.

@@ -1,0 +1,205 @@
+//! `authsensor check`: is the configuration usable, and what does it say?
+//!
+//! A path flows in; every diagnostic flows out on standard error, or a summary on standard output. Starts nothing.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::model::{Config, Findings, Issuer, Observed, Service};
+use crate::config::{self, Diagnostic, shown};
+use crate::observation::RouteClass;
+
+/// Exit code of a configuration or rule that cannot be used.
+pub const UNUSABLE: u8 = 2;
+
+/// Checks the configuration at `path`: a summary on standard output and 0, or all diagnostics on standard error and
+/// [`UNUSABLE`].
+pub fn run(path: &Path) -> ExitCode {
+    // A reader that went away (`| head`) changes nothing about the verdict.
+    match report(path, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(UNUSABLE),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Writes the summary to `out`, or the diagnostics to `err`; true when the configuration is usable.
+pub fn report(path: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Result<bool> {
+    let examined = config::examine(path);
+    let errors: Vec<Diagnostic> = examined.errors;
+    // Rules are checked here, from `config.rules`, and their diagnostics join `errors`: the same type, the same form.
+    let Some(config) = examined.config.filter(|_| errors.is_empty()) else {
+        for diagnostic in &errors {
+            writeln!(err, "{diagnostic}")?;
+        }
+        let count = errors.len();
+        writeln!(
+            err,
+            "{}: {count} mistake{}; nothing was started.",
+            path.display(),
+            if count == 1 { "" } else { "s" }
+        )?;
+        return Ok(false);
+    };
+    summary(&config, out)?;
+    for warning in &examined.warnings {
+        writeln!(out, "note: {warning}")?;
+    }
+    Ok(true)
+}
+
+fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{} is usable (version {})", config.path.display(), config.hash)?;
+    for service in &config.services {
+        write_service(service, out)?;
+    }
+    let rules: Vec<String> = config.rules.iter().map(|path| path.display().to_string()).collect();
+    writeln!(out, "rules     {}", or_none(&rules.join(", ")))?;
+    match &config.findings {
+        Findings::Stdout => writeln!(out, "findings  to standard output")?,
+        Findings::File(path) => writeln!(out, "findings  to {}", path.display())?,
+    }
+    writeln!(out, "metrics   http://{}/metrics", config.metrics_listen)?;
+    for (key, what) in [(config.keys.fingerprint, "fingerprint"), (config.keys.account, "account")] {
+        let origin = if key.is_some() { "from its file" } else { "drawn at start, gone with the process" };
+        writeln!(out, "key       {what}: {origin}")?;
+    }
+    Ok(())
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+fn write_service(service: &Service, out: &mut impl Write) -> io::Result<()> {
+    let listens: Vec<String> = service.listen.iter().copied().map(shown).collect();
+    writeln!(out, "service   {} on {}", service.name, listens.join(", "))?;
+    writeln!(out, "  credentials  {}", or_none(&places(service).join(", ")))?;
+    for class in RouteClass::ALL.iter().copied() {
+        let names: Vec<&str> =
+            service.routes.iter().filter(|route| route.class == class).map(|route| route.name.as_str()).collect();
+        if !names.is_empty() {
+            writeln!(out, "  {:<12} {}: {}", class.label(), names.len(), names.join(", "))?;
+        }
+    }
+    for issuer in &service.issuers {
+        writeln!(out, "  issuer       {}: {}", issuer.name, standing(issuer))?;
+    }
+    writeln!(out, "  all other credentials: unverifiable")
+}
+
+fn places(service: &Service) -> Vec<String> {
+    let credentials = &service.credentials;
+    let mut places = Vec::new();
+    if credentials.authorization {
+        places.push("authorization".to_owned());
+    }
+    for (word, names) in
+        [("cookie", &credentials.cookies), ("header", &credentials.headers), ("query", &credentials.query)]
+    {
+        places.extend(names.iter().map(|name| format!("{word}:{name}")));
+    }
+    places
+}
+
+/// Whether the issuer can be held to account, and why not.
+fn standing(issuer: &Issuer) -> String {
+    match (&issuer.confirmed, issuer.observed) {
+        (Some(confirmed), Observed::All) => format!(
+            "accountable (sight {}, confirmed by {} on {}): unknown credentials are unissued",
+            confirmed.sight, confirmed.by, confirmed.on
+        ),
+        (None, Observed::All) => {
+            "not accountable (observed all, not confirmed): unknown credentials are unverifiable".into()
+        }
+        (_, Observed::Part) => "not accountable (observed in part): unknown credentials are unverifiable".into(),
+        (_, Observed::None) => "not accountable (not observed): its credentials are unverifiable".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("authsensor.toml");
+        std::fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    fn outcome(path: &Path) -> (bool, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let usable = report(path, &mut out, &mut err).unwrap();
+        (usable, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn prints_every_mistake_and_nothing_else() {
+        let (_folder, path) = written("shards = 2\ninterfaecs = []\n[[service]]\nname = \"s\"\n");
+        let (usable, out, err) = outcome(&path);
+        assert!(!usable);
+        assert_eq!(out, "");
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), 4, "{err}");
+        let file = path.display();
+        assert!(lines[0].starts_with(&format!("{file}:1:10: ")), "{err}");
+        assert_eq!(
+            lines[1],
+            format!("{file}:2:1: unknown key `interfaecs` at the top level. Did you mean `interfaces`.")
+        );
+        assert!(lines[2].starts_with(&format!("{file}:3:1: `service.listen` is missing. Write ")), "{err}");
+        assert_eq!(lines[3], format!("{file}: 3 mistakes; nothing was started."));
+    }
+
+    #[test]
+    fn summarises_a_usable_file() {
+        let (_folder, path) = written(
+            r#"
+            rules = []
+            [[service]]
+            name = "shop"
+            listen = [80, "[2001:db8::7]:8080"]
+            [service.credentials]
+            cookies = ["SID"]
+            [[service.route]]
+            class = "login"
+            methods = "POST"
+            path = "/login"
+            issues = "set-cookie:SID"
+            [[service.issuer]]
+            name = "known"
+            kind = "jwt"
+            iss = "a"
+            max_lifetime = "1h"
+            observed = "all"
+            confirmed = { sight = 0.995, by = "kim", on = 2026-01-31 }
+            [[service.issuer]]
+            name = "hoped"
+            kind = "opaque"
+            max_lifetime = "1h"
+            observed = "all"
+            "#,
+        );
+        let (usable, out, err) = outcome(&path);
+        assert!(usable, "{err}");
+        assert_eq!(err, "");
+        for line in [
+            "service   shop on *:80, [2001:db8::7]:8080",
+            "  credentials  authorization, cookie:SID",
+            "  login        1: POST /login",
+            "  issuer       known: accountable (sight 0.995, confirmed by kim on 2026-01-31): unknown credentials are unissued",
+            "  issuer       hoped: not accountable (observed all, not confirmed): unknown credentials are unverifiable",
+            "rules     none",
+            "metrics   http://127.0.0.1:9464/metrics",
+            "key       account: drawn at start, gone with the process",
+        ] {
+            assert!(out.lines().any(|written| written == line), "{line}\n---\n{out}");
+        }
+        assert!(out.contains(":24:24: `observed = \"all\"` has no effect without `confirmed`"), "{out}");
+    }
+}

@@ -1,0 +1,2 @@
+//! What the subcommands of `authsensor` do, without the parsing of their arguments.
+pub mod check;

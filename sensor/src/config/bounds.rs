@@ -1,0 +1,111 @@
+//! Bounds of the data plane and of the ledger: every one with a default and a range.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::diagnostic::quoted;
+use super::model::{Bounds, Ledger};
+use super::reader::{Context, Section};
+use super::scalar::{self, duration_or};
+use super::suggest;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+/// Most entries that any table may be given.
+const ENTRIES_MAX: u64 = 1 << 24;
+/// Ring sizes: the least that holds several of the largest records, and the most that kernels accept readily.
+const RING_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+/// The `[bounds]` table.
+pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
+    let mut table = root.table(cx, "bounds", "a [bounds] table");
+    let bounds = Bounds {
+        flows: count32(&mut table, cx, "flows", 262_144),
+        split_heads: count32(&mut table, cx, "split_heads", 4096),
+        event_ring_bytes: ring(&mut table, cx, "event_ring_bytes", 16 << 20),
+        byte_ring_bytes: ring(&mut table, cx, "byte_ring_bytes", 4 << 20),
+        poll_interval: duration_or(&mut table, cx, "poll_interval", 10 * MILLISECOND, MILLISECOND..=SECOND),
+        pending_requests: count(&mut table, cx, "pending_requests", 65_536, 1..=ENTRIES_MAX),
+        unanswered_after: duration_or(&mut table, cx, "unanswered_after", 30 * SECOND, SECOND..=HOUR),
+        tee_bytes: bytes(&mut table, cx, "tee_bytes", 64 << 10, 1 << 10..=16 << 20),
+        tee_bodies: count(&mut table, cx, "tee_bodies", 4096, 1..=ENTRIES_MAX),
+        kids: count(&mut table, cx, "kids", 4096, 1..=ENTRIES_MAX),
+        claims_cache: count(&mut table, cx, "claims_cache", 65_536, 1..=ENTRIES_MAX),
+        rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),
+        group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
+    };
+    table.finish(cx);
+    bounds
+}
+
+/// The `[ledger]` table.
+pub(super) fn ledger(root: &mut Section, cx: &mut Context) -> Ledger {
+    let mut table = root.table(cx, "ledger", "a [ledger] table");
+    store(&mut table, cx);
+    table.refuse(cx, "import", "issuances from a file");
+    table.refuse(cx, "push", "issuances that authenticated sources push");
+    table.refuse(cx, "peers", "issuances that other sensors saw");
+    table.refuse(cx, "budgets", "bounds on how many credentials a gap, the horizon or ambiguity may excuse");
+    let ledger = Ledger {
+        max_issuances: count(&mut table, cx, "max_issuances", 4_000_000, 1..=1_000_000_000),
+        clock_leeway: duration_or(&mut table, cx, "clock_leeway", 120 * SECOND, Duration::ZERO..=HOUR),
+        max_seen: count(&mut table, cx, "max_seen", 1_000_000, 1..=1_000_000_000),
+    };
+    table.finish(cx);
+    ledger
+}
+
+fn store(table: &mut Section, cx: &mut Context) {
+    let Some(item) = table.get(cx, "store") else { return };
+    let Some(text) = item.text(cx, "\"memory\"") else { return };
+    match text.value {
+        "memory" => {}
+        "embedded" | "valkey" => {
+            let what = format!("`ledger.store = \"{}\"`", text.value);
+            cx.not_implemented(text.at, &what, "a ledger that outlives the process", "Write `store = \"memory\"`");
+        }
+        other => {
+            let message = format!("unknown ledger store {}", quoted(other));
+            cx.error(text.at, message, suggest::advice(other, &["memory"]));
+        }
+    }
+}
+
+fn count(
+    section: &mut Section,
+    cx: &mut Context,
+    key: &'static str,
+    default: usize,
+    range: RangeInclusive<u64>,
+) -> usize {
+    let value = section.get(cx, key).and_then(|item| item.integer(cx, range));
+    value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
+}
+
+fn count32(section: &mut Section, cx: &mut Context, key: &'static str, default: u32) -> u32 {
+    let value = section.get(cx, key).and_then(|item| item.integer(cx, 16..=ENTRIES_MAX));
+    value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default)
+}
+
+fn bytes(
+    section: &mut Section,
+    cx: &mut Context,
+    key: &'static str,
+    default: usize,
+    range: RangeInclusive<u64>,
+) -> usize {
+    let value = section.get(cx, key).and_then(|item| scalar::size(&item, cx, range));
+    value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
+}
+
+fn ring(section: &mut Section, cx: &mut Context, key: &'static str, default: u32) -> u32 {
+    let Some(item) = section.get(cx, key) else { return default };
+    let Some(bytes) = scalar::size(&item, cx, RING_BYTES) else { return default };
+    if !bytes.is_power_of_two() {
+        let next = bytes.next_power_of_two();
+        let message = format!("{} is {bytes} bytes, and a ring's size must be a power of two", item.name());
+        cx.error(item.at, message, format!("Write {} or {next}", next / 2));
+    }
+    u32::try_from(bytes).unwrap_or(default)
+}
