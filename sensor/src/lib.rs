@@ -4,5 +4,6 @@
 //! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it.
 
 pub mod config;
+pub mod detect;
 pub mod finding;
 pub mod observation;
