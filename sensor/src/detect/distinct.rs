@@ -44,8 +44,9 @@ impl Registers {
     /// Adds a value. The hash has a fixed key so that a replay gives the same estimates; account hashes are already
     /// keyed, and a crafted set of the other fields can bend only counts far above a rule's threshold.
     pub fn insert(&mut self, key: &Key) {
-        let [a, b, c, d, e, f, g, h, ..] = siphash::hash128(siphash::Key { k0: 0x6175_7468, k1: 0x7365_6e73 }, key);
-        let hash = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let hash = u128::from_le_bytes(siphash::hash128(siphash::Key { k0: 0x6175_7468, k1: 0x7365_6e73 }, key));
+        #[expect(clippy::cast_possible_truncation, reason = "half of the hash is plenty")]
+        let hash = hash as u64;
         let rank = ((hash << PRECISION) | 1 << (PRECISION - 1)).leading_zeros() + 1;
         #[expect(clippy::cast_possible_truncation, reason = "twelve bits and a rank of at most 53")]
         self.raise((hash >> RANK_BITS) as usize, rank as u8);
@@ -148,7 +149,9 @@ impl Distinct {
                 }
                 // Order does not matter to a sketch, so the set's order never shows.
                 let mut sketch = Registers::new();
-                values.iter().for_each(|value| sketch.insert(value));
+                for value in values.iter() {
+                    sketch.insert(value);
+                }
                 sketch.insert(key);
                 *self = Self::Sketch(sketch);
             }

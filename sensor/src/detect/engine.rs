@@ -267,3 +267,7 @@ fn uid(rule: &CompiledRule, key: Option<GroupKey>, first: Instant, labels: &dyn 
     let hash = siphash::hash128(siphash::Key::default(), &bytes);
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

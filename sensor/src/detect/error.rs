@@ -73,24 +73,30 @@ pub(super) fn listed(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Levenshtein distance in characters; words beyond [`WORD_MAX`] are like nothing.
+/// Edit distance in characters: insert, delete, replace and swap of neighbours cost 1 each; words beyond [`WORD_MAX`] are
+/// like nothing.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     if left.chars().count() > WORD_MAX || right.len() > WORD_MAX {
         return usize::MAX;
     }
-    let mut row: Vec<usize> = (0..=right.len()).collect();
+    let cell = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
+    let (mut above, mut row): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=right.len()).collect());
+    let mut previous: Option<char> = None;
     for (index, character) in left.chars().enumerate() {
-        let mut diagonal = index;
-        let mut before = index + 1;
-        for (cell, other) in row.iter_mut().skip(1).zip(&right) {
-            let best = (diagonal + usize::from(character != *other)).min(before + 1).min(*cell + 1);
-            diagonal = std::mem::replace(cell, best);
-            before = best;
+        let mut next = vec![index + 1];
+        let mut other_before = None;
+        for (column, other) in right.iter().enumerate() {
+            let replaced = cell(&row, column) + usize::from(character != *other);
+            let mut best = replaced.min(cell(&next, column) + 1).min(cell(&row, column + 1) + 1);
+            if column > 0 && previous == Some(*other) && other_before == Some(character) {
+                best = best.min(cell(&above, column - 1) + 1);
+            }
+            next.push(best);
+            other_before = Some(*other);
         }
-        if let Some(first) = row.first_mut() {
-            *first = index + 1;
-        }
+        above = std::mem::replace(&mut row, next);
+        previous = Some(character);
     }
     row.last().copied().unwrap_or(usize::MAX)
 }
@@ -101,9 +107,15 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (left, right, want) in
-            [("", "", 0), ("abc", "abc", 0), ("unisued", "unissued", 1), ("kitten", "sitting", 3), ("", "ab", 2)]
-        {
+        for (left, right, want) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("unisued", "unissued", 1),
+            ("kitten", "sitting", 3),
+            ("", "ab", 2),
+            ("hihg", "high", 1),
+            ("ab", "ba", 1),
+        ] {
             assert_eq!(distance(left, right), want, "{left} {right}");
         }
     }
