@@ -7,7 +7,7 @@
 use sensor_ebpf::siphash;
 
 use super::Labels;
-use super::field::{Field, OVERFLOW};
+use super::field::{Field, OVERFLOW, hex};
 use super::group::GroupKey;
 use super::groups::{Groups, Slot};
 use super::predicate::Kids;
@@ -114,13 +114,14 @@ impl RuleState {
         }
         let value = match self.rule.count {
             Count::Events => None,
-            Count::Distinct(field) => match field.key(o) {
-                Some(value) => Some(value),
-                None => {
+            Count::Distinct(field) => {
+                let value = field.key(o);
+                if value.is_none() {
                     self.stats.without_value += 1;
                     return;
                 }
-            },
+                value
+            }
         };
         let mut key = GroupKey([None; GROUP_FIELDS_MAX]);
         for (slot, field) in key.0.iter_mut().zip(&self.rule.group_by) {
@@ -264,8 +265,7 @@ fn uid(rule: &CompiledRule, key: Option<GroupKey>, first: Instant, labels: &dyn 
         bytes.push(u8::from(present));
     }
     bytes.extend_from_slice(&first.unix_ns.to_le_bytes());
-    let hash = siphash::hash128(siphash::Key::default(), &bytes);
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&siphash::hash128(siphash::Key::default(), &bytes))
 }
 
 #[cfg(test)]

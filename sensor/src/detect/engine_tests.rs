@@ -16,16 +16,16 @@ use crate::observation::{
 struct Names;
 
 impl Labels for Names {
-    fn service(&self, service: ServiceId) -> &str {
+    fn service(&self, service: ServiceId) -> &'static str {
         ["shop", "admin"].get(usize::from(service.0)).copied().unwrap_or("?")
     }
-    fn route(&self, _: ServiceId, _: RouteId) -> &str {
+    fn route(&self, _: ServiceId, _: RouteId) -> &'static str {
         "addresses"
     }
-    fn issuer(&self, _: ServiceId, issuer: IssuerId) -> &str {
+    fn issuer(&self, _: ServiceId, issuer: IssuerId) -> &'static str {
         ["members", "partners"].get(usize::from(issuer.0)).copied().unwrap_or("?")
     }
-    fn kid(&self, kid: Interned) -> &str {
+    fn kid(&self, kid: Interned) -> &'static str {
         ["k0", "k1", "k2"].get(kid.0 as usize).copied().unwrap_or("k-other")
     }
 }

@@ -85,6 +85,11 @@ fn number(value: impl Into<u128>) -> Key {
     value.into().to_be_bytes()
 }
 
+/// 32 hex digits.
+pub(super) fn hex(bytes: &Key) -> String {
+    format!("{:032x}", u128::from_be_bytes(*bytes))
+}
+
 /// An id that only counts within its service.
 fn scoped(service: ServiceId, id: u16) -> Key {
     number(u32::from(service.0) << 16 | u32::from(id))
@@ -146,7 +151,7 @@ impl Field {
                 .find(|(_, number)| u16::from(*number) == low)
                 .map_or_else(|| low.to_string(), |(word, _)| (*word).to_owned()),
             Self::SelfContained => (low != 0).to_string(),
-            Self::Account => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::Account => hex(&key),
             Self::Client => IpAddr::V6(Ipv6Addr::from(key)).to_canonical().to_string(),
         }
     }

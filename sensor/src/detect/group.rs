@@ -202,7 +202,7 @@ impl Group {
         let (first, last) = held.fold((EMPTY.first, EMPTY.last), |(first, last), slice| {
             (earlier(first, slice.first), later(last, slice.last))
         });
-        let values = if events { None } else { Some(self.values.to_distinct()) };
+        let values = if events { None } else { Some(self.values.distinct()) };
         let mut incident = Incident {
             uid: uid(first),
             first,
@@ -210,7 +210,7 @@ impl Group {
             since: self.newest.saturating_sub(SLICES),
             observations: self.observations,
             values,
-            clients: self.clients.to_distinct(),
+            clients: self.clients.distinct(),
             reported: 0,
         };
         incident.reported = incident.count().0;

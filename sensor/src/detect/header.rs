@@ -40,14 +40,12 @@ pub(super) struct Table<'n> {
 impl<'n> Table<'n> {
     /// `node` as a mapping, else a mistake.
     pub fn new(node: &'n Node, what: &str, mistakes: &mut Mistakes<'_>) -> Option<Self> {
-        match &node.value {
-            Value::Mapping(entries) => Some(Self { at: node.at, entries }),
-            _ => {
-                let message = format!("{what} is {} here", node.kind());
-                mistakes.add(node.at, message, "Write a mapping of `key: value` lines");
-                None
-            }
+        if let Value::Mapping(entries) = &node.value {
+            return Some(Self { at: node.at, entries });
         }
+        let message = format!("{what} is {} here", node.kind());
+        mistakes.add(node.at, message, "Write a mapping of `key: value` lines");
+        None
     }
 
     /// The entry called `name`.

@@ -270,12 +270,11 @@ impl Compiler<'_, '_, '_> {
     fn parsed<T>(&mut self, texts: &[(&Node, String)], wanted: &str, parse: fn(&str) -> Option<T>) -> Vec<T> {
         let mut values = Vec::new();
         for (node, text) in texts {
-            match parse(text) {
-                Some(value) => values.push(value),
-                None => {
-                    self.mistakes.add(node.at, format!("{} is not {wanted}", quoted(text)), format!("Write {wanted}"))
-                }
+            let value = parse(text);
+            if value.is_none() {
+                self.mistakes.add(node.at, format!("{} is not {wanted}", quoted(text)), format!("Write {wanted}"));
             }
+            values.extend(value);
         }
         values
     }

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
+use sensor_ebpf::siphash;
+
 use super::condition;
 use super::error::{advice, quoted};
-use super::field::Field;
+use super::field::{Field, hex};
 use super::header::{Header, Table, logsource};
 use super::predicate::{Compiler, Detection, Test};
 use super::yaml::{self, Mistakes, Node, Place, Value};
@@ -125,7 +127,7 @@ pub(super) fn compile(
         let Some(mut rule) = assemble(correlation, &mut bases, mistakes) else { continue };
         rule.kids.clone_from(&kids);
         rule.info.hash.clone_from(&hash);
-        rule.info.file = file.to_owned();
+        file.clone_into(&mut rule.info.file);
         if rule.version.is_empty() {
             rule.version.clone_from(&hash);
         }
@@ -158,8 +160,7 @@ fn unique(header: &Header, file: &Path, ids: &mut Ids, mistakes: &mut Mistakes<'
 }
 
 fn file_hash(text: &str) -> String {
-    let bytes = sensor_ebpf::siphash::hash128(sensor_ebpf::siphash::Key::default(), text.as_bytes());
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&siphash::hash128(siphash::Key::default(), text.as_bytes()))
 }
 
 fn same_names(bases: &[BaseRule], mistakes: &mut Mistakes<'_>) {
@@ -343,26 +344,7 @@ fn bound(table: &Table<'_>, distinct: Option<bool>, mistakes: &mut Mistakes<'_>)
     };
     let Some(condition) = Table::new(node, "`condition` of a correlation", mistakes) else { return (None, None) };
     condition.only(&["gte", "gt", "field"], &["lt", "lte", "eq", "neq", "percentile"], mistakes);
-    let bounds: Vec<_> = ["gte", "gt"].into_iter().filter(|key| condition.get(key).is_some()).collect();
-    let threshold = match bounds.as_slice() {
-        [only] => condition.text(only, true, mistakes).and_then(|(text, at)| {
-            let number = text.parse::<u64>().ok().map(|number| number.saturating_add(u64::from(*only == "gt")));
-            let fits = number.filter(|number| (1..=THRESHOLD_MAX).contains(number));
-            if fits.is_none() {
-                let message = format!("{} is no count to reach", quoted(text));
-                mistakes.add(at, message, format!("Write a whole number from 1 to {THRESHOLD_MAX}"));
-            }
-            fits
-        }),
-        _ => {
-            mistakes.add(
-                condition.at,
-                "the condition needs exactly one of `gte` and `gt`",
-                "Write, for example, `gte: 10`",
-            );
-            None
-        }
-    };
+    let threshold = threshold(&condition, mistakes);
     let count = match (distinct, condition.get("field")) {
         (Some(true), _) => condition
             .text("field", true, mistakes)
@@ -380,6 +362,24 @@ fn bound(table: &Table<'_>, distinct: Option<bool>, mistakes: &mut Mistakes<'_>)
         (None, _) => None,
     };
     (count, threshold)
+}
+
+/// The least count that fires.
+fn threshold(condition: &Table<'_>, mistakes: &mut Mistakes<'_>) -> Option<u64> {
+    let bounds: Vec<_> = ["gte", "gt"].into_iter().filter(|key| condition.get(key).is_some()).collect();
+    let [only] = bounds.as_slice() else {
+        let message = "the condition needs exactly one of `gte` and `gt`";
+        mistakes.add(condition.at, message, "Write, for example, `gte: 10`");
+        return None;
+    };
+    let (text, at) = condition.text(only, true, mistakes)?;
+    let number = text.parse::<u64>().ok().map(|number| number.saturating_add(u64::from(*only == "gt")));
+    let threshold = number.filter(|number| (1..=THRESHOLD_MAX).contains(number));
+    if threshold.is_none() {
+        let message = format!("{} is no count to reach", quoted(text));
+        mistakes.add(at, message, format!("Write a whole number from 1 to {THRESHOLD_MAX}"));
+    }
+    threshold
 }
 
 /// Joins a correlation with its base rules; none when a part of it is missing (a mistake was added then).

@@ -15,7 +15,8 @@ use super::field::Key;
 /// Slices of a window.
 pub(super) const SLICES: u64 = 24;
 /// Slices that are kept: the current one and those before it.
-pub(super) const KEPT: usize = SLICES as usize + 1;
+pub(super) const KEPT: usize = 25;
+const _: () = assert!(SLICES + 1 == KEPT as u64, "one more than there are before the current one");
 
 /// Where slice `slice` is kept in a ring.
 pub(super) fn slot(slice: u64) -> usize {
@@ -123,7 +124,7 @@ impl Window {
                 };
                 if fresh {
                     if *live as usize >= self.bound {
-                        self.to_sketch();
+                        self.become_sketch();
                         return self.insert(key, slice);
                     }
                     if last.len() >= (*live as usize).max(8) * 2 {
@@ -146,7 +147,7 @@ impl Window {
         }
     }
 
-    fn to_sketch(&mut self) {
+    fn become_sketch(&mut self) {
         let State::Exact { last, .. } = &self.state else { return };
         let mut slices = vec![None::<Registers>; KEPT];
         let mut union = Registers::new();
@@ -180,7 +181,7 @@ impl Window {
     }
 
     /// The window's values as the start of a count that forgets nothing.
-    pub fn to_distinct(&mut self) -> Distinct {
+    pub fn distinct(&mut self) -> Distinct {
         self.refresh();
         let oldest = self.newest.saturating_sub(SLICES);
         match &self.state {
@@ -279,7 +280,7 @@ mod tests {
                 }
                 let want: HashSet<u16> = seen.iter().filter(|(slice, _)| slice + SLICES >= now).map(|(_, n)| *n).collect();
                 prop_assert_eq!(window.count(), (want.len() as u64, true));
-                prop_assert_eq!(window.to_distinct().count(), (want.len() as u64, true));
+                prop_assert_eq!(window.distinct().count(), (want.len() as u64, true));
             }
         }
     }

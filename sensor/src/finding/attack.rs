@@ -40,19 +40,13 @@ pub(super) struct Technique {
 /// The technique that a Sigma tag names; none for a tactic (`attack.persistence`) or another namespace.
 pub(super) fn technique(tag: &str) -> Option<Technique> {
     let id = tag.strip_prefix("attack.")?.to_ascii_uppercase();
-    let (parent, sub) = match id.split_once('.') {
-        Some((parent, _)) => (parent.to_owned(), Some(id.clone())),
-        None => (id.clone(), None),
-    };
+    let parent = id.split('.').next().unwrap_or_default().to_owned();
     let digits = parent.strip_prefix('T')?;
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    Some(Technique {
-        name: name(&parent),
-        uid: parent,
-        sub: sub.map(|sub| (name(&sub).map(|name| (sub.clone(), Some(name)))).unwrap_or((sub, None))),
-    })
+    let sub = (id != parent).then(|| (id.clone(), name(&id)));
+    Some(Technique { name: name(&parent), uid: parent, sub })
 }
 
 #[cfg(test)]

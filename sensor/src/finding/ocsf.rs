@@ -1,6 +1,6 @@
 //! A [`Finding`] as an OCSF 1.8.0 Detection Finding (class 2004), one JSON object.
 //!
-//! Source of the field names and enum values: the OCSF schema, schema.ocsf.io/1.8.0/classes/detection_finding. Accounts
+//! Source of the field names and enum values: the OCSF schema, <https://schema.ocsf.io/1.8.0/classes/detection_finding>. Accounts
 //! appear only as their keyed hashes; credentials not at all. Keys stand in a fixed order, so equal findings give equal
 //! bytes.
 
