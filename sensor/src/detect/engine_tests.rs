@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::super::Labels;
-use super::super::tests::{COUNT, bounds, compile, rule_text, shipped};
+use super::super::tests::{COUNT, blocks, bounds, compile, rule_text, shipped};
 use super::*;
 use crate::finding::ocsf;
 use crate::observation::{
@@ -109,6 +109,15 @@ fn the_shipped_rule_flags_a_rehearsal_of_20_tokens_from_3_addresses() {
     let (after, update) = &findings[1];
     assert_eq!((*after, update.activity, update.distinct, &update.uid), (20, Activity::Update, 20, &finding.uid));
     assert_eq!(findings.len(), 2);
+    let said: Vec<String> = findings.iter().map(|(_, finding)| message(finding)).collect();
+    assert_eq!(said.join("\n") + "\n", blocks("message")[0], "as docs/rules.md has it");
+}
+
+fn message(finding: &Finding) -> String {
+    let mut line = Vec::new();
+    ocsf::write_line(finding, &mut line).unwrap();
+    let event: serde_json::Value = serde_json::from_slice(&line).unwrap();
+    event["message"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -300,7 +300,7 @@ proptest! {
 const DOCUMENTATION: &str = include_str!("../../../docs/rules.md");
 
 /// The fenced blocks of `language`.
-fn blocks(language: &str) -> Vec<&'static str> {
+pub(super) fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     DOCUMENTATION.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }

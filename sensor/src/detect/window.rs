@@ -111,7 +111,7 @@ impl Window {
                 let oldest = self.newest.saturating_sub(SLICES);
                 let seen = last.get_mut(key);
                 let fresh = match seen {
-                    Some(before) if *before >= slice && *before >= oldest => return,
+                    Some(before) if *before >= slice => return,
                     Some(before) => {
                         let before = std::mem::replace(before, slice);
                         if let Some(count) = by_slice.get_mut(slot(before)).filter(|_| before >= oldest) {
