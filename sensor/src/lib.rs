@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod detect;
 pub mod finding;
 pub mod object;
 pub mod observation;

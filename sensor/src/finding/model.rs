@@ -19,6 +19,27 @@ pub enum Level {
     Critical,
 }
 
+impl Level {
+    /// All levels, lowest first.
+    pub const ALL: &'static [Self] = &[Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// The word in rules and metrics (Sigma's `level`).
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The level that `label` names.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|level| level.label() == label)
+    }
+}
+
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
