@@ -237,6 +237,10 @@ impl Ledger {
             None | Some(Provenance::Issued) => Provenance::Issued,
             // Exchanged for something that the sensor did not see.
             Some(Provenance::None) => Provenance::Unverifiable,
+            // It may be an evicted issuance handed out again: a forged parent does not make it a forgery.
+            Some(Provenance::Unissued) if self.evicted.contains(&key, issuance.at.monotonic_ns) => {
+                Provenance::Unverifiable
+            }
             Some(inherited) => inherited,
         };
         if self.store.is_full() {
@@ -411,12 +415,12 @@ struct Unknown<'a> {
 
 impl Unknown<'_> {
     fn judge(self, key: Key, issuer: Option<&Issuer>, iat: Option<i64>, at: Instant) -> Provenance {
-        let fresh = match self.seen.get_mut(&key) {
+        let (fresh, excused) = match self.seen.get_mut(&key) {
             Some(seen) => {
                 seen.first = seen.first.min(at.monotonic_ns);
-                false
+                (false, seen.excused)
             }
-            None => self.seen.insert(key, Use { first: at.monotonic_ns, excused: false }).is_some(),
+            None => (self.seen.insert(key, Use { first: at.monotonic_ns, excused: false }).is_some(), false),
         };
         let Some(issuer) = issuer else { return Provenance::Unverifiable };
         if self.evicted.contains(&key, at.monotonic_ns) {
@@ -434,9 +438,16 @@ impl Unknown<'_> {
             self.counts.preexisting += 1;
             return Provenance::Preexisting;
         }
-        let Some(seen) = self.seen.get_mut(&key) else { return Provenance::Unverifiable };
-        seen.excused = seen.excused || self.gaps.excuse(key.service, iat, at, issuer.lifetime);
-        if seen.excused { Provenance::Unverifiable } else { Provenance::Unissued }
+        if excused {
+            return Provenance::Unverifiable;
+        }
+        if self.gaps.excuse(key.service, iat, at, issuer.lifetime) {
+            if let Some(seen) = self.seen.get_mut(&key) {
+                seen.excused = true;
+            }
+            return Provenance::Unverifiable;
+        }
+        Provenance::Unissued
     }
 }
 
