@@ -150,7 +150,6 @@ struct Decoded {
 }
 
 /// The decoder with its cache.
-#[derive(Debug)]
 pub struct Claims {
     /// The `kid`s seen.
     pub kids: Interner,

@@ -29,6 +29,7 @@ mod table;
 mod tests;
 mod verdict;
 
+use std::fmt;
 use std::time::Duration;
 
 use sensor_ebpf::siphash::{self, hash128};
@@ -88,7 +89,7 @@ pub enum Issued {
 }
 
 /// A credential in a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Presented<'a> {
     /// The service.
     pub service: ServiceId,
@@ -104,6 +105,15 @@ pub struct Presented<'a> {
     pub flags: u16,
     /// Of a JWT, the base64url text `header.payload`; never the signature.
     pub claims: Option<&'a [u8]>,
+}
+
+/// Claims name people, so they stay out of whatever prints this.
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, place, index, scheme, fingerprint, flags, claims } = self;
+        write!(f, "Presented({service:?} {fingerprint} place {place}.{index} scheme {scheme} flags {flags:#x} ")?;
+        write!(f, "claims {} bytes)", claims.map_or(0, <[u8]>::len))
+    }
 }
 
 /// What the ledger says of a presented credential.
@@ -132,8 +142,7 @@ struct Use {
     excused: bool,
 }
 
-/// The set of issuances, the horizon, and the gaps. Single-threaded.
-#[derive(Debug)]
+/// The set of issuances, the horizon, and the gaps. Single-threaded. (No `Debug`: it holds the account key.)
 pub struct Ledger {
     store: Store,
     evicted: Evicted,

@@ -76,6 +76,15 @@ fn accounts_agree_in_every_spelling() {
 }
 
 #[test]
+fn claims_do_not_print() {
+    let claims = gate(5);
+    let shown = format!("{:?}", jwt("t", &claims));
+    assert!(shown.contains(&fingerprint("t").to_string()), "{shown}");
+    assert!(!shown.contains(&format!("{:?}", &claims[..8]).replace(['[', ']'], "")), "{shown}");
+    assert!(!shown.contains(std::str::from_utf8(&claims[..8]).unwrap()), "{shown}");
+}
+
+#[test]
 fn claims_are_decoded_once() {
     let mut ledger = ledger();
     let claims = gate(5);
