@@ -3,9 +3,13 @@
 //! Data flows one way: [`capture`] (live or from files) → [`collect`] (pairing, routes, outcomes) → [`ledger`]
 //! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it.
 
+pub mod capture;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod detect;
 pub mod finding;
+pub mod ledger;
+pub mod metrics;
 pub mod object;
 pub mod observation;

@@ -1,0 +1,472 @@
+//! The ledger: which credentials came out of a login, since when we know, and how well.
+//!
+//! Owned by the data plane's thread. Issuances, logouts and losses flow in from [`crate::collect`], in the order of
+//! their kernel times; a presented credential flows in and its [`Verdict`] flows out. In steady state a judgement
+//! allocates nothing. Everything is bounded, every bound that is reached is counted ([`LedgerStats`]), and doubt of
+//! any kind lowers a verdict to `unverifiable`, never raises one to `unissued`.
+//!
+//! Decisions that the rest of the program relies on:
+//!
+//! - A credential that was issued stays `issued` after logout and expiry (tombstones, see [`store`]); that it was used
+//!   after its end is counted, not blamed on its provenance.
+//! - A credential in the store has the stored provenance whatever issuer it matches, or none. One that is not in the
+//!   store and matches no declared issuer is `unverifiable`.
+//! - `preexisting` has no budget in this version: whoever forges an `iat` before the horizon, or leaves it out, is
+//!   believed until the ledger has watched for the issuer's longest lifetime. Such judgements are counted.
+//! - Memory of presented credentials is bounded: an attacker who floods it can make an echo look like an issuance.
+//!   It costs him `max_seen` requests with fresh credentials between two uses of the forged one, and shows in
+//!   [`LedgerStats::seen_evictions`].
+
+mod claims;
+mod evicted;
+mod gaps;
+mod issuers;
+mod sight;
+mod stats;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::fmt;
+use std::time::Duration;
+
+use sensor_ebpf::siphash::{self, hash128};
+
+use self::claims::Claims;
+use self::evicted::Evicted;
+use self::gaps::Gaps;
+use self::issuers::{Issuer, Issuers};
+use self::sight::Window;
+use self::stats::UnmatchedList;
+use self::store::{Answer, Entry, Store};
+use self::table::{ClockMap, Key};
+use self::verdict::{Horizon, Leeway};
+use crate::config::model::Config;
+use crate::observation::{AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity};
+
+pub use self::sight::Sight;
+pub use self::stats::{IssuerStats, LedgerStats, Unmatched};
+
+/// Longest time that a tombstone is kept after its credential's end or last use.
+const RETENTION_MAX: Duration = Duration::from_hours(24);
+
+/// A credential handed out (or bound) by a successful login, refresh or renewal.
+#[derive(Clone, Copy, Debug)]
+pub struct Issuance {
+    /// The service.
+    pub service: ServiceId,
+    /// The credential.
+    pub fingerprint: Fingerprint,
+    /// Where it stood: one of `sensor_ebpf::wire::place`.
+    pub place: u8,
+    /// Which of the configured names of that place.
+    pub index: u8,
+    /// When the segment that completes it was seen.
+    pub at: Instant,
+    /// Whose it is, if the response says so.
+    pub account: Option<AccountHash>,
+    /// `None`: a login. `Some`: a refresh or renewal of a credential with that provenance.
+    pub inherits: Option<Provenance>,
+    /// The credential was presented to a login and becomes issued without a new one.
+    pub binds: bool,
+}
+
+/// What became of an issuance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issued {
+    /// The credential is issued from now on.
+    Added,
+    /// It had been presented before: an echo, which issues nothing.
+    Echo,
+    /// It is in the ledger with the provenance of the credential it was exchanged for.
+    Inherited(Provenance),
+    /// It was in the ledger already; its provenance stays, its life may be longer.
+    Known,
+    /// It could not be kept (`max_issuances` is 0); it counts as evicted.
+    Full,
+}
+
+/// A credential in a request.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// The service.
+    pub service: ServiceId,
+    /// Where it stood: one of `sensor_ebpf::wire::place`.
+    pub place: u8,
+    /// Which of the configured names of that place.
+    pub index: u8,
+    /// One of `sensor_ebpf::wire::scheme`.
+    pub scheme: u8,
+    /// The credential.
+    pub fingerprint: Fingerprint,
+    /// Bits of `sensor_ebpf::wire::credential_flag`.
+    pub flags: u16,
+    /// Of a JWT, the base64url text `header.payload`; never the signature.
+    pub claims: Option<&'a [u8]>,
+}
+
+/// Claims name people, so they stay out of whatever prints this.
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, place, index, scheme, fingerprint, flags, claims } = self;
+        write!(f, "Presented({service:?} {fingerprint} place {place}.{index} scheme {scheme} flags {flags:#x} ")?;
+        write!(f, "claims {} bytes)", claims.map_or(0, <[u8]>::len))
+    }
+}
+
+/// What the ledger says of a presented credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether a login handed it out; never [`Provenance::None`].
+    pub provenance: Provenance,
+    /// What it says of itself.
+    pub validity: Validity,
+    /// Its issuer, if it matches a declared one.
+    pub issuer: Option<IssuerId>,
+    /// Its `kid`, if it is a JWT that has one.
+    pub kid: Option<Interned>,
+    /// True for a JWT, which can be forged with a signing key.
+    pub self_contained: bool,
+    /// Whose it is, by what the login said.
+    pub account: Option<AccountHash>,
+}
+
+/// A presented credential that is not in the store.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    /// When it was first presented, monotonic ns.
+    first: u64,
+    /// A gap has excused it.
+    excused: bool,
+}
+
+/// The set of issuances, the horizon, and the gaps. Single-threaded. (No `Debug`: it holds the account key.)
+pub struct Ledger {
+    store: Store,
+    evicted: Evicted,
+    seen: ClockMap<Use>,
+    gaps: Gaps,
+    claims: Claims,
+    issuers: Issuers,
+    windows: Vec<Window>,
+    unmatched: UnmatchedList,
+    horizon: Horizon,
+    account_key: siphash::Key,
+    /// Its counts are kept here; its sizes are filled in by [`Ledger::stats`].
+    counts: LedgerStats,
+}
+
+impl Ledger {
+    /// An empty ledger that watches from `started` on. Accounts are hashed under `account_key`.
+    pub fn new(config: &Config, account_key: siphash::Key, started: Instant) -> Self {
+        let mut claims = Claims::new(config, account_key);
+        let issuers = Issuers::new(config, &mut claims);
+        let leeway = Leeway::from(config.ledger.clock_leeway);
+        let lifetime = issuers.longest_lifetime().saturating_add(leeway.monotonic);
+        let capacity = config.ledger.max_issuances;
+        Self {
+            store: Store::new(capacity, lifetime, lifetime.min(nanos(RETENTION_MAX)), started.monotonic_ns),
+            evicted: Evicted::new(capacity),
+            seen: ClockMap::new(config.ledger.max_seen),
+            gaps: Gaps::new(issuers.services(), leeway),
+            windows: vec![Window::default(); issuers.iter().count()],
+            claims,
+            issuers,
+            unmatched: UnmatchedList::default(),
+            horizon: Horizon { started, leeway },
+            account_key,
+            counts: LedgerStats { capacity, ..LedgerStats::default() },
+        }
+    }
+
+    /// Records that a credential was handed out, or bound.
+    pub fn issue(&mut self, issuance: Issuance) -> Issued {
+        self.tidy(issuance.at);
+        let key = Key { service: issuance.service, fingerprint: issuance.fingerprint };
+        let lifetime = self.issuers.lifetime(issuance.service, issuance.place, issuance.index);
+        let expires = issuance.at.monotonic_ns.saturating_add(lifetime).saturating_add(self.horizon.leeway.monotonic);
+        let issued = if self.store.find_mut(&key).is_some() {
+            self.issue_known(&key, &issuance, expires)
+        } else {
+            self.issue_new(key, &issuance, expires)
+        };
+        match issued {
+            Issued::Added => self.counts.added += 1,
+            Issued::Echo => self.counts.echoes += 1,
+            Issued::Inherited(_) => self.counts.inherited += 1,
+            Issued::Known => self.counts.known += 1,
+            Issued::Full => {}
+        }
+        issued
+    }
+
+    /// A credential in the store. Provenance changes only for the better, and only by a login: one that hands out a
+    /// credential nobody has presented yet, or one that binds it.
+    fn issue_known(&mut self, key: &Key, issuance: &Issuance, expires: u64) -> Issued {
+        let Some(entry) = self.store.find_mut(key) else { return Issued::Known };
+        let login = issuance.inherits.is_none();
+        let issued = if entry.provenance == Provenance::Issued {
+            Issued::Known
+        } else if !login {
+            return Issued::Known;
+        } else if entry.used && !issuance.binds {
+            return Issued::Echo;
+        } else {
+            entry.provenance = Provenance::Issued;
+            Issued::Added
+        };
+        // What an unissued parent was exchanged for lengthens nobody's life.
+        if !matches!(issuance.inherits, None | Some(Provenance::Issued)) {
+            return issued;
+        }
+        if login {
+            entry.revoked = false;
+        }
+        entry.account = issuance.account.or(entry.account);
+        if !entry.revoked {
+            self.store.extend(key, expires);
+        }
+        issued
+    }
+
+    fn issue_new(&mut self, key: Key, issuance: &Issuance, expires: u64) -> Issued {
+        let first_use = self.seen.peek(&key).map(|seen| seen.first);
+        let binds = issuance.binds && issuance.inherits.is_none();
+        // A use that was judged before an earlier issuance came in does not make that issuance an echo.
+        if !binds && first_use.is_some_and(|first| first <= issuance.at.monotonic_ns) {
+            // It may be an evicted issuance handed out again: its doubt lasts as long as its new life.
+            if self.evicted.contains(&key, issuance.at.monotonic_ns) {
+                self.evicted.insert(&key, kept_until(expires), issuance.at.monotonic_ns);
+            }
+            return Issued::Echo;
+        }
+        let provenance = match issuance.inherits {
+            None | Some(Provenance::Issued) => Provenance::Issued,
+            // Exchanged for something that the sensor did not see.
+            Some(Provenance::None) => Provenance::Unverifiable,
+            // It may be an evicted issuance handed out again: a forged parent does not make it a forgery.
+            Some(Provenance::Unissued) if self.evicted.contains(&key, issuance.at.monotonic_ns) => {
+                Provenance::Unverifiable
+            }
+            Some(inherited) => inherited,
+        };
+        if self.store.is_full() {
+            self.evict(issuance.at);
+        }
+        if !self.store.insert(key, provenance, issuance.account, expires, first_use.is_some()) {
+            self.counts.evictions += 1;
+            if provenance != Provenance::Unissued {
+                self.evicted.insert(&key, kept_until(expires), issuance.at.monotonic_ns);
+            }
+            return Issued::Full;
+        }
+        if issuance.inherits.is_some() { Issued::Inherited(provenance) } else { Issued::Added }
+    }
+
+    fn evict(&mut self, now: Instant) {
+        let Some((key, entry)) = self.store.evict() else { return };
+        self.counts.evictions += 1;
+        // What descends from a forged credential gains nothing by being pushed out.
+        if entry.provenance != Provenance::Unissued {
+            self.evicted.insert(&key, kept_until(entry.expires), now.monotonic_ns);
+        }
+        remember(&mut self.seen, key, &entry, now);
+    }
+
+    /// Records a logout. The credential was issued and stays so; using it later is counted.
+    pub fn revoke(&mut self, service: ServiceId, fingerprint: Fingerprint, at: Instant) {
+        self.tidy(at);
+        // A logout with a credential that the ledger does not know leaves no trace: logout spam takes no room.
+        let Some(entry) = self.store.find_mut(&Key { service, fingerprint }) else {
+            self.counts.revoked_unknown += 1;
+            return;
+        };
+        entry.revoked = true;
+        entry.expires = entry.expires.min(at.monotonic_ns);
+        self.counts.revoked += 1;
+    }
+
+    /// Judges a presented credential, and remembers the use.
+    pub fn judge(&mut self, presented: &Presented<'_>, at: Instant) -> Verdict {
+        self.tidy(at);
+        let facts = self.claims.facts(presented);
+        let key = Key { service: presented.service, fingerprint: presented.fingerprint };
+        let (issuer, jwt) = self.issuers.find(presented, &facts);
+        if issuer.is_none() {
+            self.unmatched.count(presented, &facts);
+        }
+        let answer = self.store.presented(&key);
+        let provenance = verdict::provenance(&answer, || {
+            let unknown = Unknown {
+                evicted: &self.evicted,
+                seen: &mut self.seen,
+                gaps: &mut self.gaps,
+                windows: &mut self.windows,
+                counts: &mut self.counts,
+                horizon: &self.horizon,
+            };
+            unknown.judge(key, issuer, facts.iat, at)
+        });
+        let mut account = None;
+        if let Answer::Known(entry) = &answer {
+            account = entry.account;
+            self.counts.used_after_end += u64::from(entry.expires < at.monotonic_ns);
+            if let Some(window) = issuer.filter(|_| !entry.used).and_then(|issuer| self.windows.get_mut(issuer.row)) {
+                window.count(at, |sight| sight.seen += 1);
+            }
+        }
+        Verdict {
+            provenance,
+            validity: verdict::validity(&facts, jwt, issuer, at, self.horizon.leeway),
+            issuer: issuer.map(|issuer| issuer.id),
+            kid: facts.kid,
+            self_contained: jwt,
+            account,
+        }
+    }
+
+    /// Keyed hash of the value of a top-level claim of a JWT: a non-empty string, or an integer in decimal. `None` for
+    /// anything else. Cached for claims that some route's `account` names.
+    pub fn claim_account(&mut self, presented: &Presented<'_>, claim: &str) -> Option<AccountHash> {
+        self.claims.account(presented, claim)
+    }
+
+    /// Records that `lost` issuances of `service` between `from` and `to` were not seen.
+    pub fn gap(&mut self, service: ServiceId, from: Instant, to: Instant, lost: u64) {
+        let keep = self.issuers.longest_lifetime().saturating_add(self.horizon.leeway.monotonic);
+        self.gaps.add(service, from, to, lost, keep.saturating_add(nanos(RETENTION_MAX)));
+    }
+
+    /// Keyed hash of an account identifier, given as its text: `17` in a path, as a number and as a string in claims
+    /// all agree.
+    pub fn hash_account(&self, id: &[u8]) -> AccountHash {
+        AccountHash(hash128(self.account_key, id))
+    }
+
+    /// A `kid` in printable form, cut to 64 characters.
+    pub fn kid(&self, kid: Interned) -> &str {
+        self.claims.kids.show(kid)
+    }
+
+    /// Counts, sizes and, by issuer, horizon and sight. For the control plane: it allocates.
+    pub fn stats(&self) -> LedgerStats {
+        let (gaps, gap_left) = self.gaps.left();
+        let (claims_decoded, claims_evictions) = self.claims.counts();
+        let (kids, kids_overflow) = self.claims.kids.counts();
+        let horizon_unix = seconds(self.horizon.started);
+        let issuers = self.issuers.iter().map(|(service, issuer)| {
+            let watched = self.horizon.warm_from(issuer.lifetime) - self.horizon.started.monotonic_ns;
+            IssuerStats {
+                service,
+                issuer: issuer.id,
+                accountable: issuer.accountable,
+                horizon_unix,
+                complete_unix: horizon_unix.saturating_add(i64::try_from(watched / SECOND).unwrap_or(i64::MAX)),
+                sight: self.windows.get(issuer.row).map(Window::sum).unwrap_or_default(),
+            }
+        });
+        LedgerStats {
+            issuances: self.store.len(),
+            eviction_false_positives: self.evicted.false_positives(),
+            seen: self.seen.len(),
+            seen_evictions: self.seen.evictions(),
+            gaps,
+            gap_lost: self.gaps.lost,
+            gap_left,
+            gap_excused: self.gaps.excused,
+            unmatched: self.unmatched.total,
+            unmatched_overflow: self.unmatched.overflow,
+            claims_decoded,
+            claims_evictions,
+            kids,
+            kids_overflow,
+            issuers: issuers.collect(),
+            ..self.counts.clone()
+        }
+    }
+
+    /// Credentials that match no declared issuer, by kind: a bounded list in a stable order.
+    pub fn unmatched(&self) -> impl Iterator<Item = Unmatched<'_>> {
+        self.unmatched.iter(&self.claims)
+    }
+
+    /// Lets go of a few entries whose time is over.
+    fn tidy(&mut self, at: Instant) {
+        let Self { store, seen, .. } = self;
+        store.sweep(at.monotonic_ns, |key, entry| remember(seen, key, &entry, at));
+    }
+}
+
+/// Until when an issuance that ends at `expires` is remembered, monotonic ns.
+fn kept_until(expires: u64) -> u64 {
+    expires.saturating_add(nanos(RETENTION_MAX))
+}
+
+/// When an entry that never was issued leaves the store after use, its use must stay known: else it could come back
+/// as an echo and count as issued.
+fn remember(seen: &mut ClockMap<Use>, key: Key, entry: &Entry, at: Instant) {
+    if entry.used && entry.provenance != Provenance::Issued && seen.peek(&key).is_none() {
+        seen.insert(key, Use { first: at.monotonic_ns, excused: false });
+    }
+}
+
+/// The parts of the ledger that decide on a credential which is not in the store.
+struct Unknown<'a> {
+    evicted: &'a Evicted,
+    seen: &'a mut ClockMap<Use>,
+    gaps: &'a mut Gaps,
+    windows: &'a mut [Window],
+    counts: &'a mut LedgerStats,
+    horizon: &'a Horizon,
+}
+
+impl Unknown<'_> {
+    fn judge(self, key: Key, issuer: Option<&Issuer>, iat: Option<i64>, at: Instant) -> Provenance {
+        let (fresh, excused) = match self.seen.get_mut(&key) {
+            Some(seen) => {
+                seen.first = seen.first.min(at.monotonic_ns);
+                (false, seen.excused)
+            }
+            None => (self.seen.insert(key, Use { first: at.monotonic_ns, excused: false }).is_some(), false),
+        };
+        let Some(issuer) = issuer else { return Provenance::Unverifiable };
+        if self.evicted.contains(&key, at.monotonic_ns) {
+            self.counts.eviction_excused += 1;
+            return Provenance::Unverifiable;
+        }
+        let preexisting = self.horizon.may_precede(iat, issuer.lifetime, at);
+        if let Some(window) = self.windows.get_mut(issuer.row).filter(|_| fresh) {
+            window.count(at, |sight| if preexisting { sight.preexisting += 1 } else { sight.unseen += 1 });
+        }
+        if !issuer.accountable {
+            return Provenance::Unverifiable;
+        }
+        if preexisting {
+            self.counts.preexisting += 1;
+            return Provenance::Preexisting;
+        }
+        if excused {
+            return Provenance::Unverifiable;
+        }
+        if self.gaps.excuse(key.service, iat, at, issuer.lifetime) {
+            if let Some(seen) = self.seen.get_mut(&key) {
+                seen.excused = true;
+            }
+            return Provenance::Unverifiable;
+        }
+        Provenance::Unissued
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Wall-clock seconds since 1970.
+fn seconds(at: Instant) -> i64 {
+    i64::try_from(at.unix_ns / SECOND).unwrap_or(i64::MAX)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,91 @@
+//! How much of an issuer's issuing the sensor sees: the figure that an operator confirms before `observed = all`
+//! takes effect, and that is watched ever after.
+//!
+//! Each credential counts once, when it is first presented: `seen` if its issuance is in the ledger, `unseen` if not,
+//! `preexisting` (in neither) if it may be older than the horizon. Forged tokens count as unseen too: a fall of the
+//! share is a coverage question or an attack, and either way somebody's business.
+
+use crate::observation::Instant;
+
+/// Window: this many buckets of this many nanoseconds.
+const BUCKETS: usize = 24;
+const BUCKET_NS: u64 = 3_600_000_000_000;
+
+/// Newly used credentials in the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Their issuance is in the ledger.
+    pub seen: u64,
+    /// It is not.
+    pub unseen: u64,
+    /// It may be older than the horizon.
+    pub preexisting: u64,
+}
+
+impl Sight {
+    /// Share of newly used credentials whose issuance was seen, 0–1; `None` while there were none.
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    pub fn share(&self) -> Option<f64> {
+        let all = self.seen + self.unseen;
+        (all > 0).then(|| self.seen as f64 / all as f64)
+    }
+}
+
+/// The window of one issuer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Window {
+    buckets: [Sight; BUCKETS],
+    last: u64,
+}
+
+impl Window {
+    /// The counts of the bucket that `at` falls into, to be raised.
+    pub fn count(&mut self, at: Instant, raise: impl FnOnce(&mut Sight)) {
+        let bucket = at.monotonic_ns / BUCKET_NS;
+        for old in (self.last.saturating_add(1)..=bucket).rev().take(BUCKETS) {
+            if let Some(old) = self.buckets.get_mut(place(old)) {
+                *old = Sight::default();
+            }
+        }
+        self.last = self.last.max(bucket);
+        // An observation that comes late counts in the newest bucket.
+        if let Some(counts) = self.buckets.get_mut(place(self.last)) {
+            raise(counts);
+        }
+    }
+
+    /// Sum over the window, as of the last count.
+    pub fn sum(&self) -> Sight {
+        self.buckets.iter().fold(Sight::default(), |sum, bucket| Sight {
+            seen: sum.seen + bucket.seen,
+            unseen: sum.unseen + bucket.unseen,
+            preexisting: sum.preexisting + bucket.preexisting,
+        })
+    }
+}
+
+fn place(bucket: u64) -> usize {
+    usize::try_from(bucket % BUCKETS as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_slides() {
+        let mut window = Window::default();
+        let hour = |n: u64| Instant { monotonic_ns: n * BUCKET_NS, unix_ns: 0 };
+        assert_eq!(window.sum().share(), None);
+        for n in 0..48 {
+            window.count(hour(n), |sight| sight.seen += 1);
+            window.count(hour(n), |sight| if n < 24 { sight.unseen += 1 } else { sight.seen += 1 });
+        }
+        assert_eq!(window.sum(), Sight { seen: 48, unseen: 0, preexisting: 0 });
+        assert_eq!(window.sum().share(), Some(1.0));
+        window.count(hour(5), |sight| sight.unseen += 1);
+        assert_eq!(window.sum().unseen, 1);
+        window.count(hour(1000), |sight| sight.preexisting += 1);
+        assert_eq!(window.sum(), Sight { seen: 0, unseen: 0, preexisting: 1 });
+    }
+}

@@ -1,0 +1,160 @@
+//! What an attacker of the ledger tries.
+
+use super::*;
+use Provenance::{Issued as Was, Unissued, Unverifiable};
+
+#[test]
+fn refresh_laundering() {
+    let mut ledger = ledger();
+    let forged = gate(5000);
+    let presented = Presented { place: place::BODY, ..jwt("forged refresh token", &forged) };
+    let parent = ledger.judge(&presented, at(WARM)).provenance;
+    assert_eq!(parent, Unissued);
+    // Down ten generations, each exchanging what it got.
+    let mut name = "forged refresh token".to_owned();
+    for generation in 0..10 {
+        let s = WARM + generation * 10;
+        let parent = ledger.of_jwt(&name, 5000, s);
+        name = format!("child {generation}");
+        assert_eq!(ledger.issue(refresh(&name, s + 1, parent)), Issued::Inherited(Unissued));
+        assert_eq!(ledger.of_jwt(&name, i64::try_from(s).unwrap(), s + 2), Unissued);
+    }
+}
+
+#[test]
+fn refresh_laundering_by_forcing_the_child_out() {
+    let mut ledger = with(|config| config.ledger.max_issuances = 10);
+    ledger.issue(refresh("child", WARM, Unissued));
+    for n in 0..100 {
+        ledger.issue(login(&n.to_string(), WARM + 1 + n));
+    }
+    assert_eq!(ledger.of_jwt("child", 5000, WARM + 200), Unissued);
+    assert_eq!(ledger.issue(login("child", WARM + 201)), Issued::Echo);
+}
+
+#[test]
+fn an_unissued_child_stays_known_as_used_when_it_leaves_the_store() {
+    let mut ledger = with(|config| config.ledger.max_issuances = 10);
+    ledger.issue(refresh("child", WARM, Unissued));
+    assert_eq!(ledger.of("child", WARM + 1), Unissued);
+    for n in 0..100 {
+        ledger.issue(login(&n.to_string(), WARM + 2 + n));
+    }
+    assert_eq!(ledger.issue(login("child", WARM + 201)), Issued::Echo);
+    assert_eq!(ledger.of("child", WARM + 202), Unissued);
+}
+
+#[test]
+fn echo_laundering() {
+    let mut ledger = ledger();
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM), Unissued);
+    assert_eq!(ledger.issue(login("forged", WARM + 1)), Issued::Echo);
+    assert_eq!(ledger.issue(refresh("forged", WARM + 2, Was)), Issued::Echo, "beside his own refresh token");
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM + 3), Unissued);
+    assert_eq!(ledger.stats().echoes, 2);
+    // At the same instant, as in a capture with coarse time stamps.
+    assert_eq!(ledger.of_jwt("again", 5000, WARM + 5), Unissued);
+    assert_eq!(ledger.issue(login("again", WARM + 5)), Issued::Echo);
+}
+
+#[test]
+fn echo_laundering_at_another_service() {
+    let mut ledger = with(|config| config.services.push(config.services[0].clone()));
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM), Unissued);
+    ledger.issue(Issuance { service: ServiceId(1), ..login("forged", WARM + 1) });
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM + 3), Unissued, "a service's ledger is its own");
+}
+
+#[test]
+fn logout_spam_takes_no_room_and_logout_hides_nothing() {
+    let mut ledger = with(|config| config.ledger.max_issuances = 10);
+    ledger.issue(login("member", 10));
+    for n in 0..1000 {
+        ledger.revoke(SERVICE, fingerprint(&format!("forged {n}")), at(20));
+    }
+    let stats = ledger.stats();
+    assert_eq!((stats.issuances, stats.evictions, stats.revoked, stats.revoked_unknown), (1, 0, 0, 1000));
+    ledger.revoke(SERVICE, fingerprint("member"), at(30));
+    assert_eq!(ledger.of("member", 40), Was);
+    assert_eq!(ledger.of_jwt("forged 1", 5000, WARM), Unissued);
+}
+
+#[test]
+fn login_flood_never_makes_an_evicted_credential_unissued() {
+    let mut ledger = with(|config| config.ledger.max_issuances = 1000);
+    let issued = 6000;
+    for n in 0..issued {
+        assert_eq!(ledger.issue(login(&n.to_string(), 10 + n)), Issued::Added);
+    }
+    let at = WARM;
+    // A forger does what he can to use the doubt up first.
+    let forged: u32 = (0..2000).map(|n| u32::from(ledger.of(&format!("forged {n}"), at) == Unissued)).sum();
+    let kept = (0..issued).filter(|n| ledger.of(&n.to_string(), at + 1) == Was).count();
+    assert_eq!(kept, 1000);
+    assert!((0..issued).all(|n| ledger.of(&n.to_string(), at + 2) != Unissued));
+    assert_eq!(ledger.of(&(issued - 1).to_string(), at + 2), Was, "the newest is not among the evicted");
+    let stats = ledger.stats();
+    assert_eq!((stats.issuances, stats.evictions), (1000, issued - 1000));
+    let share = 1.0 - f64::from(forged) / 2000.0;
+    assert!((share - stats.eviction_false_positives).abs() < 0.05, "{share} {}", stats.eviction_false_positives);
+    assert!(share < 0.5, "most forged ones are still told: {share}");
+}
+
+#[test]
+fn an_evicted_credential_that_is_handed_out_again_keeps_its_doubt() {
+    let mut ledger = with(|config| config.ledger.max_issuances = 1);
+    ledger.issue(login("a", 10));
+    ledger.issue(login("b", 11));
+    assert_eq!(ledger.of("a", WARM), Unverifiable);
+    assert_eq!(ledger.issue(login("a", WARM + 23 * HOUR)), Issued::Echo);
+    assert_eq!(ledger.of("a", WARM + 30 * HOUR), Unverifiable);
+}
+
+#[test]
+fn seen_flood_is_bounded_counted_and_does_not_drive_out_what_is_in_use() {
+    let mut ledger = with(|config| config.ledger.max_seen = 100);
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM), Unissued);
+    for n in 0..5000 {
+        ledger.of(&format!("noise {n}"), WARM + 1);
+        if n % 40 == 0 {
+            assert_eq!(ledger.of_jwt("forged", 5000, WARM + 1), Unissued);
+        }
+    }
+    let stats = ledger.stats();
+    assert_eq!((stats.seen, stats.seen_evictions), (100, 4901));
+    assert_eq!(ledger.issue(login("forged", WARM + 2)), Issued::Echo);
+    // Members' issued credentials take no room in it and are not touched.
+    ledger.issue(login("member", WARM + 3));
+    assert_eq!(ledger.of("member", WARM + 4), Was);
+    assert_eq!(ledger.stats().seen, 100);
+}
+
+#[test]
+fn iat_forged_into_a_gap_runs_into_the_budget() {
+    let mut ledger = ledger();
+    ledger.gap(SERVICE, at(1000), at(1010), 5);
+    let excused = (0..1000).filter(|n| ledger.of_jwt(&n.to_string(), 1005, 2000) == Unverifiable).count();
+    assert_eq!(excused, 5);
+}
+
+#[test]
+fn padding_the_claims_does_not_leave_the_issuer() {
+    let mut ledger = ledger();
+    let whole = gate(5000);
+    let cut = &whole[..40];
+    for (flags, claims) in [
+        (flag::THREE_PARTS | flag::CLAIMS | flag::CLAIMS_CUT, Some(cut)),
+        (flag::THREE_PARTS | flag::CLAIMS_CUT, None),
+        (flag::EMPTY_SIGNATURE, None),
+    ] {
+        let presented = Presented { flags, claims, ..jwt(&format!("{flags}"), &[]) };
+        let verdict = ledger.judge(&presented, at(WARM));
+        assert_eq!((verdict.issuer, verdict.provenance), (Some(IssuerId(0)), Unissued), "{flags}");
+        assert!(verdict.self_contained);
+    }
+    // Cut once, whole the next time: the cut one must not stick.
+    let cut =
+        Presented { flags: flag::THREE_PARTS | flag::CLAIMS | flag::CLAIMS_CUT, claims: Some(cut), ..jwt("x", &[]) };
+    ledger.judge(&cut, at(1));
+    assert!(ledger.claim_account(&jwt("x", &whole), "sub").is_some());
+}
