@@ -3,6 +3,8 @@
 //! Data flows one way: [`capture`] (live or from files) → [`collect`] (pairing, routes, outcomes) → [`ledger`]
 //! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it.
 
+pub mod collect;
 pub mod config;
 pub mod finding;
+pub mod ledger;
 pub mod observation;
