@@ -40,15 +40,15 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 
 /// The right-most untrusted address of a comma-separated list; the left-most one when all are trusted.
 fn right_most<'a>(list: &'a [u8], trusted: &[IpNet], node: impl Fn(&'a [u8]) -> Option<&'a [u8]>) -> Option<IpAddr> {
-    let mut last = None;
+    let mut leftmost = None;
     for element in list.rsplit(|byte| *byte == b',') {
         let address = parse_node(node(element.trim_ascii())?)?;
         if !is_trusted(address, trusted) {
             return Some(address);
         }
-        last = Some(address);
+        leftmost = Some(address);
     }
-    last
+    leftmost
 }
 
 /// The `for` parameter of one element of `Forwarded` (RFC 7239 §4). A quoted comma or semicolon does not occur in an
@@ -82,7 +82,10 @@ fn canonical(address: Ipv6Addr) -> IpAddr {
 }
 
 fn is_port(text: &str) -> bool {
-    text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
 }
 
 #[cfg(test)]

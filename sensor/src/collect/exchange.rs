@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use sensor_ebpf::wire::{
-    EndRecord, NO_ROUTE, NO_SERVICE, RecordHead, anomaly, capture, direction, head_flag, place,
-};
+use sensor_ebpf::wire::{EndRecord, NO_ROUTE, NO_SERVICE, RecordHead, anomaly, capture, direction, head_flag, place};
 
 use super::bodies::Body;
 use super::decode::{Head, Record, decode};
@@ -182,22 +180,25 @@ impl Collector {
             account: None,
             target_account: None,
             client: client::attribute(head, &config.trusted_proxies),
-            request_body: if rule.is_some_and(issuance::reads_request) {
-                Wanted::Awaited
-            } else {
-                Wanted::No
-            },
+            request_body: if rule.is_some_and(issuance::reads_request) { Wanted::Awaited } else { Wanted::No },
             wants_response_body: rule.is_some_and(issuance::reads_response),
             body_bytes: None,
             tee_ended: false,
         };
         if let (Some(route), Some(taken)) = (route, taken) {
-            self.find_account(&mut pending, route, &taken, head, &target);
+            self.find_account(&mut pending, route, taken, head, &target);
         }
         pending
     }
 
-    fn find_account(&mut self, pending: &mut Pending, route: &Route, taken: &Taken, head: &Head<'_>, target: &Target<'_>) {
+    fn find_account(
+        &mut self,
+        pending: &mut Pending,
+        route: &Route,
+        taken: Taken,
+        head: &Head<'_>,
+        target: &Target<'_>,
+    ) {
         let path = self.readings.path(taken);
         let scratch = &mut self.scratch;
         pending.target_account = account::from_target(&route.account, target, path, scratch, &self.ledger);
@@ -218,13 +219,9 @@ impl Collector {
         }
         self.readings.clear();
         let declared = config.services.get(usize::from(service.0))?;
-        match declared.routes.get(usize::from(head.fixed.route)) {
-            Some(route) => Some(Taken { route: RouteId(head.fixed.route), class: route.class, raw: false }),
-            None => {
-                self.counts.unclassified += u64::from(head.fixed.route != NO_ROUTE);
-                None
-            }
-        }
+        let route = declared.routes.get(usize::from(head.fixed.route));
+        self.counts.unclassified += u64::from(route.is_none() && head.fixed.route != NO_ROUTE);
+        route.map(|route| Taken { route: RouteId(head.fixed.route), class: route.class, raw: false })
     }
 
     fn response(&mut self, record: SecretBuf, out: &mut impl Sink) {
@@ -337,13 +334,9 @@ impl Collector {
             Ok(Record::Response(head)) => Some(head),
             _ => None,
         });
-        let outcome = match &response {
-            Some(head) => self.conclude(&config, &pending, head, now_ns),
-            None => {
-                self.counts.unanswered += 1;
-                Outcome::Unanswered
-            }
-        };
+        self.counts.unanswered += u64::from(response.is_none());
+        let outcome =
+            response.as_ref().map_or(Outcome::Unanswered, |head| self.conclude(&config, &pending, head, now_ns));
         self.drop_bodies(pending.key);
         self.emit(&config, &pending, response.as_ref(), outcome, out);
         self.recycle(pending);
@@ -395,7 +388,14 @@ impl Collector {
         self.give_list_back(pending.credentials);
     }
 
-    fn emit(&mut self, config: &Config, pending: &Pending, response: Option<&Head<'_>>, outcome: Outcome, out: &mut impl Sink) {
+    fn emit(
+        &mut self,
+        config: &Config,
+        pending: &Pending,
+        response: Option<&Head<'_>>,
+        outcome: Outcome,
+        out: &mut impl Sink,
+    ) {
         self.counts.observations += 1;
         let Ok(Record::Request(head)) = decode(pending.request.as_slice()) else { return };
         let line = head.capture(capture::LINE).unwrap_or_default();
@@ -437,7 +437,8 @@ impl Collector {
         self.counts.unmatched_responses += u64::from(!duplicate);
         let (service_id, service) = service_of(config, &head.fixed.head);
         let at = self.clock.instant(head.fixed.head.time_ns);
-        if let Some(service) = service {
+        // A second response to one request is no evidence of anything.
+        if let Some(service) = service.filter(|_| !duplicate) {
             self.issue_unmatched(service_id, service, head);
         }
         let client = client::address(head.fixed.client);
@@ -486,8 +487,14 @@ impl Collector {
             if exchange.needs_body() {
                 applier.at_body(&exchange, None);
             }
-        } else if head.credentials().any(|one| one.place == place::SET_COOKIE) {
-            applier.lose(&exchange, 1);
+        } else {
+            // Of a classified request without a route only a renewal can have been missed.
+            let classified = head.fixed.route == NO_ROUTE && !head.anomaly(anomaly::UNSOLICITED);
+            let renews = |index| service.issuers.iter().any(|issuer| issuer.renews.contains(&index));
+            let mut sets = head.credentials().filter(|one| one.place == place::SET_COOKIE);
+            if sets.any(|one| !classified || renews(one.index)) {
+                applier.lose(&exchange, 1);
+            }
         }
     }
 }

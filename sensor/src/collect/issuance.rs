@@ -155,7 +155,8 @@ impl Applier<'_> {
             }
             return success;
         }
-        let account = rule.account_pointer.as_ref().zip(body).and_then(|(pointer, body)| self.account_in(body, pointer));
+        let account =
+            rule.account_pointer.as_ref().zip(body).and_then(|(pointer, body)| self.account_in(body, pointer));
         if waits_for_body(rule) {
             self.issue_from_head(exchange, rule, account);
         }
@@ -185,15 +186,8 @@ impl Applier<'_> {
             }
             let (flags, claims) = jwt_shape(text);
             let fingerprint = Fingerprint(siphash::hash128(self.fingerprint_key, text));
-            let presented = Presented {
-                service,
-                place: place::BODY,
-                index: 0,
-                scheme: scheme::BARE,
-                fingerprint,
-                flags,
-                claims,
-            };
+            let presented =
+                Presented { service, place: place::BODY, index: 0, scheme: scheme::BARE, fingerprint, flags, claims };
             let verdict = self.ledger.judge(&presented, at);
             let credential = sensor_ebpf::wire::Credential {
                 fingerprint: fingerprint.0,
@@ -230,9 +224,11 @@ impl Applier<'_> {
             }
         }
         if exchange.class == RouteClass::Login {
-            for bound in exchange.credentials.iter().filter(|one| {
-                place_of(&one.credential).is_some_and(|place| rule.binds.contains(&place))
-            }) {
+            for bound in exchange
+                .credentials
+                .iter()
+                .filter(|one| place_of(&one.credential).is_some_and(|place| rule.binds.contains(&place)))
+            {
                 let credential = &bound.credential;
                 let fingerprint = Fingerprint(credential.fingerprint);
                 self.issue(exchange, (credential.place, credential.index), fingerprint, None, account, true);
@@ -464,7 +460,10 @@ mod tests {
 
     #[test]
     fn jwt_shapes() {
-        assert_eq!(jwt_shape(b"aa.bb.cc"), (credential_flag::THREE_PARTS | credential_flag::CLAIMS, Some(&b"aa.bb"[..])));
+        assert_eq!(
+            jwt_shape(b"aa.bb.cc"),
+            (credential_flag::THREE_PARTS | credential_flag::CLAIMS, Some(&b"aa.bb"[..]))
+        );
         assert_eq!(jwt_shape(b"aa.bb."), (credential_flag::EMPTY_SIGNATURE, None));
         assert_eq!(jwt_shape(b"aa.bb"), (0, None));
         assert_eq!(jwt_shape(b"a.b.c.d.e"), (0, None));

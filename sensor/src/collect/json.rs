@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn unescapes() {
         let mut out = SecretBuf::default();
-        assert!(unescape(br#"a\/b\n\u00e9\ud83d\ude00"#, &mut out));
+        assert!(unescape(br"a\/b\n\u00e9\ud83d\ude00", &mut out));
         assert_eq!(out.as_slice(), "a/b\né😀".as_bytes());
         assert!(!unescape(br"\ud83d", &mut SecretBuf::default()));
         assert!(!unescape(br"\q", &mut SecretBuf::default()));

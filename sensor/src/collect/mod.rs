@@ -44,11 +44,11 @@ use crate::observation::{Instant, Observation};
 use bodies::Bodies;
 pub use counts::{CollectorCounts, IssuanceCounts};
 use decode::{Record, decode};
+pub use pending::Judged;
 use pending::Table;
 use queue::Queue;
 use routes::{Readings, Router};
 use secret::SecretBuf;
-pub use pending::Judged;
 pub use transaction::Transaction;
 
 /// Spare credential lists kept for reuse.
@@ -88,8 +88,7 @@ pub trait Sink {
     }
 }
 
-/// Pairs, judges and emits. One per shard; not shared.
-#[derive(Debug)]
+/// Pairs, judges and emits. One per shard; not shared. (No `Debug`: it holds the keys and raw bodies.)
 pub struct Collector {
     config: Arc<Config>,
     keys: Keys,

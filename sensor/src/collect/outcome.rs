@@ -83,9 +83,9 @@ pub(super) fn head_succeeds(success: &Success, head: &Head<'_>) -> bool {
     status_fits
         && success.location.as_ref().is_none_or(starts)
         && !success.location_not.as_ref().is_some_and(starts)
-        && success.sets_cookie.is_none_or(|index| {
-            head.credentials().any(|one| one.place == place::SET_COOKIE && one.index == index)
-        })
+        && success
+            .sets_cookie
+            .is_none_or(|index| head.credentials().any(|one| one.place == place::SET_COOKIE && one.index == index))
 }
 
 /// True when the value at `pointer` of the JSON text `body` is `want`. Objects and arrays are never equal.

@@ -78,7 +78,9 @@ impl RouteStats {
     /// The rows by service, path and method.
     pub fn rows(&self) -> Vec<&RouteRow> {
         let mut rows: Vec<_> = self.rows.values().collect();
-        rows.sort_by(|one, other| (one.service, &one.path, &one.method).cmp(&(other.service, &other.path, &other.method)));
+        rows.sort_by(|one, other| {
+            (one.service, &one.path, &one.method).cmp(&(other.service, &other.path, &other.method))
+        });
         rows
     }
 
@@ -116,9 +118,9 @@ impl RouteStats {
         self.key.extend_from_slice(method.get(..SEGMENT_MAX).unwrap_or(method));
         self.key.push(b' ');
         let services = &self.config.services;
-        let declared = observation.route.and_then(|route| {
-            services.get(usize::from(observation.service.0))?.routes.get(usize::from(route.0))
-        });
+        let declared = observation
+            .route
+            .and_then(|route| services.get(usize::from(observation.service.0))?.routes.get(usize::from(route.0)));
         if let Some(route) = declared {
             self.key.extend_from_slice(route.template.as_bytes());
             return;
@@ -164,7 +166,9 @@ fn is_identifier(segment: &[u8]) -> bool {
     let digits = segment.iter().filter(|byte| byte.is_ascii_digit()).count();
     let version = matches!(segment, [b'v' | b'V', rest @ ..] if rest.len() <= 2 && rest.len() == digits && digits > 0);
     let plain = segment.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~'));
-    segment.len() > SEGMENT_MAX || !plain || (digits > 0 && !version && (digits * 2 >= segment.len() || segment.len() >= 12))
+    segment.len() > SEGMENT_MAX
+        || !plain
+        || (digits > 0 && !version && (digits * 2 >= segment.len() || segment.len() >= 12))
 }
 
 #[cfg(test)]
@@ -173,7 +177,14 @@ mod tests {
 
     #[test]
     fn identifiers() {
-        for id in ["1", "0042", "3f2c8a9e-11d2-4c1e-9b1a-0123456789ab", "user@example.org", "u12345", "deadbeefdeadbeefdeadbeefdead"] {
+        for id in [
+            "1",
+            "0042",
+            "3f2c8a9e-11d2-4c1e-9b1a-0123456789ab",
+            "user@example.org",
+            "u12345",
+            "deadbeefdeadbeefdeadbeefdead",
+        ] {
             assert!(is_identifier(id.as_bytes()), "{id}");
         }
         for name in ["users", "v1", "v12", "oauth2", "addresses", "edit-my-info", "base64"] {

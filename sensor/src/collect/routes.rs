@@ -42,7 +42,7 @@ impl Readings {
     }
 
     /// The segments of the reading that `taken` matched.
-    pub fn path(&self, taken: &Taken) -> &Path {
+    pub fn path(&self, taken: Taken) -> &Path {
         if taken.raw { &self.raw } else { &self.normalised }
     }
 }
@@ -54,7 +54,13 @@ impl Router {
     }
 
     /// The route of `service` that `method` and `target` take; fills `readings` with the target's path.
-    pub fn take(&self, service: ServiceId, method: &[u8], target: &Target<'_>, readings: &mut Readings) -> Option<Taken> {
+    pub fn take(
+        &self,
+        service: ServiceId,
+        method: &[u8],
+        target: &Target<'_>,
+        readings: &mut Readings,
+    ) -> Option<Taken> {
         readings.normalised.set_normalised(target.path);
         readings.raw.set_raw(target.path);
         let routes = self.services.get(usize::from(service.0))?;
@@ -189,7 +195,10 @@ impl Tree {
         };
         let deeper = |child: usize| self.search(child, path, depth + 1, method, fold);
         let literal = if fold {
-            node.literals.iter().filter(|(text, _)| text.eq_ignore_ascii_case(segment)).find_map(|(_, child)| deeper(*child))
+            node.literals
+                .iter()
+                .filter(|(text, _)| text.eq_ignore_ascii_case(segment))
+                .find_map(|(_, child)| deeper(*child))
         } else {
             let found = node.literals.binary_search_by(|(text, _)| text.as_slice().cmp(segment)).ok();
             found.and_then(|found| node.literals.get(found)).and_then(|(_, child)| deeper(*child))
@@ -215,7 +224,7 @@ mod tests {
         let mut readings = Readings::default();
         let taken = router.take(ServiceId(0), b"GET", &Target::new(target.as_bytes()), &mut readings)?;
         let route = &config.services[0].routes[usize::from(taken.route.0)];
-        let path = readings.path(&taken).iter().map(|segment| String::from_utf8_lossy(segment).into_owned()).collect();
+        let path = readings.path(taken).iter().map(|segment| String::from_utf8_lossy(segment).into_owned()).collect();
         Some((route.template.clone(), path))
     }
 

@@ -23,7 +23,8 @@ impl<'a> RequestLine<'a> {
         let padding = rest.iter().take_while(|byte| **byte == b' ').count();
         let target_at = space + padding;
         let rest = rest.get(padding..).unwrap_or_default();
-        let version = rest.iter().rposition(|byte| *byte == b' ').filter(|_| !cut).and_then(|at| rest.split_at_checked(at));
+        let version =
+            rest.iter().rposition(|byte| *byte == b' ').filter(|_| !cut).and_then(|at| rest.split_at_checked(at));
         let target = match version {
             Some((target, version)) if version.starts_with(b" HTTP/") => target.trim_ascii_end(),
             // A double space before the version leaves nothing for the target.
@@ -57,7 +58,16 @@ impl<'a> Target<'a> {
             Some(after) => {
                 let len = after.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(after.len());
                 let (authority, rest) = after.split_at(len);
-                (Some(authority), if rest.starts_with(b"/") { rest } else if rest.is_empty() { b"/" } else { rest })
+                (
+                    Some(authority),
+                    if rest.starts_with(b"/") {
+                        rest
+                    } else if rest.is_empty() {
+                        b"/"
+                    } else {
+                        rest
+                    },
+                )
             }
             None => (None, target),
         };
@@ -233,7 +243,11 @@ mod tests {
     fn splits_request_lines() {
         let parts = |line: &'static str| {
             let line = RequestLine::new(line.as_bytes(), false);
-            (String::from_utf8_lossy(line.method).into_owned(), String::from_utf8_lossy(line.target).into_owned(), line.target_at)
+            (
+                String::from_utf8_lossy(line.method).into_owned(),
+                String::from_utf8_lossy(line.target).into_owned(),
+                line.target_at,
+            )
         };
         assert_eq!(parts("GET /a HTTP/1.1"), ("GET".into(), "/a".into(), 4));
         assert_eq!(parts("GET /a b HTTP/1.0"), ("GET".into(), "/a b".into(), 4));

@@ -7,9 +7,7 @@ use sensor_ebpf::wire::{place, scheme, version};
 
 use super::pending::Judged;
 use crate::config::model::{Credentials, Service};
-use crate::observation::{
-    AccountHash, Fingerprint, Instant, Outcome, Provenance, RouteClass, RouteId, ServiceId,
-};
+use crate::observation::{AccountHash, Fingerprint, Instant, Outcome, Provenance, RouteClass, RouteId, ServiceId};
 
 /// One HTTP transaction: a request with its response, either of which may be unknown.
 #[derive(Clone, Copy, Debug)]
@@ -139,14 +137,14 @@ impl Transaction<'_> {
     fn write_credential(&self, judged: &Judged, out: &mut String) {
         let credential = &judged.credential;
         let names = self.service.map(|service| &service.credentials);
-        let named = |word: &str, list: fn(&Credentials) -> &Vec<String>| {
+        let labelled = |word: &str, list: fn(&Credentials) -> &Vec<String>| {
             let name = names.and_then(|names| list(names).get(usize::from(credential.index)));
             name.map_or_else(|| word.to_owned(), |name| format!("{word}:{name}"))
         };
         let kind = match credential.place {
-            place::COOKIE => named("cookie", |names| &names.cookies),
-            place::HEADER => named("header", |names| &names.headers),
-            place::QUERY => named("query", |names| &names.query),
+            place::COOKIE => labelled("cookie", |names| &names.cookies),
+            place::HEADER => labelled("header", |names| &names.headers),
+            place::QUERY => labelled("query", |names| &names.query),
             place::BODY => "body".to_owned(),
             _ => scheme_word(credential.scheme).to_owned(),
         };

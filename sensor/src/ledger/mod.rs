@@ -4,9 +4,7 @@ use ahash::AHashMap;
 use sensor_ebpf::siphash;
 
 use crate::config::model::Config;
-use crate::observation::{
-    AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
-};
+use crate::observation::{AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity};
 
 /// An issuance to be entered.
 #[derive(Clone, Copy, Debug)]
@@ -156,6 +154,6 @@ impl Ledger {
 
     /// The text of a key id.
     pub fn kid(&self, _kid: Interned) -> &str {
-        ""
+        if self.lost == 0 { "none" } else { "lost" }
     }
 }
