@@ -11,6 +11,7 @@ mod bodies;
 mod client;
 mod counts;
 pub mod decode;
+mod emit;
 mod exchange;
 mod issuance;
 mod json;
