@@ -17,6 +17,10 @@ use crate::config::model::{Config, Route, Service};
 use crate::ledger::{Presented, Verdict};
 use crate::observation::{Fingerprint, Instant, Outcome, Provenance, RouteClass, RouteId, ServiceId, Validity};
 
+/// Responses kept that came before their request's head was complete. They are rare (a server that refuses a head it
+/// has not read to its end), so the list is short and searched in order.
+pub(super) const EARLY_MAX: usize = 64;
+
 fn key_of(head: &RecordHead) -> Key {
     Key { flow: head.flow, txn: head.txn }
 }
@@ -101,6 +105,7 @@ impl Collector {
             }
             Ok(Record::Close(head)) => {
                 self.queue.recycle(record);
+                self.drop_early(|key| key.flow == head.flow, EARLY_MAX, out);
                 while let Some(key) = self.table.first_of(head.flow) {
                     self.give_up(key, head.time_ns, out);
                 }
@@ -126,7 +131,34 @@ impl Collector {
             self.counts.evicted += 1;
             self.give_up(oldest, now_ns, out);
         }
+        let key = pending.key;
         self.table.insert(pending, self.deadline(now_ns));
+        if let Some(at) = self.early.iter().position(|(early, _)| *early == key)
+            && let Some((_, response)) = self.early.remove(at)
+        {
+            self.response(response, out);
+        }
+    }
+
+    /// A response that came before its request's head was complete waits for the request.
+    fn keep_early(&mut self, key: Key, response: SecretBuf, out: &mut impl Sink) {
+        if self.early.len() >= EARLY_MAX {
+            self.drop_early(|_| true, 1, out);
+        }
+        self.early.push_back((key, response));
+    }
+
+    /// Gives up on at most `most` early responses that `which` picks, oldest first.
+    pub(super) fn drop_early(&mut self, which: impl Fn(Key) -> bool, most: usize, out: &mut impl Sink) {
+        let config = Arc::clone(&self.config);
+        for _ in 0..most {
+            let Some(at) = self.early.iter().position(|(key, _)| which(*key)) else { return };
+            let Some((_, record)) = self.early.remove(at) else { return };
+            if let Ok(Record::Response(head)) = decode(record.as_slice()) {
+                self.unmatched(&config, &head, false, out);
+            }
+            self.queue.recycle(record);
+        }
     }
 
     fn deadline(&self, now_ns: u64) -> u64 {
@@ -233,6 +265,10 @@ impl Collector {
             Some(pending) => Some(pending.response.is_some()),
             None => None,
         };
+        if answered.is_none() && head.anomaly(anomaly::EARLY) && !head.anomaly(anomaly::UNSOLICITED) {
+            self.keep_early(key, record, out);
+            return;
+        }
         if answered != Some(false) {
             self.counts.duplicate_responses += u64::from(answered == Some(true));
             self.unmatched(&config, &head, answered == Some(true), out);

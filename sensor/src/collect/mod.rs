@@ -33,6 +33,7 @@ mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sensor_ebpf::siphash;
@@ -46,7 +47,7 @@ use bodies::Bodies;
 pub use counts::{CollectorCounts, IssuanceCounts};
 use decode::{Record, decode};
 pub use pending::Judged;
-use pending::Table;
+use pending::{Key, Table};
 use queue::Queue;
 use routes::{Readings, Router};
 use secret::SecretBuf;
@@ -106,6 +107,8 @@ pub struct Collector {
     applied_ns: u64,
     /// Everything before this was applied.
     watermark_ns: u64,
+    /// Responses that came before their request's head was complete.
+    early: VecDeque<(Key, SecretBuf)>,
     readings: Readings,
     scratch: Vec<u8>,
     secret: SecretBuf,
@@ -130,6 +133,7 @@ impl Collector {
             queued_requests: 0,
             applied_ns: 0,
             watermark_ns: 0,
+            early: VecDeque::new(),
             readings: Readings::default(),
             scratch: Vec::new(),
             secret: SecretBuf::default(),
@@ -181,6 +185,7 @@ impl Collector {
         while let Some(record) = self.queue.pop() {
             self.apply(record, out);
         }
+        self.drop_early(|_| true, exchange::EARLY_MAX, out);
         self.expire(u64::MAX, out);
         self.watermark_ns = end.max(self.applied_ns);
         self.count_gauges();

@@ -42,6 +42,16 @@ fn response_before_its_request_on_the_rings() {
 }
 
 #[test]
+fn early_responses_wait_for_their_request() {
+    let early = |flow, at| R::response(flow, 0, at, 431).anomalies(anomaly::EARLY);
+    let (kept, collector) = run([early(1, 0), R::request(1, 0, 5, "GET /a HTTP/1.1"), early(2, 6), R::close(2, 7)]);
+    assert_eq!((kept.observations[0].status, kept.observations.len()), (Some(431), 1));
+    assert_eq!((kept.unmatched.len(), collector.counts().unmatched_responses), (1, 1));
+    let (kept, _) = run((0..200).map(|n| early(n, n)));
+    assert_eq!(kept.unmatched.len(), 200, "none is dropped silently");
+}
+
+#[test]
 fn unmatched_responses_are_printed_not_observed() {
     let (kept, collector) = run([R::response(1, 5, 10, 200)]);
     assert!(kept.observations.is_empty());
