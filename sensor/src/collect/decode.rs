@@ -1,0 +1,230 @@
+//! Records as bytes, as they come out of a ring or the host parser, read field by field.
+//!
+//! The layouts are those of [`sensor_ebpf::wire`]. Every length is checked before it is believed: a record that
+//! contradicts itself is a [`Malformed`] value, never a panic and never a partial record.
+
+use sensor_ebpf::wire::{
+    CREDENTIALS_MAX, Credential, EndRecord, FlowId, HeadRecord, RecordHead, Span, capture, credential_flag, kind,
+};
+
+/// Bytes of [`RecordHead`].
+const RECORD_HEAD: usize = size_of::<RecordHead>();
+/// Bytes of one [`Credential`].
+const CREDENTIAL: usize = size_of::<Credential>();
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Fewer bytes than the record says or needs.
+    #[error("record is cut short")]
+    Short,
+    /// The kind is none of `wire::kind`.
+    #[error("unknown record kind {0}")]
+    Kind(u8),
+    /// More credentials than `wire::CREDENTIALS_MAX`.
+    #[error("{0} credentials in one record")]
+    Credentials(u16),
+    /// A span reaches outside the capture area.
+    #[error("a capture reaches outside the record")]
+    Span,
+}
+
+/// One record.
+#[derive(Clone, Copy, Debug)]
+pub enum Record<'a> {
+    /// A request head.
+    Request(Head<'a>),
+    /// A response head.
+    Response(Head<'a>),
+    /// End of a body (`END`).
+    End(EndRecord),
+    /// Bytes of a teed body.
+    Tee(RecordHead, &'a [u8]),
+    /// End of a teed body.
+    TeeEnd(EndRecord),
+    /// End of the connection.
+    Close(RecordHead),
+}
+
+impl Record<'_> {
+    /// The common head.
+    pub fn head(&self) -> &RecordHead {
+        match self {
+            Self::Request(head) | Self::Response(head) => &head.fixed.head,
+            Self::End(end) | Self::TeeEnd(end) => &end.head,
+            Self::Tee(head, _) | Self::Close(head) => head,
+        }
+    }
+}
+
+/// A request or response head with what follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The fixed part.
+    pub fixed: HeadRecord,
+    credentials: &'a [u8],
+    captures: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// The capture `which` (one of [`capture`]); `None` when it is absent.
+    pub fn capture(&self, which: usize) -> Option<&'a [u8]> {
+        let span = self.fixed.captures.get(which)?;
+        if span.len == 0 { None } else { slice(self.captures, *span) }
+    }
+
+    /// The credentials, in the order in which they stood.
+    pub fn credentials(&self) -> impl Iterator<Item = Credential> + use<'a> {
+        self.credentials.chunks_exact(CREDENTIAL).filter_map(|bytes| credential(&mut Reader(bytes)).ok())
+    }
+
+    /// `header.payload` of a JWT, when the record carries it whole.
+    pub fn claims(&self, credential: &Credential) -> Option<&'a [u8]> {
+        let whole = credential.flags & (credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);
+        if whole == credential_flag::CLAIMS { slice(self.captures, credential.claims) } else { None }
+    }
+
+    /// True when all the bits of `mask` (of [`sensor_ebpf::wire::anomaly`]) are set.
+    pub fn anomaly(&self, mask: u32) -> bool {
+        self.fixed.anomalies & mask == mask
+    }
+
+    /// True when all the bits of `mask` (of [`sensor_ebpf::wire::head_flag`]) are set.
+    pub fn flag(&self, mask: u8) -> bool {
+        self.fixed.flags & mask == mask
+    }
+}
+
+/// Reads one record from the start of `bytes`; bytes beyond its `size` are padding.
+pub fn decode(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
+    let size = u32::from_le_bytes(*bytes.first_chunk().ok_or(Malformed::Short)?);
+    let size = usize::try_from(size).map_err(|_| Malformed::Short)?;
+    if size < RECORD_HEAD {
+        return Err(Malformed::Short);
+    }
+    let mut reader = Reader(bytes.get(..size).ok_or(Malformed::Short)?);
+    let head = record_head(&mut reader)?;
+    match head.kind {
+        kind::REQUEST => Ok(Record::Request(message(head, &mut reader)?)),
+        kind::RESPONSE => Ok(Record::Response(message(head, &mut reader)?)),
+        kind::END => Ok(Record::End(end(head, &mut reader)?)),
+        kind::TEE_END => Ok(Record::TeeEnd(end(head, &mut reader)?)),
+        kind::TEE => {
+            let len = usize::try_from(reader.u32()?).map_err(|_| Malformed::Short)?;
+            reader.u32()?;
+            Ok(Record::Tee(head, reader.bytes(len)?))
+        }
+        kind::CLOSE => Ok(Record::Close(head)),
+        other => Err(Malformed::Kind(other)),
+    }
+}
+
+fn record_head(reader: &mut Reader<'_>) -> Result<RecordHead, Malformed> {
+    Ok(RecordHead {
+        size: reader.u32()?,
+        kind: reader.u8()?,
+        direction: reader.u8()?,
+        service: reader.u16()?,
+        time_ns: reader.u64()?,
+        flow: FlowId { created_ns: reader.u64()?, salt: reader.u32()?, reserved: reader.u32()? },
+        txn: reader.u32()?,
+        epoch: reader.u32()?,
+        offset: reader.u64()?,
+    })
+}
+
+fn message<'a>(head: RecordHead, reader: &mut Reader<'a>) -> Result<Head<'a>, Malformed> {
+    let mut fixed = HeadRecord {
+        head,
+        client: reader.array()?,
+        server: reader.array()?,
+        client_port: reader.u16()?,
+        server_port: reader.u16()?,
+        route: reader.u16()?,
+        status: reader.u16()?,
+        content_length: reader.u64()?,
+        user_agent: reader.u64()?,
+        head_bytes: reader.u32()?,
+        anomalies: reader.u32()?,
+        method: reader.u8()?,
+        version: reader.u8()?,
+        framing: reader.u8()?,
+        flags: reader.u8()?,
+        credentials: reader.u16()?,
+        captures_len: reader.u16()?,
+        captures: [Span::default(); capture::COUNT],
+    };
+    for span in &mut fixed.captures {
+        *span = reader.span()?;
+    }
+    if usize::from(fixed.credentials) > CREDENTIALS_MAX {
+        return Err(Malformed::Credentials(fixed.credentials));
+    }
+    let credentials = reader.bytes(usize::from(fixed.credentials) * CREDENTIAL)?;
+    let captures = reader.bytes(usize::from(fixed.captures_len))?;
+    let decoded = Head { fixed, credentials, captures };
+    let spans_fit = fixed.captures.iter().all(|span| slice(captures, *span).is_some());
+    let claims_fit = decoded
+        .credentials()
+        .all(|one| one.flags & credential_flag::CLAIMS == 0 || slice(captures, one.claims).is_some());
+    if spans_fit && claims_fit { Ok(decoded) } else { Err(Malformed::Span) }
+}
+
+fn credential(reader: &mut Reader<'_>) -> Result<Credential, Malformed> {
+    Ok(Credential {
+        fingerprint: reader.array()?,
+        len: reader.u32()?,
+        claims: reader.span()?,
+        place: reader.u8()?,
+        index: reader.u8()?,
+        scheme: reader.u8()?,
+        dots: reader.u8()?,
+        cut_at: reader.u16()?,
+        flags: reader.u16()?,
+    })
+}
+
+fn end(head: RecordHead, reader: &mut Reader<'_>) -> Result<EndRecord, Malformed> {
+    Ok(EndRecord { head, body_bytes: reader.u64()?, complete: reader.u32()?, reserved: reader.u32()? })
+}
+
+fn slice(area: &[u8], span: Span) -> Option<&[u8]> {
+    area.get(usize::from(span.at)..usize::from(span.at) + usize::from(span.len))
+}
+
+/// Takes fields off the front of a slice.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (field, rest) = self.0.split_first_chunk().ok_or(Malformed::Short)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (field, rest) = self.0.split_at_checked(count).ok_or(Malformed::Short)?;
+        self.0 = rest;
+        Ok(field)
+    }
+
+    fn u8(&mut self) -> Result<u8, Malformed> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn span(&mut self) -> Result<Span, Malformed> {
+        Ok(Span { at: self.u16()?, len: self.u16()? })
+    }
+}

@@ -1,0 +1,152 @@
+//! What leaves the collector: observations with their transactions, and responses that answer nothing known.
+
+use sensor_ebpf::wire::{NO_ROUTE, anomaly, capture, place};
+
+use super::decode::{Head, Record, decode};
+use super::exchange::{applier, service_of};
+use super::issuance::{Applier, Exchange};
+use super::pending::Pending;
+use super::target::RequestLine;
+use super::{Collector, Sink, Transaction, client};
+use crate::config::model::{Config, Service};
+use crate::observation::{Fingerprint, Observation, Outcome, Provenance, RouteClass, ServiceId, Validity};
+
+impl Collector {
+    pub(super) fn emit(
+        &mut self,
+        config: &Config,
+        pending: &Pending,
+        response: Option<&Head<'_>>,
+        outcome: Outcome,
+        out: &mut impl Sink,
+    ) {
+        self.counts.observations += 1;
+        let Ok(Record::Request(head)) = decode(pending.request.as_slice()) else { return };
+        let line = head.capture(capture::LINE).unwrap_or_default();
+        let line = RequestLine::new(line, head.anomaly(anomaly::LINE_CUT));
+        let status = response.map(|response| response.fixed.status).filter(|status| *status != 0);
+        let worst = pending.worst();
+        let observation = Observation {
+            at: self.clock.instant(pending.time_ns),
+            service: pending.service,
+            route: pending.route,
+            class: pending.class,
+            outcome,
+            status,
+            provenance: pending.provenance(),
+            validity: worst.map_or(Validity::Ok, |worst| worst.verdict.validity),
+            fingerprint: worst.map(|worst| Fingerprint(worst.credential.fingerprint)),
+            issuer: worst.and_then(|worst| worst.verdict.issuer),
+            kid: worst.and_then(|worst| worst.verdict.kid),
+            place: worst.map_or(0, |worst| worst.credential.place),
+            self_contained: worst.is_some_and(|worst| worst.verdict.self_contained),
+            account: pending.account,
+            client: pending.client,
+        };
+        let transaction = Transaction {
+            service: config.services.get(usize::from(pending.service.0)),
+            method: some(line.method),
+            host: head.capture(capture::HOST).or_else(|| line.split().authority),
+            target: some(line.target),
+            target_at: line.target_at,
+            version: head.fixed.version,
+            credentials: &pending.credentials,
+            ..blank(&observation, &head)
+        };
+        out.observation(&observation, &transaction);
+    }
+
+    /// A response without a request: printed, and where it issues something, entered or doubted.
+    pub(super) fn unmatched(&mut self, config: &Config, head: &Head<'_>, duplicate: bool, out: &mut impl Sink) {
+        self.counts.unmatched_responses += u64::from(!duplicate);
+        let (service_id, service) = service_of(config, &head.fixed.head);
+        let at = self.clock.instant(head.fixed.head.time_ns);
+        // A second response to one request is no evidence of anything.
+        if let Some(service) = service.filter(|_| !duplicate) {
+            self.issue_unmatched(service_id, service, head);
+        }
+        let client = client::address(head.fixed.client);
+        let transaction = Transaction {
+            at,
+            source: (client, head.fixed.client_port),
+            destination: (client::address(head.fixed.server), head.fixed.server_port),
+            service_id,
+            service,
+            method: None,
+            host: None,
+            target: None,
+            target_at: 0,
+            version: head.fixed.version,
+            status: Some(head.fixed.status).filter(|status| *status != 0),
+            credentials: &[],
+            provenance: Provenance::None,
+            route: None,
+            class: RouteClass::Other,
+            outcome: None,
+            account: None,
+            client,
+        };
+        out.unmatched(&transaction);
+    }
+
+    /// The record of the request is lost, but the response names its route: a login still issues what its head says.
+    fn issue_unmatched(&mut self, service_id: ServiceId, service: &Service, head: &Head<'_>) {
+        let route = service.routes.get(usize::from(head.fixed.route));
+        let at = self.clock.instant(head.fixed.head.time_ns);
+        let class = route.map_or(RouteClass::Other, |route| route.class);
+        let exchange = Exchange {
+            service: service_id,
+            config: service,
+            route,
+            class,
+            credentials: &[],
+            doubtful: true,
+            target_account: None,
+            head,
+            at,
+        };
+        let mut applier = applier!(self);
+        if route.is_some() {
+            applier.at_head(&exchange);
+            if exchange.needs_body() {
+                applier.at_body(&exchange, None);
+            }
+        } else {
+            // Of a classified request without a route only a renewal can have been missed.
+            let classified = head.fixed.route == NO_ROUTE && !head.anomaly(anomaly::UNSOLICITED);
+            let renews = |index| service.issuers.iter().any(|issuer| issuer.renews.contains(&index));
+            let mut sets = head.credentials().filter(|one| one.place == place::SET_COOKIE);
+            if sets.any(|one| !classified || renews(one.index)) {
+                applier.lose(&exchange, 1);
+            }
+        }
+    }
+}
+
+/// A transaction with what an observation and a head say.
+fn blank<'a>(observation: &Observation, head: &Head<'a>) -> Transaction<'a> {
+    Transaction {
+        at: observation.at,
+        source: (client::address(head.fixed.client), head.fixed.client_port),
+        destination: (client::address(head.fixed.server), head.fixed.server_port),
+        service_id: observation.service,
+        service: None,
+        method: None,
+        host: None,
+        target: None,
+        target_at: 0,
+        version: 0,
+        status: observation.status,
+        credentials: &[],
+        provenance: observation.provenance,
+        route: observation.route,
+        class: observation.class,
+        outcome: Some(observation.outcome),
+        account: observation.account,
+        client: observation.client,
+    }
+}
+
+fn some(text: &[u8]) -> Option<&[u8]> {
+    if text.is_empty() { None } else { Some(text) }
+}

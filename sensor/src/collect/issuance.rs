@@ -1,0 +1,471 @@
+//! What responses do to credentials: logins issue, refreshes and renewals pass on, logouts revoke.
+//!
+//! Works on one exchange (judged request and response head, with or without the body) and tells the ledger. What is
+//! known to have been issued but cannot be read becomes a gap: doubt, never a false `unissued`.
+
+use sensor_ebpf::siphash;
+use sensor_ebpf::wire::{anomaly, capture, credential_flag, place, scheme};
+
+use super::counts::IssuanceCounts;
+use super::decode::Head;
+use super::json::{self, Value};
+use super::outcome;
+use super::pending::Judged;
+use super::place_of;
+use super::secret::SecretBuf;
+use super::target::percent_decoded;
+use crate::config::model::{IssuanceRule, IssueSource, PresentSource, Route, Service};
+use crate::ledger::{Issuance, Issued, Ledger, Presented};
+use crate::observation::{AccountHash, Fingerprint, Instant, Provenance, RouteClass, ServiceId};
+
+/// One exchange.
+#[derive(Clone, Copy)]
+pub(super) struct Exchange<'a> {
+    pub service: ServiceId,
+    pub config: &'a Service,
+    pub route: Option<&'a Route>,
+    pub class: RouteClass,
+    /// The request's credentials, those of its body included.
+    pub credentials: &'a [Judged],
+    /// Some credential of the request may be missing.
+    pub doubtful: bool,
+    pub target_account: Option<AccountHash>,
+    /// The response.
+    pub head: &'a Head<'a>,
+    /// When what is applied happened.
+    pub at: Instant,
+}
+
+/// Whether an issuing route did what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Success {
+    Yes,
+    No,
+    /// The body decides and is not (yet) readable.
+    Unknown,
+}
+
+/// True when the response body decides over the success or names the account, so that nothing is issued before it.
+fn waits_for_body(rule: &IssuanceRule) -> bool {
+    rule.success.json.is_some() || rule.account_pointer.is_some()
+}
+
+/// True when something is read from the response body under `rule`.
+pub(super) fn reads_response(rule: &IssuanceRule) -> bool {
+    waits_for_body(rule) || rule.issues.iter().any(|source| matches!(source, IssueSource::Json(_)))
+}
+
+/// True when something is read from the request body under `rule`.
+pub(super) fn reads_request(rule: &IssuanceRule) -> bool {
+    rule.presents.iter().any(|source| !matches!(source, PresentSource::Place(_)))
+}
+
+/// True when the body of `head` is not coded beyond its transfer (RFC 9110 §8.4).
+pub(super) fn is_plain(head: &Head<'_>) -> bool {
+    head.capture(capture::CONTENT_ENCODING).is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Applies exchanges to the ledger.
+pub(super) struct Applier<'a> {
+    pub ledger: &'a mut Ledger,
+    pub counts: &'a mut IssuanceCounts,
+    pub fingerprint_key: siphash::Key,
+    pub scratch: &'a mut SecretBuf,
+}
+
+impl Exchange<'_> {
+    fn rule(&self) -> Option<&IssuanceRule> {
+        self.route?.issuance.as_ref()
+    }
+
+    /// Success as far as the head tells; `None` for routes that issue and revoke nothing.
+    pub fn head_success(&self) -> Option<Success> {
+        if !matches!(self.class, RouteClass::Login | RouteClass::Refresh | RouteClass::Logout) {
+            return None;
+        }
+        let Some(rule) = self.rule() else {
+            let plain = outcome::head_succeeds(&crate::config::model::Success::default(), self.head);
+            return (self.class == RouteClass::Logout).then_some(if plain { Success::Yes } else { Success::No });
+        };
+        Some(if !outcome::head_succeeds(&rule.success, self.head) {
+            Success::No
+        } else if rule.success.json.is_some() {
+            Success::Unknown
+        } else {
+            Success::Yes
+        })
+    }
+
+    /// True when the body is needed to apply this exchange.
+    pub fn needs_body(&self) -> bool {
+        !matches!(self.head_success(), None | Some(Success::No)) && self.rule().is_some_and(reads_response)
+    }
+
+    fn sets(&self, wanted: u8, index: u8) -> impl Iterator<Item = Fingerprint> {
+        let found = self.head.credentials().filter(move |one| one.place == wanted && one.index == index);
+        found.map(|one| Fingerprint(one.fingerprint))
+    }
+}
+
+impl Applier<'_> {
+    /// Applies what the response head decides alone.
+    pub fn at_head(&mut self, exchange: &Exchange<'_>) {
+        let success = exchange.head_success();
+        if success == Some(Success::Unknown) {
+            return;
+        }
+        self.renew(exchange, success);
+        if success == Some(Success::No) {
+            self.doubt_unread_head(exchange);
+        }
+        if success != Some(Success::Yes) {
+            return;
+        }
+        if exchange.class == RouteClass::Logout {
+            self.revoke(exchange);
+        } else if let Some(rule) = exchange.rule().filter(|rule| !waits_for_body(rule)) {
+            self.issue_from_head(exchange, rule, None);
+        }
+    }
+
+    /// Applies what needed the body; only when [`Exchange::needs_body`]. `None`: it is lost. Gives the final success.
+    pub fn at_body(&mut self, exchange: &Exchange<'_>, body: Option<&[u8]>) -> Success {
+        let Some(rule) = exchange.rule() else { return Success::No };
+        let head = exchange.head_success().unwrap_or(Success::No);
+        let success = match (&rule.success.json, body) {
+            (None, _) => head,
+            (Some(_), None) => Success::Unknown,
+            (Some((pointer, want)), Some(body)) if outcome::json_is(body, pointer, want) => Success::Yes,
+            (Some(_), Some(_)) => Success::No,
+        };
+        if head == Success::Unknown {
+            self.renew(exchange, Some(success));
+        }
+        match success {
+            Success::No => return success,
+            Success::Unknown => {
+                self.lose(exchange, rule.issues.len().max(1));
+                return success;
+            }
+            Success::Yes => {}
+        }
+        if exchange.class == RouteClass::Logout {
+            if head == Success::Unknown {
+                self.revoke(exchange);
+            }
+            return success;
+        }
+        let account =
+            rule.account_pointer.as_ref().zip(body).and_then(|(pointer, body)| self.account_in(body, pointer));
+        if waits_for_body(rule) {
+            self.issue_from_head(exchange, rule, account);
+        }
+        self.issue_from_body(exchange, rule, body, account);
+        success
+    }
+
+    /// Fingerprints, judges and returns the credentials that a request body presents.
+    pub fn judge_request_body(
+        &mut self,
+        service: ServiceId,
+        rule: &IssuanceRule,
+        body: &[u8],
+        at: Instant,
+        mut found: impl FnMut(Judged),
+    ) {
+        for source in &rule.presents {
+            self.scratch.wipe();
+            let read = match source {
+                PresentSource::Place(_) => false,
+                PresentSource::Json(pointer) => json_text(body, pointer, self.scratch),
+                PresentSource::Form(name) => form_value(body, name, self.scratch),
+            };
+            let text = canonical(self.scratch.as_slice());
+            if !read || text.is_empty() {
+                continue;
+            }
+            let (flags, claims) = jwt_shape(text);
+            let fingerprint = Fingerprint(siphash::hash128(self.fingerprint_key, text));
+            let presented =
+                Presented { service, place: place::BODY, index: 0, scheme: scheme::BARE, fingerprint, flags, claims };
+            let verdict = self.ledger.judge(&presented, at);
+            let credential = sensor_ebpf::wire::Credential {
+                fingerprint: fingerprint.0,
+                len: u32::try_from(text.len()).unwrap_or(u32::MAX),
+                place: place::BODY,
+                flags: flags & !credential_flag::CLAIMS,
+                ..Default::default()
+            };
+            found(Judged { credential, verdict, counts: true });
+        }
+        self.scratch.wipe();
+    }
+
+    fn issue_from_head(&mut self, exchange: &Exchange<'_>, rule: &IssuanceRule, account: Option<AccountHash>) {
+        let (inherits, account) = Self::lineage(exchange, rule, account);
+        let mut missing = 0;
+        for source in &rule.issues {
+            let (wanted, index) = match source {
+                IssueSource::SetCookie(index) => (place::SET_COOKIE, *index),
+                IssueSource::Header(index) => (place::RESPONSE_HEADER, *index),
+                IssueSource::Json(_) => continue,
+            };
+            let mut any = false;
+            for fingerprint in exchange.sets(wanted, index) {
+                any = true;
+                self.issue(exchange, (wanted, index), fingerprint, inherits, account, false);
+            }
+            missing += usize::from(!any);
+        }
+        if missing > 0 {
+            self.counts.missing += missing as u64;
+            if incomplete(exchange.head) {
+                self.lose(exchange, missing);
+            }
+        }
+        if exchange.class == RouteClass::Login {
+            for bound in exchange
+                .credentials
+                .iter()
+                .filter(|one| place_of(&one.credential).is_some_and(|place| rule.binds.contains(&place)))
+            {
+                let credential = &bound.credential;
+                let fingerprint = Fingerprint(credential.fingerprint);
+                self.issue(exchange, (credential.place, credential.index), fingerprint, None, account, true);
+            }
+        }
+    }
+
+    fn issue_from_body(
+        &mut self,
+        exchange: &Exchange<'_>,
+        rule: &IssuanceRule,
+        body: Option<&[u8]>,
+        account: Option<AccountHash>,
+    ) {
+        let (inherits, account) = Self::lineage(exchange, rule, account);
+        let mut lost = 0;
+        for source in &rule.issues {
+            let IssueSource::Json(pointer) = source else { continue };
+            let Some(body) = body else {
+                lost += 1;
+                continue;
+            };
+            self.scratch.wipe();
+            let read = json_text(body, pointer, self.scratch);
+            let text = canonical(self.scratch.as_slice());
+            if read && !text.is_empty() {
+                let fingerprint = Fingerprint(siphash::hash128(self.fingerprint_key, text));
+                self.issue(exchange, (place::BODY, 0), fingerprint, inherits, account, false);
+            } else {
+                self.counts.missing += 1;
+            }
+        }
+        self.scratch.wipe();
+        if lost > 0 {
+            self.lose(exchange, lost);
+        }
+    }
+
+    /// What a child inherits (`None`: nothing, it is a login) and whose it is.
+    fn lineage(
+        exchange: &Exchange<'_>,
+        rule: &IssuanceRule,
+        account: Option<AccountHash>,
+    ) -> (Option<Provenance>, Option<AccountHash>) {
+        if exchange.class == RouteClass::Login {
+            return (None, account.or(exchange.target_account));
+        }
+        let presents = |judged: &&Judged| {
+            if rule.presents.is_empty() {
+                return judged.counts;
+            }
+            rule.presents.iter().any(|source| match source {
+                PresentSource::Place(place) => place_of(&judged.credential) == Some(*place),
+                PresentSource::Json(_) | PresentSource::Form(_) => judged.credential.place == place::BODY,
+            })
+        };
+        let parent = exchange.credentials.iter().filter(presents).max_by_key(|one| one.verdict.provenance);
+        // Without a parent in sight, or with one that may be missing, nothing good is passed on.
+        let seen = parent.map_or(Provenance::Unverifiable, |parent| parent.verdict.provenance);
+        let inherits = if exchange.doubtful { seen.max(Provenance::Unverifiable) } else { seen };
+        let owner = account.or(parent.and_then(|parent| parent.verdict.account)).or(exchange.target_account);
+        (Some(inherits), owner)
+    }
+
+    /// Cookies that any response may rewrite: the child inherits what the presented one had.
+    fn renew(&mut self, exchange: &Exchange<'_>, success: Option<Success>) {
+        if exchange.class == RouteClass::Logout {
+            return;
+        }
+        for set in exchange.head.credentials().filter(|one| one.place == place::SET_COOKIE) {
+            let renews = exchange.config.issuers.iter().any(|issuer| issuer.renews.contains(&set.index));
+            let issued = success == Some(Success::Yes)
+                && exchange.rule().is_some_and(|rule| rule.issues.contains(&IssueSource::SetCookie(set.index)));
+            if !renews || issued {
+                continue;
+            }
+            let presented = || {
+                let same = |one: &&Judged| one.credential.place == place::COOKIE && one.credential.index == set.index;
+                exchange.credentials.iter().filter(same)
+            };
+            if presented().any(|one| one.credential.fingerprint == set.fingerprint) {
+                continue;
+            }
+            match presented().max_by_key(|one| one.verdict.provenance) {
+                Some(parent) => {
+                    let doubt = if exchange.doubtful { Provenance::Unverifiable } else { Provenance::None };
+                    let inherits = Some(parent.verdict.provenance.max(doubt));
+                    let fingerprint = Fingerprint(set.fingerprint);
+                    let place = (place::SET_COOKIE, set.index);
+                    self.issue(exchange, place, fingerprint, inherits, parent.verdict.account, false);
+                }
+                None if exchange.doubtful => self.lose(exchange, 1),
+                None => {}
+            }
+        }
+    }
+
+    /// A login whose response head is incomplete may have succeeded by what is missing.
+    fn doubt_unread_head(&mut self, exchange: &Exchange<'_>) {
+        let issues = exchange.rule().map_or(0, |rule| rule.issues.len());
+        let status = exchange.head.fixed.status;
+        if issues > 0 && incomplete(exchange.head) && (200..400).contains(&status) {
+            self.lose(exchange, issues);
+        }
+    }
+
+    fn revoke(&mut self, exchange: &Exchange<'_>) {
+        for judged in exchange.credentials.iter().filter(|one| one.counts) {
+            self.ledger.revoke(exchange.service, Fingerprint(judged.credential.fingerprint), exchange.at);
+            self.counts.revoked += 1;
+        }
+    }
+
+    fn issue(
+        &mut self,
+        exchange: &Exchange<'_>,
+        (place, index): (u8, u8),
+        fingerprint: Fingerprint,
+        inherits: Option<Provenance>,
+        account: Option<AccountHash>,
+        binds: bool,
+    ) {
+        let (service, at) = (exchange.service, exchange.at);
+        let issuance = Issuance { service, fingerprint, place, index, at, account, inherits, binds };
+        let counter = match self.ledger.issue(issuance) {
+            Issued::Added => &mut self.counts.added,
+            Issued::Echo => &mut self.counts.echo,
+            Issued::Inherited(_) => &mut self.counts.inherited,
+            Issued::Known => &mut self.counts.known,
+            Issued::Full => &mut self.counts.full,
+        };
+        *counter += 1;
+    }
+
+    /// Tells the ledger of `count` issuances that happened and could not be read.
+    pub fn lose(&mut self, exchange: &Exchange<'_>, count: usize) {
+        let count = count as u64;
+        self.counts.lost += count;
+        self.ledger.gap(exchange.service, exchange.at, exchange.at, count);
+    }
+
+    fn account_in(&mut self, body: &[u8], pointer: &str) -> Option<AccountHash> {
+        self.scratch.wipe();
+        let read = json_text(body, pointer, self.scratch) && self.scratch.len() > 0;
+        let account = read.then(|| self.ledger.hash_account(self.scratch.as_slice()));
+        self.scratch.wipe();
+        account
+    }
+}
+
+/// True when credentials of `head` may be missing from its record.
+pub(super) fn incomplete(head: &Head<'_>) -> bool {
+    head.anomaly(anomaly::CAPTURES_LOST) || head.anomaly(anomaly::MORE_CREDENTIALS)
+}
+
+/// Appends the text of the string or number at `pointer` to `out`; false if there is none.
+fn json_text(body: &[u8], pointer: &str, out: &mut SecretBuf) -> bool {
+    match json::lookup(body, pointer) {
+        Some(Value::String(raw)) => json::unescape(raw, out),
+        Some(Value::Scalar(raw)) if raw.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-') => {
+            out.push(raw);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Appends the decoded value of form field `name` to `out`; false if there is none.
+fn form_value(body: &[u8], name: &str, out: &mut SecretBuf) -> bool {
+    let Some(value) = super::target::parameter(body, name) else { return false };
+    percent_decoded(value, true, |byte| out.push(&[byte]));
+    true
+}
+
+/// The credential within a value: without outer whitespace and quotes, and without a scheme word.
+fn canonical(value: &[u8]) -> &[u8] {
+    let value = strip_outer(value);
+    for word in [&b"Bearer"[..], b"Token", b"JWT", b"DPoP", b"Basic"] {
+        if let Some((start, rest)) = value.split_at_checked(word.len())
+            && start.eq_ignore_ascii_case(word)
+            && rest.first().is_some_and(u8::is_ascii_whitespace)
+        {
+            return strip_outer(rest);
+        }
+    }
+    value
+}
+
+fn strip_outer(mut value: &[u8]) -> &[u8] {
+    loop {
+        value = value.trim_ascii();
+        match value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) {
+            Some(inner) => value = inner,
+            None => return value,
+        }
+    }
+}
+
+/// Flags of a credential by its dots, and header and payload of a signed JWT.
+fn jwt_shape(text: &[u8]) -> (u16, Option<&[u8]>) {
+    let mut parts = text.split(|byte| *byte == b'.');
+    let (header, payload, signature, more) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let full = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty());
+    match signature {
+        Some(signature) if more.is_none() && full(header) && full(payload) => {
+            if signature.is_empty() {
+                return (credential_flag::EMPTY_SIGNATURE, None);
+            }
+            let claims = text.get(..text.len() - signature.len() - 1);
+            (credential_flag::THREE_PARTS | credential_flag::CLAIMS, claims)
+        }
+        _ => (0, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_credentials() {
+        for value in ["tok", " tok ", "\"tok\"", "Bearer tok", "bEARER  \"tok\"", " \" Bearer tok\" "] {
+            assert_eq!(canonical(value.as_bytes()), b"tok", "{value}");
+        }
+        assert_eq!(canonical(b"Bearer"), b"Bearer");
+        assert_eq!(canonical(b"bearertok"), b"bearertok");
+        assert_eq!(canonical(b"\""), b"\"");
+    }
+
+    #[test]
+    fn jwt_shapes() {
+        assert_eq!(
+            jwt_shape(b"aa.bb.cc"),
+            (credential_flag::THREE_PARTS | credential_flag::CLAIMS, Some(&b"aa.bb"[..]))
+        );
+        assert_eq!(jwt_shape(b"aa.bb."), (credential_flag::EMPTY_SIGNATURE, None));
+        assert_eq!(jwt_shape(b"aa.bb"), (0, None));
+        assert_eq!(jwt_shape(b"a.b.c.d.e"), (0, None));
+    }
+}

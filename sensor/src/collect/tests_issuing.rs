@@ -1,0 +1,241 @@
+//! Logins, refreshes, renewals, binds and logouts.
+
+use sensor_ebpf::wire::{capture, direction::REQUEST, direction::RESPONSE, place};
+
+use super::testing::*;
+use super::{Collector, IssuanceCounts};
+use crate::observation::{Outcome, Provenance};
+
+type R = RecordBuilder;
+
+/// A use of `token` as session cookie at `at`; its observation is the last but one, or last, of the run.
+fn uses(token: &str, at: u64) -> R {
+    R::request(900 + at, 0, at, "GET /mine HTTP/1.1").cookie(token)
+}
+
+/// Provenance of the use that ends a run of `records`.
+fn provenance_after(records: Vec<R>, token: &str) -> (Provenance, Kept, Collector) {
+    let (kept, collector) = run(records.into_iter().chain([uses(token, 5000)]));
+    let last = kept.observations.iter().find(|one| one.at.monotonic_ns == BASE + 5000 * MS).unwrap();
+    (last.provenance, kept, collector)
+}
+
+/// A login with a teed JSON response.
+fn json_login(flow: u64, at: u64, body: &str) -> Vec<R> {
+    let len = body.len() as u64;
+    let (one, two) = body.as_bytes().split_at(body.len() / 2);
+    vec![
+        R::request(flow, 0, at, "POST /api/login HTTP/1.1"),
+        R::response(flow, 0, at + 1, 200).teed().length(len),
+        R::tee(flow, 0, at + 2, RESPONSE, 0, one),
+        R::tee(flow, 0, at + 3, RESPONSE, one.len() as u64, two),
+        R::tee_end(flow, 0, at + 4, RESPONSE, len),
+    ]
+}
+
+fn refresh(body: &str, token: &str) -> Vec<R> {
+    let answer = format!(r#"{{"token":"{token}"}}"#);
+    vec![
+        R::request(50, 0, 1000, "POST /refresh HTTP/1.1").teed(),
+        R::tee(50, 0, 1001, REQUEST, 0, body.as_bytes()),
+        R::tee_end(50, 0, 1002, REQUEST, body.len() as u64),
+        R::response(50, 0, 1003, 200).teed().length(answer.len() as u64),
+        R::tee(50, 0, 1004, RESPONSE, 0, answer.as_bytes()),
+        R::tee_end(50, 0, 1005, RESPONSE, answer.len() as u64),
+    ]
+}
+
+fn cookie_login(token: &str) -> Vec<R> {
+    vec![R::request(1, 0, 0, "POST /login HTTP/1.1"), R::response(1, 0, 1, 302).set_cookie(token)]
+}
+
+#[test]
+fn login_by_cookie() {
+    let (provenance, kept, collector) = provenance_after(cookie_login("s1"), "s1");
+    assert_eq!(provenance, Provenance::Issued);
+    assert_eq!(kept.observations[0].outcome, Outcome::Read, "of a login: it succeeded");
+    assert_eq!(collector.counts().issuances, IssuanceCounts { added: 1, ..IssuanceCounts::default() });
+}
+
+#[test]
+fn login_by_header() {
+    let records = vec![
+        R::request(1, 0, 0, "POST /header/login HTTP/1.1"),
+        R::response(1, 0, 1, 200).credential(place::RESPONSE_HEADER, 0, "s1"),
+    ];
+    assert_eq!(provenance_after(records, "s1").0, Provenance::Issued);
+}
+
+#[test]
+fn login_by_json() {
+    let body = r#"{"ok": true, "data": {"user": 7, "token": "Bearer s\/\u0031"}}"#;
+    let (provenance, kept, collector) = provenance_after(json_login(1, 0, body), "s/1");
+    assert_eq!(provenance, Provenance::Issued);
+    assert_eq!(kept.observations[0].outcome, Outcome::Read);
+    let counts = collector.counts();
+    assert_eq!((counts.issuances.added, counts.issuances.missing, counts.tee_unwanted), (1, 1, 0));
+    // The login named the account; a later read without one in its target takes it.
+    assert_eq!(kept.observations[1].account, Some(account("7")));
+}
+
+#[test]
+fn json_decides_over_the_cookie() {
+    let with_cookie = |body: &str| {
+        let mut records = json_login(1, 0, body);
+        records[1] = records[1].clone().set_cookie("s1");
+        provenance_after(records, "s1")
+    };
+    assert_eq!(with_cookie(r#"{"ok":true,"data":{}}"#).0, Provenance::Issued);
+    let (provenance, kept, collector) = with_cookie(r#"{"ok":false,"data":{"token":"x"}}"#);
+    assert_ne!(provenance, Provenance::Issued);
+    assert_eq!(kept.observations[0].outcome, Outcome::Denied, "a 200 that says no");
+    assert_eq!(collector.counts().issuances, IssuanceCounts::default());
+}
+
+#[test]
+fn failed_logins_issue_nothing() {
+    for response in [
+        R::response(1, 0, 1, 401).set_cookie("s1"),
+        R::response(1, 0, 1, 302).set_cookie("s1").capture(capture::LOCATION, b"/login?error=1"),
+        R::response(1, 0, 1, 200),
+        R::response(1, 0, 1, 302).credential(place::SET_COOKIE, 1, "s1"),
+    ] {
+        let (provenance, kept, collector) =
+            provenance_after(vec![R::request(1, 0, 0, "POST /login HTTP/1.1"), response], "s1");
+        assert_ne!(provenance, Provenance::Issued);
+        assert_ne!(kept.observations[0].outcome, Outcome::Read);
+        assert_eq!(collector.counts().issuances.added, 0);
+    }
+}
+
+#[test]
+fn a_use_before_the_body_ends_is_not_helped() {
+    let mut records = json_login(1, 0, r#"{"ok":true,"data":{"token":"s1"}}"#);
+    records.push(uses("s1", 3));
+    let (kept, collector) = run(records);
+    assert!(kept.observations.iter().all(|one| one.provenance != Provenance::Issued));
+    assert_eq!(collector.counts().issuances.echo, 1);
+}
+
+#[test]
+fn unreadable_bodies_are_lost_issuances() {
+    let body = r#"{"ok":true,"data":{"token":"s1"}}"#;
+    let whole = || json_login(1, 0, body);
+    let mut gzip = whole();
+    gzip[1] = gzip[1].clone().capture(capture::CONTENT_ENCODING, b"gzip");
+    let mut holed = whole();
+    holed.remove(2);
+    let mut endless = whole();
+    endless.pop();
+    let mut not_teed = whole();
+    not_teed[1] = R::response(1, 0, 1, 200).length(33);
+    let long = json_login(1, 0, &format!("{}{body}", " ".repeat(5000)));
+    for (what, records) in [gzip, holed, endless, not_teed, long].into_iter().enumerate() {
+        let (provenance, kept, collector) = provenance_after(records, "s1");
+        assert_ne!(provenance, Provenance::Issued, "{what}");
+        assert_eq!(collector.counts().issuances.lost, 2, "{what}: the token and the cookie");
+        let login = kept.observations.iter().find(|one| one.at.monotonic_ns == BASE).unwrap();
+        assert_eq!((login.outcome, login.status), (Outcome::Other, Some(200)), "{what}");
+    }
+}
+
+#[test]
+fn refresh_inherits() {
+    let login = json_login(1, 0, r#"{"ok":true,"data":{"token":"parent","user":"9"}}"#);
+    let good = refresh(r#"{"refresh_token":"parent"}"#, "child");
+    let (provenance, kept, collector) = provenance_after([login.clone(), good].concat(), "child");
+    assert_eq!(provenance, Provenance::Issued);
+    assert_eq!(collector.counts().issuances.inherited, 1);
+    assert_eq!(
+        kept.observations.last().unwrap().account,
+        Some(account("9")),
+        "the child belongs to the parent's account"
+    );
+
+    // A refresh token that no login issued launders nothing, whatever else the request carries.
+    let mut forged = refresh(r#"{"refresh_token":"forged"}"#, "child");
+    forged[0] = forged[0].clone().cookie("parent");
+    let (provenance, kept, _) = provenance_after([login.clone(), forged].concat(), "child");
+    assert_ne!(provenance, Provenance::Issued);
+    assert_ne!(kept.observations[1].provenance, Provenance::Issued, "the refresh itself shows it");
+
+    // What it presented is not known: neither is the child.
+    let mut unread = refresh(r#"{"refresh_token":"parent"}"#, "child");
+    unread.drain(1..3);
+    assert_eq!(provenance_after([login, unread].concat(), "child").0, Provenance::Unverifiable);
+}
+
+#[test]
+fn refresh_by_cookie_and_by_form() {
+    let by_cookie = |parent: &str| {
+        vec![
+            R::request(50, 0, 1000, "POST /cookie/refresh HTTP/1.1").cookie(parent),
+            R::response(50, 0, 1001, 200).set_cookie("child"),
+        ]
+    };
+    assert_eq!(provenance_after([cookie_login("p"), by_cookie("p")].concat(), "child").0, Provenance::Issued);
+    assert_ne!(provenance_after([cookie_login("p"), by_cookie("q")].concat(), "child").0, Provenance::Issued);
+
+    let body = b"grant_type=refresh_token&refresh_token=p%2Bq";
+    let by_form = vec![
+        R::request(50, 0, 1000, "POST /form/refresh HTTP/1.1").teed(),
+        R::tee(50, 0, 1001, REQUEST, 0, body),
+        R::tee_end(50, 0, 1002, REQUEST, body.len() as u64),
+        R::response(50, 0, 1003, 200).set_cookie("child"),
+    ];
+    assert_eq!(provenance_after([cookie_login("p+q"), by_form].concat(), "child").0, Provenance::Issued);
+}
+
+#[test]
+fn renewals_inherit() {
+    let rolling = |presented: &str| {
+        vec![
+            R::request(60, 0, 1000, "GET /users/me HTTP/1.1").credential(place::COOKIE, 1, presented),
+            R::response(60, 0, 1001, 200).credential(place::SET_COOKIE, 1, "child"),
+        ]
+    };
+    let (provenance, _, collector) = provenance_after([cookie_login("p"), rolling("p")].concat(), "child");
+    assert_eq!(provenance, Provenance::Issued);
+    assert_eq!(collector.counts().issuances.inherited, 1);
+    assert_ne!(provenance_after([cookie_login("p"), rolling("q")].concat(), "child").0, Provenance::Issued);
+    // A cookie that is no renewal of one presented issues nothing.
+    let mut anonymous = rolling("p");
+    anonymous[0] = R::request(60, 0, 1000, "GET /users/me HTTP/1.1");
+    let (provenance, _, collector) = provenance_after([cookie_login("p"), anonymous].concat(), "child");
+    assert_ne!(provenance, Provenance::Issued);
+    assert_eq!(collector.counts().issuances.inherited, 0);
+}
+
+#[test]
+fn binds_and_echoes() {
+    let bind = |status| vec![R::request(1, 0, 0, "POST /bind HTTP/1.1").cookie("mine"), R::response(1, 0, 1, status)];
+    assert_eq!(provenance_after(bind(200), "mine").0, Provenance::Issued);
+    assert_ne!(provenance_after(bind(401), "mine").0, Provenance::Issued);
+
+    // A forged token that the server sends back is an echo.
+    let echo = [
+        vec![uses("forged", 0), R::response(900, 0, 1, 200)],
+        vec![R::request(1, 0, 10, "POST /login HTTP/1.1"), R::response(1, 0, 11, 302).set_cookie("forged")],
+    ];
+    let (provenance, _, collector) = provenance_after(echo.concat(), "forged");
+    assert_ne!(provenance, Provenance::Issued);
+    assert_eq!(collector.counts().issuances.echo, 1);
+}
+
+#[test]
+fn logout_revokes() {
+    let logout =
+        |status| vec![R::request(70, 0, 1000, "POST /logout HTTP/1.1").cookie("s1"), R::response(70, 0, 1001, status)];
+    let (_, _, collector) = provenance_after([cookie_login("s1"), logout(204)].concat(), "s1");
+    assert_eq!(collector.counts().issuances.revoked, 1);
+    let (provenance, _, collector) = provenance_after([cookie_login("s1"), logout(500)].concat(), "s1");
+    assert_eq!((provenance, collector.counts().issuances.revoked), (Provenance::Issued, 0));
+}
+
+#[test]
+fn a_lost_login_request_still_issues_or_doubts() {
+    let known = R::response(1, 0, 1, 302).route("/login").set_cookie("s1");
+    assert_eq!(provenance_after(vec![known], "s1").0, Provenance::Issued);
+    let body = R::response(1, 0, 1, 200).route("/api/login").teed().length(30);
+    assert_eq!(provenance_after(vec![body], "s1").2.counts().issuances.lost, 2);
+}
