@@ -3,6 +3,7 @@
 //! Data flows one way: [`capture`] (live or from files) → [`collect`] (pairing, routes, outcomes) → [`ledger`]
 //! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it.
 
+pub mod capture;
 pub mod config;
 pub mod finding;
 pub mod observation;
