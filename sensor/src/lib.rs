@@ -6,4 +6,5 @@
 pub mod capture;
 pub mod config;
 pub mod finding;
+pub mod metrics;
 pub mod observation;

@@ -1,3 +1,3 @@
-//! Where packets come from: capture files ([`file`]).
+//! Where packets come from: capture files ([`mod@file`]).
 
 pub mod file;

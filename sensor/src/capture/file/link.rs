@@ -123,10 +123,7 @@ fn llc(data: &[u8], at: usize) -> Option<(u16, usize)> {
 /// Address family of a loopback header. The number of `AF_INET6` differs between systems, and files are read on other
 /// hosts than wrote them, so both byte orders are taken (no family has a number above 255).
 fn loopback_family(data: &[u8]) -> Option<u16> {
-    let family = match *data.first_chunk()? {
-        [0, 0, 0, family] | [family, 0, 0, 0] => family,
-        _ => return None,
-    };
+    let ([0, 0, 0, family] | [family, 0, 0, 0]) = *data.first_chunk()? else { return None };
     match family {
         2 => Some(IPV4),
         // Linux 10, Windows 23, NetBSD and OpenBSD 24, FreeBSD 28, macOS 30.
