@@ -428,6 +428,20 @@ fn times_at_the_edges_do_not_overflow() {
 }
 
 #[test]
+fn a_packet_without_a_time_takes_that_of_the_one_before_even_across_sections() {
+    let mut file = Builder::new(ByteOrder::Little);
+    for (order, units) in [(ByteOrder::Little, 7), (ByteOrder::Big, 9)] {
+        file.section(order);
+        file.interface(1, 0, Some(9), None);
+        let simple = file.body(|body| body.u32(0));
+        file.block(3, &simple);
+        file.packet_block(6, 0, units, 0, b"", false);
+    }
+    let times: Vec<u64> = read_all(&file.bytes).0.iter().map(|packet| packet.at_ns).collect();
+    assert_eq!(times, [0, 7, 7, 9]);
+}
+
+#[test]
 fn unreadable_files_are_named() {
     let error = CaptureReader::open(Path::new("no/such/file.pcap")).err().unwrap();
     assert!(error.to_string().starts_with("no/such/file.pcap: cannot be read"), "{error}");
