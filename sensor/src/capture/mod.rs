@@ -1,0 +1,3 @@
+//! Where packets come from: capture files ([`mod@file`]).
+
+pub mod file;

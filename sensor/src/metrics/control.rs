@@ -1,0 +1,380 @@
+//! What the control plane copies in from time to time: state of collector, ledger, rules, BPF programs and bounds.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::{AtomicF64 as F64, AtomicU64 as U64};
+use prometheus::{Counter, CounterVec, Gauge, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use super::RuleInfoLite;
+use super::catalogue;
+use super::kernel::Total;
+use crate::config::model::Config;
+use crate::finding::model::Level;
+
+/// BPF programs whose metrics are there from the start.
+pub const PROGRAMS: &[&str] = &["ingress", "egress"];
+
+/// Upper bounds of the detection latency histogram, seconds: from one poll of the rings to a minute's backlog.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// State of the collector. Counts are absolute, since the start, and must be of one moment: the identity
+/// `records = observations + pending + lost` is checked on what is exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollectorView {
+    /// Request records taken from the rings.
+    pub records: u64,
+    /// Of these, turned into observations.
+    pub observations: u64,
+    /// Of these, still waiting for a response or for their turn.
+    pub pending: u64,
+    /// Of these, lost because a bounded queue or table was full.
+    pub lost_full: u64,
+    /// Of these, lost because the record did not decode.
+    pub lost_malformed: u64,
+    /// Credentials that match no declared issuer.
+    pub credentials_unmatched: u64,
+    /// Bytes of the event ring that were not read yet.
+    pub event_ring_unread: u64,
+    /// Bytes of the byte ring that were not read yet.
+    pub byte_ring_unread: u64,
+}
+
+/// State of the ledger. Counts are absolute, since the start, unless said otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LedgerView<'a> {
+    /// Issuances held now.
+    pub issuances: u64,
+    /// Evicted before they expired.
+    pub evicted: u64,
+    /// Issuances of a login that were entered.
+    pub added: u64,
+    /// Issuances of a refresh or renewal that were entered with their parent's provenance.
+    pub inherited: u64,
+    /// Credentials in a login's response that had been seen in a request before.
+    pub echo: u64,
+    /// Issuances that were known already.
+    pub known: u64,
+    /// Issuances refused because the ledger was full.
+    pub full: u64,
+    /// Issuances known to have happened whose credential was not seen.
+    pub lost: u64,
+    /// State per issuer.
+    pub issuers: &'a [IssuerView],
+}
+
+/// State of one issuer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct IssuerView {
+    /// Index of the service in the configuration.
+    pub service: u16,
+    /// Index of the issuer within the service.
+    pub issuer: u16,
+    /// Since when the ledger is complete for it, seconds since 1970; 0 until known.
+    pub horizon_unix_s: f64,
+    /// Share of its newly used credentials whose issuance was seen, if any was used.
+    pub sight: Option<f64>,
+}
+
+macro_rules! bounds {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, |$config:ident| $limit:expr;)*) => {
+        /// A bound of user space that can be reached ([`super::Metrics::bound`]). The kernel's own show in its
+        /// counters, the ledger's size in `authsensor_ledger_evicted_total`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bound { $($(#[$doc])* $variant,)* }
+
+        impl Bound {
+            /// All bounds.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Label value: the configuration key.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            fn limit(self, config: &Config) -> u64 {
+                match self { $(Self::$variant => { let $config = config; $limit as u64 })* }
+            }
+        }
+    };
+}
+
+bounds! {
+    /// `bounds.pending_requests`
+    PendingRequests = "pending_requests", |config| config.bounds.pending_requests;
+    /// `bounds.tee_bytes`
+    TeeBytes = "tee_bytes", |config| config.bounds.tee_bytes;
+    /// `bounds.tee_bodies`
+    TeeBodies = "tee_bodies", |config| config.bounds.tee_bodies;
+    /// `bounds.kids`
+    Kids = "kids", |config| config.bounds.kids;
+    /// `bounds.claims_cache`
+    ClaimsCache = "claims_cache", |config| config.bounds.claims_cache;
+    /// `bounds.rule_groups`
+    RuleGroups = "rule_groups", |config| config.bounds.rule_groups;
+    /// `bounds.group_values`
+    GroupValues = "group_values", |config| config.bounds.group_values;
+    /// `ledger.max_seen`
+    MaxSeen = "max_seen", |config| config.ledger.max_seen;
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Limits as configured, and how often they were reached.
+pub(super) struct Bounds {
+    reached: Vec<Total>,
+}
+
+impl Bounds {
+    pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
+        let limits = catalogue::BOUND_LIMIT.gauges::<U64>(registry)?;
+        let reached = catalogue::BOUND_REACHED.counters::<U64>(registry)?;
+        for bound in Bound::ALL {
+            limits.get_metric_with_label_values(&[bound.label()])?.set(bound.limit(config));
+        }
+        let kernel = [("flows", config.bounds.flows), ("split_heads", config.bounds.split_heads)];
+        for (label, limit) in kernel {
+            limits.get_metric_with_label_values(&[label])?.set(limit.into());
+        }
+        let reached =
+            Bound::ALL.iter().map(|bound| Ok(Total::new(reached.get_metric_with_label_values(&[bound.label()])?)));
+        Ok(Self { reached: reached.collect::<Result<_, prometheus::Error>>()? })
+    }
+
+    pub(super) fn set(&self, bound: Bound, reached: u64) {
+        if let Some(total) = self.reached.get(bound as usize) {
+            total.set(reached);
+        }
+    }
+}
+
+/// Collector and rings.
+pub(super) struct Collecting {
+    records: Total,
+    observations: Total,
+    pending: IntGauge,
+    lost_full: Total,
+    lost_malformed: Total,
+    unmatched: Total,
+    event_ring: IntGauge,
+    byte_ring: IntGauge,
+}
+
+impl Collecting {
+    pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
+        let lost = catalogue::COLLECTOR_LOST.counters::<U64>(registry)?;
+        let unread = catalogue::RING_UNREAD.gauges(registry)?;
+        let size: IntGaugeVec = catalogue::RING_SIZE.gauges(registry)?;
+        for (ring, bytes) in [("event", config.bounds.event_ring_bytes), ("byte", config.bounds.byte_ring_bytes)] {
+            size.get_metric_with_label_values(&[ring])?.set(bytes.into());
+        }
+        Ok(Self {
+            records: Total::new(catalogue::COLLECTOR_RECORDS.counter(registry)?),
+            observations: Total::new(catalogue::COLLECTOR_OBSERVATIONS.counter(registry)?),
+            pending: catalogue::COLLECTOR_PENDING.gauge(registry)?,
+            lost_full: Total::new(lost.get_metric_with_label_values(&["full"])?),
+            lost_malformed: Total::new(lost.get_metric_with_label_values(&["malformed"])?),
+            unmatched: Total::new(catalogue::UNMATCHED.counter(registry)?),
+            event_ring: unread.get_metric_with_label_values(&["event"])?,
+            byte_ring: unread.get_metric_with_label_values(&["byte"])?,
+        })
+    }
+
+    pub(super) fn set(&self, view: &CollectorView) {
+        self.records.set(view.records);
+        self.observations.set(view.observations);
+        self.pending.set(signed(view.pending));
+        self.lost_full.set(view.lost_full);
+        self.lost_malformed.set(view.lost_malformed);
+        self.unmatched.set(view.credentials_unmatched);
+        self.event_ring.set(signed(view.event_ring_unread));
+        self.byte_ring.set(signed(view.byte_ring_unread));
+    }
+}
+
+/// Ledger and issuers.
+pub(super) struct Issuing {
+    issuances: IntGauge,
+    evicted: Total,
+    results: Vec<Total>,
+    /// By service, by issuer: horizon and sight.
+    issuers: Vec<Vec<(Gauge, Gauge)>>,
+}
+
+/// Values of the `result` label of issuances, in the order of [`LedgerView`]'s fields.
+pub(super) const ISSUANCE_RESULTS: [&str; 6] = ["added", "inherited", "echo", "known", "full", "lost"];
+
+impl Issuing {
+    pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
+        let results = catalogue::ISSUANCES.counters::<U64>(registry)?;
+        let results = ISSUANCE_RESULTS.map(|result| Ok(Total::new(results.get_metric_with_label_values(&[result])?)));
+        let horizons = catalogue::LEDGER_HORIZON.gauges::<F64>(registry)?;
+        let sights = catalogue::ISSUER_SIGHT.gauges::<F64>(registry)?;
+        let mut issuers = Vec::with_capacity(config.services.len());
+        for service in &config.services {
+            let of_service = service.issuers.iter().map(|issuer| {
+                let labels = [service.name.as_str(), issuer.name.as_str()];
+                let sight = sights.get_metric_with_label_values(&labels)?;
+                sight.set(f64::NAN);
+                Ok((horizons.get_metric_with_label_values(&labels)?, sight))
+            });
+            issuers.push(of_service.collect::<Result<_, prometheus::Error>>()?);
+        }
+        let capacity: IntGauge = catalogue::LEDGER_CAPACITY.gauge(registry)?;
+        capacity.set(signed(config.ledger.max_issuances as u64));
+        Ok(Self {
+            issuances: catalogue::LEDGER_ISSUANCES.gauge(registry)?,
+            evicted: Total::new(catalogue::LEDGER_EVICTED.counter(registry)?),
+            results: results.into_iter().collect::<Result<_, prometheus::Error>>()?,
+            issuers,
+        })
+    }
+
+    pub(super) fn set(&self, view: &LedgerView<'_>) {
+        self.issuances.set(signed(view.issuances));
+        self.evicted.set(view.evicted);
+        let results = [view.added, view.inherited, view.echo, view.known, view.full, view.lost];
+        for (total, result) in self.results.iter().zip(results) {
+            total.set(result);
+        }
+        for issuer in view.issuers {
+            let of_service = self.issuers.get(usize::from(issuer.service));
+            if let Some((horizon, sight)) = of_service.and_then(|issuers| issuers.get(usize::from(issuer.issuer))) {
+                horizon.set(issuer.horizon_unix_s);
+                sight.set(issuer.sight.unwrap_or(f64::NAN));
+            }
+        }
+    }
+}
+
+/// Rules and findings.
+pub(super) struct Rules {
+    levels: Vec<(String, Level)>,
+    findings: IntCounterVec,
+    latency: Histogram,
+}
+
+impl Rules {
+    pub(super) fn new(registry: &Registry, rules: &[RuleInfoLite]) -> Result<Self, prometheus::Error> {
+        let info: IntGaugeVec = catalogue::RULE_INFO.gauges(registry)?;
+        let findings = catalogue::FINDINGS.counters(registry)?;
+        for rule in rules {
+            let labels = [&rule.id, &rule.title, level_label(rule.level), &rule.version];
+            info.get_metric_with_label_values(&labels)?.set(1);
+            findings.get_metric_with_label_values(&[rule.id.as_str(), level_label(rule.level)])?;
+        }
+        Ok(Self {
+            levels: rules.iter().map(|rule| (rule.id.clone(), rule.level)).collect(),
+            findings,
+            latency: catalogue::DETECTION_LATENCY.histogram(registry, LATENCY_BUCKETS)?,
+        })
+    }
+
+    pub(super) fn finding(&self, rule_id: &str, latency: Duration) {
+        // A rule that was not announced is counted under one name: ids come from files, but only announced ones are
+        // known to be few.
+        let known = self.levels.iter().find(|(id, _)| id == rule_id);
+        let labels = known.map_or(["(other)", "(other)"], |(id, level)| [id, level_label(*level)]);
+        if let Ok(counter) = self.findings.get_metric_with_label_values(&labels) {
+            counter.inc();
+        }
+        self.latency.observe(latency.as_secs_f64());
+    }
+}
+
+/// A level as Sigma writes it.
+pub(super) const fn level_label(level: Level) -> &'static str {
+    match level {
+        Level::Informational => "informational",
+        Level::Low => "low",
+        Level::Medium => "medium",
+        Level::High => "high",
+        Level::Critical => "critical",
+    }
+}
+
+/// What runs: version, object, configuration.
+pub(super) struct Info {
+    build: IntGaugeVec,
+}
+
+impl Info {
+    pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
+        let hash: IntGaugeVec = catalogue::CONFIG_INFO.gauges(registry)?;
+        hash.get_metric_with_label_values(&[&config.hash])?.set(1);
+        let info = Self { build: catalogue::BUILD_INFO.gauges(registry)? };
+        info.object("none");
+        Ok(info)
+    }
+
+    pub(super) fn object(&self, hash: &str) {
+        self.build.reset();
+        if let Ok(build) = self.build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION"), hash]) {
+            build.set(1);
+        }
+    }
+}
+
+/// Programs that are told apart; further names are not exported.
+const PROGRAMS_MAX: usize = 32;
+
+/// Run time and count of BPF programs.
+pub(super) struct Bpf {
+    seconds: CounterVec,
+    runs: IntCounterVec,
+    programs: Mutex<Vec<Program>>,
+}
+
+struct Program {
+    name: String,
+    seconds: Counter,
+    run_ns: u64,
+    runs: Total,
+}
+
+impl Bpf {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let bpf = Self {
+            seconds: catalogue::BPF_SECONDS.counters(registry)?,
+            runs: catalogue::BPF_RUNS.counters(registry)?,
+            programs: Mutex::new(Vec::new()),
+        };
+        for program in PROGRAMS {
+            bpf.set(program, 0, 0);
+        }
+        Ok(bpf)
+    }
+
+    pub(super) fn set(&self, name: &str, run_ns: u64, runs: u64) {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !programs.iter().any(|program| program.name == name) && programs.len() < PROGRAMS_MAX {
+            let seconds = self.seconds.get_metric_with_label_values(&[name]);
+            let counter = self.runs.get_metric_with_label_values(&[name]);
+            if let (Ok(seconds), Ok(counter)) = (seconds, counter) {
+                programs.push(Program { name: name.to_owned(), seconds, run_ns: 0, runs: Total::new(counter) });
+            }
+        }
+        if let Some(program) = programs.iter_mut().find(|program| program.name == name) {
+            // A time that fell is that of a program loaded anew.
+            let more = run_ns.checked_sub(program.run_ns).unwrap_or(run_ns);
+            program.run_ns = run_ns;
+            program.seconds.inc_by(Duration::from_nanos(more).as_secs_f64());
+            program.runs.set(runs);
+        }
+    }
+}
+
+/// Sets a counter to an absolute value that only grows.
+pub(super) fn raise(counter: &Counter, to: f64) {
+    counter.inc_by((to - counter.get()).max(0.0));
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
