@@ -161,10 +161,9 @@ fn search_mapping(memory: &File, mapping: &Mapping, search: &Search, buffer: &mu
         let wanted = usize::try_from(mapping.end - at).unwrap_or(CHUNK).min(CHUNK);
         let Some(room) = buffer.get_mut(carried..carried + wanted) else { break };
         let got = match memory.read_at(room, at) {
-            Ok(0) => break,
+            Ok(got) if got > 0 => got,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => break,
-            Ok(got) => got,
+            _ => break,
         };
         let filled = carried + got;
         search.search(&name, buffer.get(..filled).unwrap_or_default(), hits);

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 
 use super::error::{Doing, Result};
 use super::gateway::PORT;
@@ -67,6 +69,8 @@ impl Connection {
 fn open_from(from: SocketAddr, to: SocketAddr) -> nix::Result<TcpStream> {
     let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The sources are a routed prefix, not addresses of an interface; IPv6 binds to such an address only when asked to.
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(TcpStream::from(socket))

@@ -153,7 +153,9 @@ impl<'a> Ask<'a> {
             head.push_str("\r\n");
         }
         if !self.body.is_empty() || self.method == "POST" {
-            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+            head.push_str("Content-Length: ");
+            head.push_str(&self.body.len().to_string());
+            head.push_str("\r\n");
         }
         head.push_str("\r\n");
         head.push_str(&self.body);

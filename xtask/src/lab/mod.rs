@@ -81,7 +81,9 @@ pub fn run(args: &LabArgs, root: &Path, build: impl FnOnce() -> std::result::Res
         }
         Ok(failed) => {
             println!("\nThe lab FAILED:");
-            failed.iter().for_each(|text| println!("  {text}"));
+            for text in failed {
+                println!("  {text}");
+            }
             ExitCode::FAILURE
         }
         Err(LabError::Interrupted) => ExitCode::from(130),
@@ -155,7 +157,8 @@ fn phases() -> [(Only, Phase); 3] {
         title: "the attack: a forged token per member number, from 300 addresses",
         before: some(100, 120),
         during: some(220, 300),
-        pause: Duration::from_millis(60),
+        // Slow enough that members are about until the attack ends.
+        pause: Duration::from_millis(160),
         forgery: Some(Forgery {
             targets: (store::FIRST..store::FIRST + 540).collect(),
             sources: 300,

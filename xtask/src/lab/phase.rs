@@ -177,6 +177,12 @@ impl Stage<'_> {
             None => "the attack was not flagged".to_owned(),
         };
         verdict.check(first.is_some_and(|first| first.accounts <= forgery.most), text);
+        let forged = self.shared.forged_accounts.load(Ordering::SeqCst);
+        let most = sightings.iter().map(|sighting| sighting.figure("distinct")).max().unwrap_or_default();
+        verdict.check(
+            first.is_none() || (1..=forged).contains(&most),
+            format!("no finding counts more accounts ({most}) than were read with forged tokens ({forged})"),
+        );
     }
 
     fn judge_canaries(&mut self, verdict: &mut Verdict, metrics: &Metrics) -> Result<()> {
@@ -236,11 +242,12 @@ fn progress(shared: &Shared) -> String {
         of(&shared.refreshes)
     );
     if shared.attack_began.get().is_some() {
-        text.push_str(&format!(
+        let attacker = format!(
             "; attacker: {} requests, {} accounts read",
             of(&shared.forged_requests),
             of(&shared.forged_accounts)
-        ));
+        );
+        text.push_str(&attacker);
     }
     text
 }

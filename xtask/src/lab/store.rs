@@ -93,15 +93,15 @@ pub fn render(member: u64, page: Page) -> Value {
     match page {
         Page::Profile => {
             json!({"member": member, "name": name(member), "mail": format!("{}@mail.example", user(member)),
-            "since": 2015 + member % 10, "letters": member % 2 == 0})
+            "since": 2015 + member % 10, "letters": member.is_multiple_of(2)})
         }
         Page::Addresses => {
-            let count = 6 + member % 5;
+            let count = 7 + member % 4;
             let list: Vec<Value> = (0..count).map(|n| address(member, n)).collect();
             json!({"member": member, "addresses": list})
         }
         Page::Orders => {
-            let list: Vec<Value> = (0..1 + member % 4)
+            let list: Vec<Value> = (0..=member % 4)
                 .map(|n| json!({"order": member * 100 + n, "article": format!("A-{:05}", (member * 31 + n * 7) % 100_000)}))
                 .collect();
             json!({"member": member, "orders": list})

@@ -123,7 +123,12 @@ impl Drop for World {
             }
         }
         if self.keep {
-            println!("kept: {}", self.folder.display());
+            // Another name, so that the next lab does not take it for the remains of a killed one.
+            let kept = self.folder.with_file_name(format!("{PREFIX}kept-{}", std::process::id()));
+            match fs::rename(&self.folder, &kept) {
+                Ok(()) => println!("kept: {}", kept.display()),
+                Err(error) => eprintln!("could not rename {}: {error}", self.folder.display()),
+            }
         } else if let Err(error) = fs::remove_dir_all(&self.folder) {
             eprintln!("could not remove {}: {error}", self.folder.display());
         }
@@ -167,16 +172,19 @@ fn is_stale(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let digits = rest.split_once('-').map_or(rest, |(digits, _)| digits);
     let Ok(pid) = digits.parse::<u32>() else { return false };
-    if pid == std::process::id() {
-        return true;
-    }
-    let ours = fs::read_link("/proc/self/exe").ok().and_then(|path| path.file_name().map(ToOwned::to_owned));
-    let theirs = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let theirs = theirs.as_deref().and_then(Path::file_name).map(|name| {
+    // A namespace named after this process, before it made one, is left from another that had its id.
+    pid == std::process::id() || !is_running_lab(pid)
+}
+
+/// True when the process runs and is this program.
+fn is_running_lab(pid: u32) -> bool {
+    let program = |process: &str| {
+        let path = fs::read_link(format!("/proc/{process}/exe")).ok()?;
         // A rebuilt binary that still runs shows as "xtask (deleted)".
-        name.to_string_lossy().trim_end_matches(" (deleted)").to_owned()
-    });
-    theirs.is_none() || theirs.as_deref().map(AsRef::as_ref) != ours.as_deref()
+        Some(path.file_name()?.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+    };
+    let theirs = program(&pid.to_string());
+    theirs.is_some() && theirs == program("self")
 }
 
 #[cfg(test)]
@@ -187,14 +195,16 @@ mod tests {
     fn only_what_a_dead_lab_left_is_stale() {
         assert!(!is_stale("production"));
         assert!(!is_stale("authsensor-lab-x-gw"));
+        assert!(!is_stale("authsensor-lab-kept-4294967295"));
         assert!(is_stale("authsensor-lab-4294967295-gw"), "no process has this id");
-        assert!(!is_stale(&format!("authsensor-lab-{}-gw", std::os::unix::process::parent_id())) || parent_is_other());
+        assert!(is_stale(&format!("authsensor-lab-{}-cl", std::os::unix::process::parent_id())), "cargo is no lab");
     }
 
-    /// The test's parent is cargo or a shell: another program, so the name counts as stale.
-    fn parent_is_other() -> bool {
-        let exe = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
-        exe(std::os::unix::process::parent_id()) != exe(std::process::id())
+    #[test]
+    fn only_this_program_counts_as_a_running_lab() {
+        assert!(is_running_lab(std::process::id()));
+        assert!(!is_running_lab(std::os::unix::process::parent_id()), "cargo");
+        assert!(!is_running_lab(u32::MAX));
     }
 
     #[test]
