@@ -107,12 +107,12 @@ impl Drop for Running {
     }
 }
 
-/// Runs a command to its end; its output is part of the error when it fails.
-pub fn run(program: &str, arguments: &[&str]) -> Result<()> {
+/// Runs a command to its end and returns its output, which is part of the error when it fails.
+pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let command = || format!("{program} {}", arguments.join(" "));
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().doing(command())?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(LabError::Command { command: command(), output: format!("{} {said}", output.status) })

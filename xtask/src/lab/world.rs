@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::error::{Doing, LabError, Result};
 use super::process::run;
@@ -96,7 +98,7 @@ impl World {
 
     fn lay_network(&self) -> Result<()> {
         let (gateway, clients) = (self.gateway.name.as_str(), self.clients.name.as_str());
-        let ip = |line: &str| run("ip", &line.split_whitespace().collect::<Vec<_>>());
+        let ip = |line: &str| run("ip", &line.split_whitespace().collect::<Vec<_>>()).map(|_| ());
         ip(&format!("netns add {gateway}"))?;
         ip(&format!("netns add {clients}"))?;
         ip(&format!("link add {GATEWAY_INTERFACE} netns {gateway} type veth peer name cl0 netns {clients}"))?;
@@ -117,7 +119,7 @@ impl Drop for World {
     fn drop(&mut self) {
         for namespace in [&self.gateway, &self.clients] {
             if Path::new(NAMESPACES).join(&namespace.name).exists()
-                && let Err(error) = run("ip", &["netns", "del", &namespace.name])
+                && let Err(error) = remove(&namespace.name)
             {
                 eprintln!("could not remove a namespace: {error}");
             }
@@ -149,7 +151,7 @@ pub fn source(n: u16, v6: bool) -> IpAddr {
 fn remove_stale() -> Result<()> {
     for name in names(Path::new(NAMESPACES)) {
         if is_stale(&name) {
-            run("ip", &["netns", "del", &name])?;
+            remove(&name)?;
         }
     }
     let temporary = std::env::temp_dir();
@@ -160,6 +162,15 @@ fn remove_stale() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes a namespace of a lab with whatever still runs in it: workers of an nginx whose master was killed go on.
+fn remove(name: &str) -> Result<()> {
+    for pid in run("ip", &["netns", "pids", name])?.lines().filter_map(|line| line.trim().parse().ok()) {
+        // It may have ended by itself in the meantime.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    run("ip", &["netns", "del", name]).map(|_| ())
 }
 
 fn names(folder: &Path) -> Vec<String> {
