@@ -5,6 +5,7 @@
 //! is missing or was asked for wrongly.
 
 mod build;
+mod lab;
 mod process;
 mod run;
 mod setup;
@@ -33,6 +34,11 @@ enum Task {
     Run(run::Args),
     /// Run every test; the last line counts them
     Test(test::Args),
+    /// Show the attack of 2025 on this machine, and the sensor catching it
+    Lab(lab::LabArgs),
+    /// The origin behind the lab's nginx
+    #[command(hide = true)]
+    LabOrigin(lab::OriginArgs),
     /// Load the BPF object on other kernels, in qemu
     Vm(vm::Args),
 }
@@ -64,6 +70,10 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&root, &args),
         Task::Run(args) => run::run(&root, args),
         Task::Test(args) => test::run(&root, &args),
+        Task::Lab(args) => {
+            return lab::run(&args, &root, || build::daemon(&root, true).map_err(|error| error.to_string()));
+        }
+        Task::LabOrigin(args) => return lab::run_origin(&args),
         Task::Vm(args) => vm::run(&root, &args),
     };
     match outcome {
