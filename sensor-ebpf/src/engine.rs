@@ -98,20 +98,44 @@ enum Admitted {
     SynData,
 }
 
-/// Handles the TCP segment in `work.packet`, of which `present` payload bytes are there; the result is its disposition.
+/// How far a packet got ([`Work::stage`]).
+mod stage {
+    /// Nothing more to do.
+    pub const DONE: u32 = 0;
+    /// A half is locked, and its bytes need no parser.
+    pub const LOCKED: u32 = 1;
+    /// A half is locked, and its parser is to run.
+    pub const PARSE: u32 = 2;
+}
+
+/// Handles the TCP segment in `work.packet`, of which `present` payload bytes are there; the result is its disposition,
+/// an index of [`Counter`].
+///
+/// What is needed behind the parser's loop stands in `work`, not in registers: so the verifier comes to the loop in one
+/// state, whatever way the packet took, and follows the parser once.
 #[inline(always)]
-pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> Counter {
+pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> u32 {
     work.present = present;
     work.sequence = work.packet.sequence;
-    match admit(tables, work) {
+    work.stage = stage::DONE;
+    let disposition = match admit(tables, work) {
         Admitted::Done(counter) => counter,
-        Admitted::Segment => segment(tables, work),
+        Admitted::Segment => begin(tables, work),
         Admitted::SynData => {
             work.sequence = work.sequence.wrapping_add(1);
-            segment(tables, work);
+            begin(tables, work);
             Counter::PacketSyn
         }
+    };
+    work.disposition = disposition as u32;
+    if work.stage == stage::PARSE && work.end > 0 && !tables.flow().is_null() {
+        let complete = tables.run(work);
+        work.overrun = u32::from(!complete);
     }
+    if work.stage != stage::DONE {
+        conclude(tables, work);
+    }
+    work.disposition
 }
 
 /// Finds or makes the flow.
@@ -241,22 +265,36 @@ fn create<T: Tables>(tables: &mut T, work: &mut Work, service: u16, flags: u32) 
     inserted
 }
 
-/// Payload (or the end) of a half.
+/// Payload (or the end) of a half: locks it, and prepares the parser if it is needed.
 #[inline(always)]
-fn segment<T: Tables>(tables: &mut T, work: &mut Work) -> Counter {
+fn begin<T: Tables>(tables: &mut T, work: &mut Work) -> Counter {
     let half = half_of(tables.flow(), work.direction);
     // SAFETY: `half` points into the valid flow; its lock word is only touched through `lock`.
     if !unsafe { lock::acquire(&raw mut (*half).lock) } {
         return Counter::PacketBusy;
     }
+    work.stage = stage::LOCKED;
     // SAFETY: the lock is held: nobody else writes this half.
-    let disposition = unsafe { locked(tables, work, &mut *half) };
-    // SAFETY: as above.
+    unsafe { locked(tables, work, &mut *half) }
+}
+
+/// Behind the parser: writes the half back, gives it free, and closes the flow if this was its end.
+#[inline(always)]
+fn conclude<T: Tables>(tables: &mut T, work: &mut Work) {
+    // Never null behind `begin`; the verifier, which knows nothing of `stage`, wants to see it.
+    if tables.flow().is_null() {
+        return;
+    }
+    let half = half_of(tables.flow(), work.direction);
+    if work.stage == stage::PARSE {
+        // SAFETY: the lock is held: nobody else writes this half.
+        unsafe { parsed(tables, work, &mut *half) };
+    }
+    // SAFETY: as in `begin`.
     unsafe { lock::release(&raw mut (*half).lock) };
     if work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
         closed(tables, work);
     }
-    disposition
 }
 
 #[inline(always)]
@@ -311,7 +349,8 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     } else {
         work.base = work.packet.payload_at + skip;
         work.end = new;
-        parse(tables, work, half, ending);
+        work.ending = u32::from(ending);
+        prepare(tables, work, half);
     }
     match (ahead > 0, new) {
         (true, _) => Counter::PacketHole,
@@ -348,17 +387,19 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
     half.parser.head_flags = 0;
 }
 
-/// Runs the parser over the new bytes.
+/// Makes the scratch area ready for the parser.
 #[inline(always)]
-fn parse<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, ending: bool) {
+fn prepare<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
     // SAFETY: both are valid, and apart.
     unsafe { words::copy(&raw const half.parser, &raw mut work.parser) };
+    work.stage = stage::PARSE;
     work.stream = half.consumed;
     work.pos = 0;
     work.window_at = 0;
     work.window_len = 0;
     work.open_from = 0;
     work.skipped = 0;
+    work.overrun = 0;
     {
         let flow = tables.flow();
         // SAFETY: the flow is valid.
@@ -377,7 +418,12 @@ fn parse<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, ending: bo
     if work.parser.phase == phase::LOST && work.end > 0 {
         look_for_start(tables, work);
     }
-    if work.end > 0 && !tables.run(work) {
+}
+
+/// The parser is through with the segment.
+#[inline(always)]
+fn parsed<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
+    if work.overrun != 0 {
         tables.count(Counter::StepBudget, 1);
         http::lost(work, tables);
         work.skipped += u64::from(work.end - work.pos);
@@ -385,13 +431,13 @@ fn parse<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, ending: bo
     let consumed = half.consumed + u64::from(work.end);
     tables.count(Counter::BytesParsed, u64::from(work.end).wrapping_sub(work.skipped));
     tables.count(Counter::BytesSkipped, work.skipped);
-    if ending {
+    if work.ending != 0 {
         end_of_stream(tables, work);
     }
     if http::in_head(work.parser.phase) {
         suspend(tables, work, half, consumed);
     }
-    // SAFETY: as above.
+    // SAFETY: both are valid, and apart.
     unsafe { words::copy(&raw const work.parser, &raw mut half.parser) };
     half.consumed = consumed;
 }

@@ -54,7 +54,7 @@ fn observe(ctx: &TcContext) {
             let present = work.packet.payload_len;
             engine::packet(&mut kernel, work, present)
         }
-        Err(counter) => counter,
+        Err(counter) => counter as u32,
     };
     kernel.add_variable(disposition);
 }

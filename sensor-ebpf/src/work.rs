@@ -61,6 +61,14 @@ pub struct Work {
     pub sequence: u32,
     /// Payload bytes that are there.
     pub present: u32,
+    /// One of `engine::stage`.
+    pub stage: u32,
+    /// The packet's disposition, an index of [`crate::reason::Counter`].
+    pub disposition: u32,
+    /// 1 when the packet ends its half (FIN or RST).
+    pub ending: u32,
+    /// 1 when the parser's step budget ran out.
+    pub overrun: u32,
     /// Working copy of the half's parser.
     pub parser: Parser,
     /// The connection.

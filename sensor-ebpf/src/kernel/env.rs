@@ -52,8 +52,8 @@ impl Kernel {
 
     /// Adds one to a total that is not known when compiling.
     #[inline(always)]
-    pub fn add_variable(&mut self, counter: Counter) {
-        let index = bound::<127>(counter as u32) as usize;
+    pub fn add_variable(&mut self, counter: u32) {
+        let index = bound::<127>(counter) as usize;
         if index < Counter::COUNT {
             // SAFETY: checked just above.
             unsafe { *(*self.totals).counts.as_mut_ptr().add(index) += 1 };
