@@ -1,3 +1,9 @@
-//! Where packets come from: capture files ([`mod@file`]).
+//! Where packets come from, and how they become records: capture files ([`mod@file`]) through the parser on the host
+//! ([`host`]), or this machine's interfaces through the same parser in the kernel ([`kernel`], read by [`ring`]).
+//! [`tables`] compiles the configuration into what that parser looks up.
 
 pub mod file;
+pub mod host;
+pub mod kernel;
+pub mod ring;
+pub mod tables;
