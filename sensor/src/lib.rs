@@ -1,7 +1,7 @@
 //! authsensor as a library: everything the daemon, replay and the benches share.
 //!
 //! Data flows one way: [`capture`] (live or from files) → [`collect`] (pairing, routes, outcomes) → [`ledger`]
-//! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it.
+//! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it; [`pipeline`] puts them in a row.
 
 pub mod capture;
 pub mod cli;
@@ -13,3 +13,4 @@ pub mod ledger;
 pub mod metrics;
 pub mod object;
 pub mod observation;
+pub mod pipeline;

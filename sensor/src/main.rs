@@ -1,2 +1,87 @@
-//! `authsensor`, the command line.
-fn main() {}
+//! `authsensor`, the command line: arguments in, exit codes out. 0 done; 1 something broke while running; 2 it could not
+//! start, and the text says what to change.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sensor::cli::start::CliError;
+use sensor::cli::{check, probe, replay, routes, run};
+
+/// Finds accounts being read with tokens that no login ever issued.
+#[derive(Parser)]
+#[command(name = "authsensor", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch this machine's interfaces
+    Run {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+        /// An interface to watch; may be repeated [default: that of the configuration, else of the default route]
+        #[arg(long, value_name = "IF")]
+        interface: Vec<String>,
+    },
+    /// Run the same pipeline over capture files (pcap, pcapng)
+    Replay {
+        /// The configuration (not needed with --all-tcp)
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print every HTTP transaction as a line of JSON
+        #[arg(long)]
+        transactions: bool,
+        /// Treat every TCP flow as a candidate
+        #[arg(long)]
+        all_tcp: bool,
+        /// Capture files, in order
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Check configuration and rules: every mistake at once
+    Check {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+    },
+    /// Show the routes observed in capture files, with their outcomes
+    Routes {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+        /// Capture files, in order
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Load the BPF object into this kernel without attaching it
+    #[command(hide = true)]
+    Probe,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let outcome = match Cli::parse().command {
+        Command::Run { config, interface } => run::run(&config, &interface),
+        Command::Replay { config, transactions, all_tcp, files } => {
+            replay::run(&replay::Replay { config, files, transactions, all_tcp })
+        }
+        Command::Check { config } => return check::run(&config),
+        Command::Routes { config, files } => routes::run(config, files),
+        Command::Probe => probe::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("authsensor: {error}");
+            let running = matches!(error, CliError::Pipeline(_) | CliError::System(..));
+            ExitCode::from(if running { 1 } else { check::UNUSABLE })
+        }
+    }
+}

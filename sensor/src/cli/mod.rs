@@ -1,2 +1,11 @@
-//! What the subcommands of `authsensor` do, without the parsing of their arguments.
+//! What the command line's subcommands do. Each takes checked arguments and ends with an exit code; an error is one
+//! readable paragraph on standard error and [`check::UNUSABLE`].
+
 pub mod check;
+pub mod interface;
+pub mod live;
+pub mod probe;
+pub mod replay;
+pub mod routes;
+pub mod run;
+pub mod start;

@@ -77,6 +77,11 @@ pub fn examine(path: &Path) -> Report {
     }
 }
 
+/// What a configuration without any key says: the defaults. For `replay --all-tcp`, which needs no file.
+pub fn defaults() -> Option<Config> {
+    check(Path::new("authsensor.toml"), b"").config
+}
+
 fn whole_file(path: &Path, message: String, fix: &str) -> Report {
     let error = Diagnostic { file: path.to_owned(), line: 1, column: 1, message, fix: fix.to_owned() };
     Report { errors: vec![error], ..Report::default() }

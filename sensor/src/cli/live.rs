@@ -1,0 +1,110 @@
+//! The data plane: one thread that reads the rings and runs the pipeline.
+//!
+//! Records flow in from the kernel; observations, findings and metrics come of them. The thread ends when it is told to,
+//! or with the first error, and detaches from the interfaces either way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::interface::local_addresses;
+use super::start::CliError;
+use crate::capture::kernel::Kernel;
+use crate::capture::ring::Ring;
+use crate::collect::Clock;
+use crate::metrics::Metrics;
+use crate::observation::Instant;
+use crate::pipeline::Pipeline;
+
+/// Between two updates of the metrics.
+const PUBLISH_NS: u64 = 200_000_000;
+/// Between two looks at the host's addresses.
+const ADDRESSES_NS: u64 = 5_000_000_000;
+
+/// Nanoseconds of a clock.
+fn nanoseconds(clock: ClockId) -> u64 {
+    clock_gettime(clock).ok().and_then(|time| u64::try_from(Duration::from(time).as_nanos()).ok()).unwrap_or(0)
+}
+
+/// The kernel's monotonic time (`bpf_ktime_get_ns`), nanoseconds.
+pub fn monotonic() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// This moment, and how the monotonic clock stands to the wall clock.
+pub fn started() -> (Instant, Clock) {
+    let at = Instant { monotonic_ns: monotonic(), unix_ns: nanoseconds(ClockId::CLOCK_REALTIME) };
+    let offset = i64::try_from(at.unix_ns).unwrap_or(0) - i64::try_from(at.monotonic_ns).unwrap_or(0);
+    (at, Clock { unix_offset_ns: offset })
+}
+
+/// Everything the data plane owns.
+pub struct DataPlane {
+    /// The loaded object.
+    pub kernel: Kernel,
+    /// Event ring.
+    pub events: Ring,
+    /// Byte ring.
+    pub bytes: Ring,
+    /// What is behind capture.
+    pub pipeline: Pipeline,
+    /// The metrics.
+    pub metrics: Option<Arc<Metrics>>,
+    /// How often the rings are read.
+    pub poll_interval: Duration,
+}
+
+impl DataPlane {
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), CliError> {
+        let mut published = 0;
+        let mut addresses = monotonic();
+        loop {
+            let stopping = stop.load(Ordering::Acquire);
+            let now = self.turn()?;
+            if stopping || now.saturating_sub(published) >= PUBLISH_NS {
+                published = now;
+                self.publish()?;
+            }
+            if now.saturating_sub(addresses) >= ADDRESSES_NS {
+                addresses = now;
+                // New addresses count from now on; those that went away do no harm.
+                self.kernel.set_local_addresses(&local_addresses()?)?;
+            }
+            if stopping {
+                self.pipeline.finish()?;
+                return self.publish();
+            }
+            std::thread::sleep(self.poll_interval);
+        }
+    }
+
+    /// One reading of the rings.
+    ///
+    /// The order is the watermark's (DESIGN §4): the time first, then the positions. A record stamped before the time was
+    /// reserved before it, so it lies below its ring's position. The byte ring's position is read before the event
+    /// ring's: what it holds below has its request in the event ring below.
+    fn turn(&mut self) -> Result<u64, CliError> {
+        let now = monotonic();
+        let bytes_to = self.bytes.produced();
+        let events_to = self.events.produced();
+        let pipeline = &mut self.pipeline;
+        self.events.read(events_to, |record| pipeline.record(record));
+        self.bytes.read(bytes_to, |record| pipeline.record(record));
+        pipeline.advance(now)?;
+        Ok(now)
+    }
+
+    fn publish(&mut self) -> Result<(), CliError> {
+        self.pipeline.publish((self.events.unread(), self.bytes.unread()));
+        if let Some(metrics) = &self.metrics {
+            metrics.kernel(&self.kernel.totals()?);
+            for (program, run_ns, runs) in self.kernel.run_stats() {
+                metrics.bpf(program, run_ns, runs);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! `authsensor run`: the daemon.
+//!
+//! Everything that can be refused is tried before anything is attached: configuration, rules, metrics port, findings
+//! file, interface, BPF object. Then one thread is the data plane, and a small runtime serves metrics and signals.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::live::{DataPlane, started};
+use super::start::{self, CliError, Start};
+use super::{check, interface};
+use crate::capture::kernel::Kernel;
+use crate::capture::tables::Tables;
+use crate::config::model::Findings;
+use crate::finding::sink::NdjsonSink;
+use crate::metrics::{self, Metrics, RuleInfoLite};
+use crate::object;
+use crate::pipeline::Pipeline;
+
+/// Runs the daemon on the configuration at `path`, watching `interfaces` (none: those of the configuration, or that of
+/// the default route).
+pub fn run(path: &Path, interfaces: &[String]) -> Result<(), CliError> {
+    let start = start::read(path)?;
+    let config = Arc::clone(&start.config);
+    let object = object::embedded()?;
+    let interfaces = chosen(&start, interfaces)?;
+    let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start))?);
+    let listener = metrics::bind(config.metrics_listen)?;
+    let findings = NdjsonSink::open(&config.findings)?;
+    let keys = start::drawn_keys(&config)?;
+    let tables = Tables::new(&config, keys.fingerprint)?;
+
+    let mut kernel = Kernel::load(object, &config.bounds)?;
+    kernel.configure(&tables)?;
+    kernel.set_local_addresses(&interface::local_addresses()?)?;
+    let (events, bytes) = kernel.rings(&config.bounds)?;
+    metrics.object(&object_hash(object));
+    let (at, clock) = started();
+    for name in &interfaces {
+        kernel.attach(name)?;
+    }
+    let pipeline =
+        Pipeline::new(Arc::clone(&config), &start.rules, keys, clock, at, findings, Some(Arc::clone(&metrics)));
+    announce(&start, &interfaces);
+    let plane = DataPlane {
+        kernel,
+        events,
+        bytes,
+        pipeline,
+        metrics: Some(Arc::clone(&metrics)),
+        poll_interval: config.bounds.poll_interval,
+    };
+    serve(plane, listener, metrics)
+}
+
+fn chosen(start: &Start, given: &[String]) -> Result<Vec<String>, CliError> {
+    let mut names = if given.is_empty() { start.config.interfaces.clone() } else { given.to_vec() };
+    if names.is_empty() {
+        names.push(interface::default_route()?);
+    }
+    names.sort();
+    names.dedup();
+    for name in &names {
+        interface::check(name)?;
+    }
+    Ok(names)
+}
+
+fn rule_infos(start: &Start) -> Vec<RuleInfoLite> {
+    start
+        .rules
+        .rules
+        .iter()
+        .map(|rule| RuleInfoLite {
+            id: rule.info.id.clone(),
+            title: rule.info.title.clone(),
+            level: rule.info.level,
+            version: rule.version.clone(),
+        })
+        .collect()
+}
+
+/// A short hash that tells one BPF object from another.
+fn object_hash(object: &[u8]) -> String {
+    let hash = sensor_ebpf::siphash::hash128(sensor_ebpf::siphash::Key::default(), object);
+    crate::observation::Fingerprint(hash).to_string()
+}
+
+/// Runs the data plane in a thread of its own, and metrics and signals here.
+fn serve(mut plane: DataPlane, listener: std::net::TcpListener, metrics: Arc<Metrics>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::System("start the control plane", error))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (ended, over) = tokio::sync::oneshot::channel::<()>();
+    let told = Arc::clone(&stop);
+    let thread = std::thread::Builder::new()
+        .name("data-plane".into())
+        .spawn(move || {
+            let outcome = plane.run(&told);
+            // The receiver is gone when the daemon is stopping anyway.
+            let _ = ended.send(());
+            outcome
+        })
+        .map_err(|error| CliError::System("start the data plane", error))?;
+    let served = runtime.block_on(async {
+        let shutdown = async {
+            tokio::select! {
+                () = signalled() => {}
+                _ = over => {}
+            }
+        };
+        metrics::serve(listener, metrics, shutdown).await
+    });
+    stop.store(true, Ordering::Release);
+    let outcome = thread
+        .join()
+        .unwrap_or_else(|_| Err(CliError::System("go on", std::io::Error::other("the data plane stopped unexpectedly"))));
+    served.map_err(|error| CliError::System("serve metrics", error))?;
+    outcome?;
+    eprintln!("authsensor: stopped; nothing is left attached");
+    Ok(())
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the default action ends the process, and the kernel detaches.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// A few lines for whoever started it.
+fn announce(start: &Start, interfaces: &[String]) {
+    let config = &start.config;
+    let mut text = String::new();
+    for warning in &start.warnings {
+        text.push_str(&format!("note: {warning}\n"));
+    }
+    text.push_str(&format!("authsensor watches {}:\n", interfaces.join(", ")));
+    for service in &config.services {
+        let listens: Vec<String> = service.listen.iter().copied().map(crate::config::shown).collect();
+        text.push_str(&format!("  {} on {}, {} routes\n", service.name, listens.join(", "), service.routes.len()));
+        for issuer in service.issuers.iter().filter(|issuer| !issuer.accountable()) {
+            text.push_str(&format!(
+                "  issuer {}: not confirmed, so its unknown credentials are unverifiable\n",
+                issuer.name
+            ));
+        }
+    }
+    let to = match &config.findings {
+        Findings::Stdout => "standard output".to_owned(),
+        Findings::File(path) => path.display().to_string(),
+    };
+    text.push_str(&format!("findings  {to} ({} rules)\n", start.rules.rules.len()));
+    text.push_str(&format!("metrics   http://{}/metrics\n", config.metrics_listen));
+    text.push_str(&format!(
+        "next      edit {} for your services, `authsensor check --config …` it; Ctrl-C stops and detaches\n",
+        config.path.display()
+    ));
+    // Standard error may be closed; the daemon runs all the same.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = check::UNUSABLE;
+}

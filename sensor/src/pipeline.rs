@@ -1,0 +1,254 @@
+//! Everything behind capture, in one piece: records in, findings, metrics and transactions out.
+//!
+//! Owns the collector (with its ledger), the detectors and the findings sink; run by the data plane thread live, and by
+//! `replay` over files, with the same results. Records flow in through [`Pipeline::record`]; time moves on through
+//! [`Pipeline::advance`].
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::collect::routes::RouteStats;
+use crate::collect::transaction::Transaction;
+use crate::collect::{Clock, Collector, Keys, Sink};
+use crate::config::model::Config;
+use crate::detect::{Detectors, Labels, RuleSet};
+use crate::finding::model::{Activity, Finding};
+use crate::finding::sink::{NdjsonSink, SinkError};
+use crate::ledger::{Ledger, LedgerStats};
+use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
+use crate::observation::{Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+
+/// What goes wrong behind capture.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A finding could not be written.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// Transactions could not be written.
+    #[error("cannot write transactions: {0}")]
+    Transactions(#[from] std::io::Error),
+}
+
+/// Where transactions are printed, one JSON object a line.
+pub type TransactionWriter = Box<dyn Write + Send>;
+
+/// The pipeline behind capture.
+pub struct Pipeline {
+    config: Arc<Config>,
+    collector: Collector,
+    detectors: Detectors,
+    findings: NdjsonSink,
+    metrics: Option<Arc<Metrics>>,
+    clock: Clock,
+    tap: Tap,
+    fired: Vec<Finding>,
+    /// Findings opened so far.
+    opened: u64,
+}
+
+/// What the collector's output passes through: observations are kept until the batch is complete, because naming their
+/// `kid` needs the ledger, which the collector holds meanwhile.
+struct Tap {
+    batch: Vec<Observation>,
+    transactions: Option<TransactionWriter>,
+    routes: Option<RouteStats>,
+    line: String,
+    failed: Option<std::io::Error>,
+}
+
+impl Tap {
+    fn print(&mut self, transaction: &Transaction<'_>) {
+        let Some(writer) = self.transactions.as_mut() else { return };
+        self.line.clear();
+        transaction.write_json_line(&mut self.line);
+        if !self.line.ends_with('\n') {
+            self.line.push('\n');
+        }
+        if let Err(error) = writer.write_all(self.line.as_bytes()) {
+            self.failed.get_or_insert(error);
+        }
+    }
+}
+
+impl Sink for Tap {
+    fn observation(&mut self, observation: &Observation, transaction: &Transaction<'_>) {
+        self.batch.push(*observation);
+        if let Some(routes) = self.routes.as_mut() {
+            routes.count(observation, transaction);
+        }
+        self.print(transaction);
+    }
+
+    fn unmatched(&mut self, transaction: &Transaction<'_>) {
+        self.print(transaction);
+    }
+}
+
+/// Names behind the ids of an observation.
+struct Names<'a> {
+    config: &'a Config,
+    ledger: &'a Ledger,
+}
+
+impl Labels for Names<'_> {
+    fn service(&self, service: ServiceId) -> &str {
+        self.config.services.get(usize::from(service.0)).map_or("none", |service| &service.name)
+    }
+    fn route(&self, service: ServiceId, route: RouteId) -> &str {
+        let service = self.config.services.get(usize::from(service.0));
+        service.and_then(|service| service.routes.get(usize::from(route.0))).map_or("none", |route| &route.name)
+    }
+    fn issuer(&self, service: ServiceId, issuer: IssuerId) -> &str {
+        let service = self.config.services.get(usize::from(service.0));
+        service.and_then(|service| service.issuers.get(usize::from(issuer.0))).map_or("none", |issuer| &issuer.name)
+    }
+    fn kid(&self, kid: Interned) -> &str {
+        self.ledger.kid(kid)
+    }
+}
+
+impl Pipeline {
+    /// Ready for records stamped from `started` on.
+    pub fn new(
+        config: Arc<Config>,
+        rules: &RuleSet,
+        keys: Keys,
+        clock: Clock,
+        started: Instant,
+        findings: NdjsonSink,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
+        let ledger = Ledger::new(&config, keys.account, started);
+        let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
+        let detectors = Detectors::new(&rules.rules, &config.bounds);
+        let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
+        Self { config, collector, detectors, findings, metrics, clock, tap, fired: Vec::new(), opened: 0 }
+    }
+
+    /// Prints every transaction to `writer`.
+    pub fn print_transactions(&mut self, writer: TransactionWriter) {
+        self.tap.transactions = Some(writer);
+    }
+
+    /// Keeps statistics of observed routes, at most `rows` of them.
+    pub fn observe_routes(&mut self, rows: usize) {
+        self.tap.routes = Some(RouteStats::new(Arc::clone(&self.config), rows));
+    }
+
+    /// The statistics of observed routes.
+    pub fn routes(&self) -> Option<&RouteStats> {
+        self.tap.routes.as_ref()
+    }
+
+    /// Takes one record.
+    pub fn record(&mut self, record: &[u8]) {
+        self.collector.record(record);
+    }
+
+    /// Every record stamped before `watermark_ns` was given: applies them in time order.
+    pub fn advance(&mut self, watermark_ns: u64) -> Result<(), PipelineError> {
+        self.collector.advance(watermark_ns, &mut self.tap);
+        self.detect()?;
+        // Windows close by the same clock that observations carry.
+        let now = self.clock.instant(watermark_ns);
+        let names = Names { config: &self.config, ledger: self.collector.ledger() };
+        self.detectors.tick(now, &names, &mut self.fired);
+        self.report(now)
+    }
+
+    /// The capture is over: what is pending stays unanswered.
+    pub fn finish(&mut self) -> Result<(), PipelineError> {
+        self.collector.finish(&mut self.tap);
+        self.detect()?;
+        let now = Instant { monotonic_ns: 0, unix_ns: 0 };
+        self.report(now)?;
+        if let Some(writer) = self.tap.transactions.as_mut() {
+            writer.flush()?;
+        }
+        Ok(())
+    }
+
+    fn detect(&mut self) -> Result<(), PipelineError> {
+        if let Some(error) = self.tap.failed.take() {
+            return Err(error.into());
+        }
+        let names = Names { config: &self.config, ledger: self.collector.ledger() };
+        for observation in &self.tap.batch {
+            if let Some(metrics) = &self.metrics {
+                metrics.observe(observation);
+            }
+            self.detectors.observe(observation, &names, &mut self.fired);
+        }
+        self.tap.batch.clear();
+        Ok(())
+    }
+
+    fn report(&mut self, now: Instant) -> Result<(), PipelineError> {
+        for finding in self.fired.drain(..) {
+            self.findings.write(&finding)?;
+            if finding.activity == Activity::Open {
+                self.opened += 1;
+                let latency = Duration::from_nanos(now.monotonic_ns.saturating_sub(finding.last.monotonic_ns));
+                if let Some(metrics) = &self.metrics {
+                    metrics.finding(&finding.rule_id, latency);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Findings opened so far.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// The ledger's statistics, and its list of credentials that match no declared issuer.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        self.collector.ledger()
+    }
+
+    /// Brings the metrics of collector and ledger up to date; `unread` bytes stand in the event and byte rings.
+    pub fn publish(&mut self, unread: (u64, u64)) {
+        let Some(metrics) = self.metrics.clone() else { return };
+        let stats = self.collector.ledger().stats();
+        let counts = *self.collector.counts();
+        metrics.collector(&CollectorView {
+            records: counts.requests + counts.requests_lost,
+            observations: counts.observations,
+            pending: counts.pending,
+            lost_full: counts.requests_lost,
+            lost_malformed: 0,
+            credentials_unmatched: stats.unmatched,
+            event_ring_unread: unread.0,
+            byte_ring_unread: unread.1,
+        });
+        let issuers = issuer_views(&stats);
+        metrics.ledger(&LedgerView {
+            issuances: stats.issuances as u64,
+            evicted: stats.evictions,
+            added: counts.issuances.added,
+            inherited: counts.issuances.inherited,
+            echo: counts.issuances.echo,
+            known: counts.issuances.known,
+            full: counts.issuances.full,
+            lost: counts.issuances.lost,
+            issuers: &issuers,
+        });
+        metrics.bound(Bound::PendingRequests, counts.evicted);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double's 53 bits")]
+fn issuer_views(stats: &LedgerStats) -> Vec<IssuerView> {
+    stats
+        .issuers
+        .iter()
+        .map(|issuer| IssuerView {
+            service: issuer.service.0,
+            issuer: issuer.issuer.0,
+            horizon_unix_s: issuer.horizon_unix as f64,
+            sight: issuer.sight.share(),
+        })
+        .collect()
+}
