@@ -447,8 +447,8 @@ fn parsed<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
 fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
     let len = if work.end < 16 { work.end } else { 16 };
     let at = work.base;
-    // SAFETY: the window has more than 16 bytes.
-    if !unsafe { tables.copy(at, work.window.as_mut_ptr(), len) } {
+    // SAFETY: the window has `WINDOW` bytes.
+    if !unsafe { tables.fill(at, work.window.as_mut_ptr(), len) } {
         return;
     }
     work.window_len = len;

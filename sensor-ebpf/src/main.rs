@@ -7,6 +7,7 @@
 //! `bpf_ktime_get_ns` ask for a GPL-compatible licence. MIT is the part of this workspace's licence that is one.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the classifier macro makes undocumented functions of documented ones")]
 #![allow(internal_features, reason = "the lock word needs the atomic intrinsics on this target")]
 
 mod kernel;

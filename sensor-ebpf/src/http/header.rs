@@ -389,6 +389,8 @@ pub fn agent(work: &mut Work) {
             )* };
         }
         absorb!(0 1 2 3 4 5 6 7);
+        // Read by every word but the last.
+        let _ = special;
     }
     if at == 0 {
         let (word, count, end) = take!(work, word => below(word, splat(0x0e)));
