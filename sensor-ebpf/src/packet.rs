@@ -90,7 +90,13 @@ pub fn ethernet<H: Headers>(headers: &H, frame_len: u32, out: &mut Packet) -> Re
 
 /// Parses from the network layer: `ethertype` says what stands at `at`.
 #[inline(always)]
-pub fn network<H: Headers>(headers: &H, ethertype: u16, at: u32, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
+pub fn network<H: Headers>(
+    headers: &H,
+    ethertype: u16,
+    at: u32,
+    frame_len: u32,
+    out: &mut Packet,
+) -> Result<(), Counter> {
     let mut ethertype = ethertype;
     let mut at = at;
     for _ in 0..VLAN_TAGS_MAX {
@@ -151,10 +157,8 @@ fn ipv6<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
     }
     let payload = u32::from(headers.half(at + 4).ok_or(Counter::PacketMalformed)?);
     let mut next = headers.byte(at + 6).ok_or(Counter::PacketMalformed)?;
-    let source = [
-        headers.raw8(at + 8).ok_or(Counter::PacketMalformed)?,
-        headers.raw8(at + 16).ok_or(Counter::PacketMalformed)?,
-    ];
+    let source =
+        [headers.raw8(at + 8).ok_or(Counter::PacketMalformed)?, headers.raw8(at + 16).ok_or(Counter::PacketMalformed)?];
     let destination = [
         headers.raw8(at + 24).ok_or(Counter::PacketMalformed)?,
         headers.raw8(at + 32).ok_or(Counter::PacketMalformed)?,

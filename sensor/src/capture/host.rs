@@ -64,6 +64,7 @@ struct Inner {
 // takes the engine by `&mut`.
 unsafe impl Send for HostEngine {}
 
+#[expect(clippy::unnecessary_box_returns, reason = "the value is far too large for the stack")]
 /// An all-zero value of one of the parser's plain structures, without passing it over the stack.
 fn zeroed<T: Copy>() -> Box<T> {
     // SAFETY: used only with the parser's scratch structures, which are all integers.

@@ -21,10 +21,8 @@ use super::tables::{Tables, mapped};
 use crate::config::model::Bounds;
 
 /// Entry programs and the names under which metrics show them.
-pub const PROGRAMS: [(&str, &str, TcAttachType); 2] = [
-    ("authsensor_ingress", "ingress", TcAttachType::Ingress),
-    ("authsensor_egress", "egress", TcAttachType::Egress),
-];
+pub const PROGRAMS: [(&str, &str, TcAttachType); 2] =
+    [("authsensor_ingress", "ingress", TcAttachType::Ingress), ("authsensor_egress", "egress", TcAttachType::Egress)];
 /// Priority and handle of the clsact filters: fixed, so that those of a killed run are found and replaced.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 0xa5);
@@ -209,7 +207,9 @@ impl Kernel {
             let order = if direction == TcAttachType::Ingress { LinkOrder::first() } else { LinkOrder::last() };
             let tcx = program.attach_with_options(interface, direction, TcAttachOptions::TcxOrder(order));
             let Err(error) = tcx else { continue };
-            if aya::util::KernelVersion::current().is_ok_and(|version| version >= aya::util::KernelVersion::new(6, 6, 0)) {
+            if aya::util::KernelVersion::current()
+                .is_ok_and(|version| version >= aya::util::KernelVersion::new(6, 6, 0))
+            {
                 return Err(attach_error(interface, &error));
             }
             // The qdisc may be there already: from us, killed, or from another tool.
@@ -226,7 +226,8 @@ impl Kernel {
     /// Totals over all CPUs, by [`Counter`].
     pub fn totals(&self) -> Result<[u64; Counter::COUNT], KernelError> {
         let map = self.ebpf.map("TOTALS").ok_or_else(|| missing("TOTALS"))?;
-        let totals = PerCpuArray::<_, [u64; Counter::COUNT]>::try_from(map).map_err(|error| map_error("TOTALS", &error))?;
+        let totals =
+            PerCpuArray::<_, [u64; Counter::COUNT]>::try_from(map).map_err(|error| map_error("TOTALS", &error))?;
         let per_cpu = totals.get(&0, 0).map_err(|error| map_error("TOTALS", &error))?;
         let mut sum = [0u64; Counter::COUNT];
         for counts in per_cpu.iter() {
@@ -248,10 +249,7 @@ impl Kernel {
             };
             Some((field("run_time_ns:")?, field("run_cnt:")?))
         };
-        PROGRAMS
-            .iter()
-            .filter_map(|(name, label, _)| stats(name).map(|(time, count)| (*label, time, count)))
-            .collect()
+        PROGRAMS.iter().filter_map(|(name, label, _)| stats(name).map(|(time, count)| (*label, time, count))).collect()
     }
 
     /// Maps both rings: events, bytes.

@@ -21,12 +21,12 @@ pub fn run(config: PathBuf, files: Vec<PathBuf>) -> Result<(), CliError> {
     let nowhere = NdjsonSink::to(Box::new(io::sink()) as Box<dyn io::Write + Send>, "nowhere");
     let mut player = Player::new(&start, false, nowhere)?;
     player.setup = Some(Box::new(|pipeline| pipeline.observe_routes(ROWS_MAX)));
-    let played = player.play(&replay.files);
+    let outcome = player.play(&replay.files);
     let table = player.pipeline().and_then(|pipeline| pipeline.routes()).map(|routes| table(&start.config, routes));
     let text = table.unwrap_or_else(|| "no packets\n".to_owned());
     // A reader that went away (`| head`) is no mistake.
     let _ = io::stdout().write_all(text.as_bytes());
-    played
+    outcome
 }
 
 /// The table that people read.
@@ -41,7 +41,8 @@ pub fn table(config: &Config, routes: &RouteStats) -> String {
             .filter(|(_, count)| *count > 0)
             .map(|(outcome, count)| format!("{outcome} {count}"))
             .collect();
-        let mut statuses: Vec<String> = row.statuses.iter().map(|(status, count)| format!("{status}×{count}")).collect();
+        let mut statuses: Vec<String> =
+            row.statuses.iter().map(|(status, count)| format!("{status}×{count}")).collect();
         if row.other_statuses > 0 {
             statuses.push(format!("others×{}", row.other_statuses));
         }
