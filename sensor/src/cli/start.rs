@@ -109,7 +109,9 @@ fn key_or_drawn(given: Option<[u8; 16]>) -> Result<Key, CliError> {
     match given {
         Some(key) => bytes = key,
         None => {
-            File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).map_err(CliError::Random)?;
+            File::open("/dev/urandom")
+                .and_then(|mut source| source.read_exact(&mut bytes))
+                .map_err(CliError::Random)?;
         }
     }
     Ok(Key::from_bytes(&bytes))
