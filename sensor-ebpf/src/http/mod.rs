@@ -270,7 +270,7 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
         crate::work::CLAIMS => crate::wire::CLAIMS_CAPTURE_MAX as u32,
         _ => crate::wire::VALUE_CAPTURE_MAX as u32,
     };
-    if to <= work.open_from {
+    if to <= work.open_from || work.captured.open == 0 {
         return;
     }
     let wanted = to - work.open_from;

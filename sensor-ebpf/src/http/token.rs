@@ -15,7 +15,7 @@ use crate::work::{CLAIMS, CLAIMS_DONE, Work};
 
 const LF: u64 = splat(b'\n');
 const DOT: u64 = splat(b'.');
-/// Most bytes of a scheme word.
+/// A first word this long is no scheme word.
 const SCHEME_MAX: u32 = 16;
 
 /// Which of `names` the gathered name is.
@@ -73,7 +73,8 @@ pub fn auth_word<E: Env>(work: &mut Work, env: &mut E) {
     let (count, stopped) = if count > room { (room, false) } else { (count, stopped) };
     work.gather(keep(word, count), count);
     work.pos += count;
-    if stopped && matches!(work.byte(0), b' ' | b'\t') {
+    // The same whether the word's last byte came with the space behind it or in the segment before.
+    if stopped && work.parser.name_len < SCHEME_MAX && matches!(work.byte(0), b' ' | b'\t') {
         work.parser.scheme = scheme_of(work);
         work.captured.len = work.captured.open_at;
         work.captured.open = 0;
@@ -389,6 +390,11 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
     let span = if captured && signed { Span { at: start as u16, len: claims as u16 } } else { Span::default() };
     let Some(credential) = work.captured.credential() else {
         work.parser.anomalies |= anomaly::MORE_CREDENTIALS;
+        // Claims without their credential are of no use, least of all to another one.
+        work.captured.query_len = 0;
+        if captured {
+            work.captured.len = start;
+        }
         return;
     };
     credential.fingerprint = fingerprint;
