@@ -413,6 +413,9 @@ fn prepare<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
             work.parser.anomalies |= anomaly::CAPTURES_LOST;
         }
         tables.slot_free(work);
+    } else if http::in_head(work.parser.phase) {
+        // It got no slot: the head goes on with nothing, not with what another flow left in the scratch area.
+        http::clear(&mut work.captured);
     }
     work.captured.query_len = 0;
     if work.parser.phase == phase::LOST && work.end > 0 {

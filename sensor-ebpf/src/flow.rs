@@ -186,8 +186,8 @@ pub struct Parser {
     pub body_bytes: u64,
     /// Stream offset at which the message began.
     pub message_at: u64,
-    /// Length of the scheme word or of the gathered start of a credential.
-    pub reserved: u32,
+    /// Offset within the credential of its first dot.
+    pub first_dot: u32,
     /// Offset within the credential of its second dot.
     pub second_dot: u32,
     /// Status of a response.

@@ -16,10 +16,17 @@ pub fn line_start(work: &mut Work) {
     if byte == b' ' || byte == b'\t' {
         // A folded line (RFC 9112 §5.2): whitespace inside the value.
         work.parser.anomalies |= anomaly::OBS_FOLD;
-        work.parser.phase = if pending { phase::TOKEN_SPACE } else { phase::SKIP };
-        work.parser.flags &= !state_flag::PENDING_TOKEN;
+        work.parser.phase = if pending {
+            phase::TOKEN_SPACE
+        } else if work.parser.flags & state_flag::PENDING_VALUE != 0 {
+            phase::VALUE_SPACE
+        } else {
+            phase::SKIP
+        };
+        work.parser.flags &= !(state_flag::PENDING_TOKEN | state_flag::PENDING_VALUE);
         return;
     }
+    work.parser.flags &= !state_flag::PENDING_VALUE;
     if pending {
         work.parser.flags &= !state_flag::PENDING_TOKEN;
         work.after = u32::from(phase::LINE_START);

@@ -178,13 +178,16 @@ fn custom<E: Env>(work: &mut Work, env: &mut E) -> u8 {
 #[inline(always)]
 pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
     let byte = work.byte(0);
-    if byte == b' ' || byte == b'\t' {
+    if byte == b' ' || byte == b'\t' || byte == b'\r' {
         work.pos += 1;
         return;
     }
     let next = work.parser.next;
-    if byte == b'\r' || byte == b'\n' {
-        work.parser.phase = phase::SKIP;
+    if byte == b'\n' {
+        // The value may begin on a folded line.
+        work.pos += 1;
+        work.parser.flags |= state_flag::PENDING_VALUE;
+        work.parser.phase = phase::LINE_START;
         return;
     }
     work.parser.phase = next;

@@ -74,8 +74,8 @@ pub mod state_flag {
     pub const CODING: u8 = 4;
     /// The message began at a pick-up: its start line must be complete in one segment.
     pub const PICKED_UP: u8 = 8;
-    /// A version word stood on the request line.
-    pub const VERSION_WORD: u8 = 16;
+    /// The value (or the list) that the line ended in goes on if the next line is folded: no credential stands open.
+    pub const PENDING_VALUE: u8 = 16;
     /// An `Authorization` header was seen in this head.
     pub const AUTHORIZATION: u8 = 32;
     /// The half lost its place and found it again: the next response pairs with the newest request.
@@ -96,6 +96,8 @@ pub mod token_flag {
     pub const CLAIMS_CUT: u8 = 16;
     /// The credential began in an earlier segment.
     pub const SPLIT: u8 = 32;
+    /// The first or the second of its parts is empty.
+    pub const EMPTY_PART: u8 = 64;
 }
 
 /// Bytes that a step may read behind its position.
@@ -270,7 +272,7 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
         crate::work::CLAIMS => crate::wire::CLAIMS_CAPTURE_MAX as u32,
         _ => crate::wire::VALUE_CAPTURE_MAX as u32,
     };
-    if to <= work.open_from {
+    if to <= work.open_from || work.captured.open == 0 {
         return;
     }
     let wanted = to - work.open_from;

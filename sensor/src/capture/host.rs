@@ -162,6 +162,14 @@ impl Inner {
         }
     }
 
+    /// Removes a flow and the slots of its unfinished heads. (The kernel's slots are a map that drops the oldest.)
+    fn forget(&mut self, key: &FlowKey) {
+        let Some(flow) = self.flows.remove(key) else { return };
+        for direction in [direction::REQUEST, direction::RESPONSE] {
+            self.slots.remove(&SlotKey { flow: flow.id, direction: u64::from(direction) });
+        }
+    }
+
     fn slot_key(&self, work: &Work) -> SlotKey {
         // SAFETY: the current flow is valid while its packet is handled.
         SlotKey { flow: unsafe { (*self.flow).id }, direction: u64::from(work.direction) }
@@ -298,15 +306,16 @@ impl Lookups for Inner {
         if !self.flows.contains_key(key) {
             while self.flows.len() >= self.flows_max {
                 let Some(oldest) = self.order.pop_front() else { break };
-                self.flows.remove(&oldest);
+                self.forget(&oldest);
             }
             self.order.push_back(*key);
         }
+        self.forget(key);
         self.flows.insert(*key, Box::new(*flow));
         true
     }
     fn delete(&mut self, key: &FlowKey) {
-        self.flows.remove(key);
+        self.forget(key);
         // Stale keys are dropped in passing, so that the order list stays in proportion to the table.
         if self.order.len() > 2 * self.flows.len() + 1024 {
             let flows = &self.flows;
