@@ -1,7 +1,8 @@
 //! Timing by `BPF_PROG_TEST_RUN`.
 //!
-//! A figure is wall-clock time around the system call over its repetitions: the kernel's own figure is cut to whole
-//! nanoseconds, which is 6 % of an empty program. Classes take turns, so that a busy moment of the machine meets all.
+//! The kernel's own figure leaves out the time in which the call did not have its CPU, but is cut to whole nanoseconds,
+//! up to a sixth of an empty program; the wall clock around the call has the decimals. So a figure is the wall clock's,
+//! kept within the kernel's nanosecond. Classes take turns, so that a busy moment of the machine meets all.
 
 use std::error::Error;
 use std::time::Instant;
@@ -93,16 +94,18 @@ impl Runner {
         let after = self.kernel.totals()?;
         self.drain();
         check(class, runs, &before, &after)?;
-        Ok(elapsed / f64::from(runs))
+        Ok(elapsed)
     }
 
-    /// Runs a program over a frame; nanoseconds of all runs together.
+    /// Runs a program over a frame; nanoseconds a run.
     fn test_run(&mut self, program: &'static str, frame: &[u8], repeat: u32) -> Result<f64, Box<dyn Error>> {
         let program: &mut SchedClassifier = self.kernel.program(program)?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         let started = Instant::now();
-        program.test_run(options)?;
-        Ok(started.elapsed().as_secs_f64() * 1e9)
+        let result = program.test_run(options)?;
+        let elapsed = started.elapsed().as_secs_f64() * 1e9 / f64::from(repeat);
+        let kernel = f64::from(result.duration.subsec_nanos());
+        Ok(elapsed.clamp(kernel, kernel + 1.0))
     }
 
     /// Empties the rings, as the daemon does every few milliseconds.
