@@ -513,6 +513,32 @@ pub struct Totals {
     pub counts: [u64; Counter::COUNT],
 }
 
+/// How the bench's program makes a stream of one packet; no part of the shipped object.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BenchStream {
+    /// Payload bytes of the runs so far: added to the packet's sequence number.
+    pub advance: u32,
+    /// When not 0: the payload comes in two segments, the first of this many bytes.
+    pub cut: u32,
+    /// One of [`bench_mode`].
+    pub mode: u32,
+    /// Runs so far.
+    pub runs: u32,
+}
+
+/// Values of [`BenchStream::mode`].
+pub mod bench_mode {
+    /// The flow is left as it is.
+    pub const PLAIN: u32 = 0;
+    /// Every request counts as answered at once.
+    pub const ANSWERED: u32 = 1;
+    /// There is always one request to answer.
+    pub const ASKED: u32 = 2;
+    /// Every run has another client port and, every 65,536 runs, another address.
+    pub const FRESH: u32 = 3;
+}
+
 const _: () = {
     assert!(size_of::<RecordHead>() == 48);
     assert!(size_of::<Credential>() == 32);

@@ -177,10 +177,17 @@ fn custom<E: Env>(work: &mut Work, env: &mut E) -> u8 {
 /// Whitespace in front of a value (RFC 9110 §5.6.3).
 #[inline(always)]
 pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
-    let byte = work.byte(0);
+    let mut byte = work.byte(0);
     if byte == b' ' || byte == b'\t' || byte == b'\r' {
         work.pos += 1;
-        return;
+        // Nearly always exactly one.
+        if work.available() == 0 {
+            return;
+        }
+        byte = work.byte(0);
+        if byte == b' ' || byte == b'\t' || byte == b'\r' {
+            return;
+        }
     }
     let next = work.parser.next;
     if byte == b'\n' {
