@@ -4,6 +4,10 @@
 //! passed. With `REQUIRE_KERNEL=1` nothing may be skipped.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod packets;
+pub mod shop;
+pub mod sides;
+
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
