@@ -5,6 +5,10 @@
 #![allow(clippy::expect_used, reason = "a test that cannot say that it was skipped must fail")]
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod packets;
+pub mod shop;
+pub mod sides;
+
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
