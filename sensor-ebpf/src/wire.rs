@@ -25,7 +25,7 @@ pub const CREDENTIALS_MAX: usize = 8;
 /// Largest capture area of one record, in bytes.
 pub const CAPTURES_MAX: usize = 4096;
 /// Longest request line that is captured, in bytes; longer ones are cut ([`anomaly::LINE_CUT`]).
-pub const LINE_CAPTURE_MAX: usize = 1024;
+pub const LINE_CAPTURE_MAX: usize = 2048;
 /// Longest value of any other captured header, in bytes.
 pub const VALUE_CAPTURE_MAX: usize = 256;
 /// Longest `header.payload` of a JWT that is captured, in bytes; longer ones are cut ([`credential_flag::CLAIMS_CUT`]).
@@ -277,7 +277,7 @@ pub mod anomaly {
 pub mod head_flag {
     /// The body of this message is teed.
     pub const TEE: u8 = 1;
-    /// An [`kind::END`] record follows for this message.
+    /// An [`super::kind::END`] record follows for this message.
     pub const END_FOLLOWS: u8 = 2;
     /// `Upgrade` was asked for or granted.
     pub const UPGRADE: u8 = 4;
