@@ -98,6 +98,8 @@ pub mod phase {
     pub const HEAD_DONE: u8 = 68;
     /// The message is complete.
     pub const MESSAGE_DONE: u8 = 69;
+    /// The place in the stream is lost.
+    pub const GIVE_UP: u8 = 70;
     /// First word of an `Authorization` value: scheme, or start of a bare credential.
     pub const AUTH_WORD: u8 = 31;
     /// Name of a query parameter.

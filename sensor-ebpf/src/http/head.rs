@@ -1,6 +1,6 @@
 //! Ends of lines and heads: folds, the empty line, framing (RFC 9112 §6.3), pairing, and the record that leaves.
 
-use super::{Env, is_request, lost, state_flag};
+use super::{Env, give_up, is_request, state_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
 use crate::reason::Counter;
 use crate::wire::{
@@ -182,7 +182,7 @@ pub fn without_status<E: Env>(work: &mut Work, env: &mut E) {
     let simple = unsafe { next_is_simple(env.flow()) };
     if !simple {
         work.parser.anomalies |= anomaly::BAD_LINE;
-        lost(work, env);
+        give_up(work);
         return;
     }
     // Answer to a simple request of HTTP/0.9: all body, until the connection closes.

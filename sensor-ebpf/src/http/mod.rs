@@ -131,7 +131,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         && work.window_at + work.window_len < work.end
         && !refill(work, env)
     {
-        lost(work, env);
+        give_up(work);
         return false;
     }
     if matches!(current, phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE) {
@@ -158,13 +158,13 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::PERCENT => token::percent(work),
         phase::COOKIE_NAME => token::cookie_name(work, env),
         phase::COOKIE_SKIP => token::cookie_skip(work),
-        phase::CHUNK_SIZE => body::chunk_size(work, env),
-        phase::CHUNK_EXT => body::chunk_ext(work, env),
+        phase::CHUNK_SIZE => body::chunk_size(work),
+        phase::CHUNK_EXT => body::chunk_ext(work),
         phase::CHUNK_END => body::chunk_end(work),
         phase::TRAILER_START => body::trailer_start(work),
         phase::TRAILER_SKIP => body::trailer_skip(work),
         phase::TRAILER_END => body::trailer_end(work),
-        _ => lost(work, env),
+        _ => give_up(work),
     }
     false
 }
@@ -236,6 +236,12 @@ pub const fn in_head(current: u8) -> bool {
 #[inline(always)]
 pub const fn in_request_line(current: u8) -> bool {
     (current >= phase::METHOD && current <= phase::LINE_WORD) || current == phase::TARGET
+}
+
+/// The next step calls [`lost`], which so is compiled once for all steps.
+#[inline(always)]
+fn give_up(work: &mut Work) {
+    work.parser.phase = phase::GIVE_UP;
 }
 
 /// Gives up the place in the stream: nothing more of this half is understood until a start line begins a segment.
