@@ -166,7 +166,16 @@ fn rustflags(linker: &Path) -> OsString {
         flags.push("\u{1f}");
         flags.push(flag);
     }
+    if strong_order() {
+        flags.push("\u{1f}--cfg=strong_order");
+    }
     flags
+}
+
+/// Whether the machine that will run the object never reorders stores (x86): inside a build script cargo says which that
+/// is, elsewhere it is this one.
+fn strong_order() -> bool {
+    env::var("CARGO_CFG_TARGET_ARCH").map_or(env::consts::ARCH == "x86_64", |arch| arch == "x86_64")
 }
 
 /// A cargo that runs inside another cargo inherits the outer one's compiler, flags and job server, and inside a

@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 #![allow(internal_features, reason = "the lock word needs the atomic intrinsics on this target")]
+#![allow(missing_docs, reason = "the attribute of a program drops its documentation")]
 
 mod kernel;
 

@@ -22,6 +22,11 @@ const HOLE_MAX: i32 = 1 << 26;
 pub trait Tables: Env {
     /// True if some service may listen on `port`.
     fn watched(&self, port: u16) -> bool;
+    /// [`Tables::watched`] for both ports of a packet: destination, source.
+    #[inline(always)]
+    fn watched_pair(&self, destination: u16, source: u16) -> (bool, bool) {
+        (self.watched(destination), self.watched(source))
+    }
     /// The service that listens there.
     fn listen(&self, key: &ListenKey) -> Option<u16>;
     /// True if the address is this host's (replay: always).
@@ -141,8 +146,7 @@ pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> u32 {
 /// Finds or makes the flow.
 #[inline(always)]
 fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
-    let to = tables.watched(work.packet.destination_port);
-    let from = tables.watched(work.packet.source_port);
+    let (to, from) = tables.watched_pair(work.packet.destination_port, work.packet.source_port);
     if !to && !from {
         return Admitted::Done(Counter::PacketNoService);
     }

@@ -41,6 +41,13 @@ pub struct Class {
     pub frames: fn(u16) -> (Vec<Vec<u8>>, Vec<u8>),
 }
 
+/// The entry that makes a stream of one packet.
+pub const STREAM: &str = "bench_stream";
+/// ACKs by the shipped entry.
+pub const ACK: &str = "ACK";
+/// ACKs by [`STREAM`]: the difference is what that entry costs.
+pub const ACK_STREAM: &str = "ACK, by the bench's entry";
+
 const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
 const SERVICE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
 
@@ -107,14 +114,14 @@ pub const CLASSES: &[Class] = &[
     plain("bare: headers and one flow lookup", "bench_bare", &[], None, ack),
     plain("not IP", "authsensor_ingress", &[(Counter::PacketNotIp, 1)], None, |_| (Vec::new(), frames::arp())),
     plain("not a service", "authsensor_ingress", &[(Counter::PacketNoService, 1)], None, no_service),
-    plain("ACK", "authsensor_ingress", &[(Counter::PacketEmpty, 1)], FAST, ack),
+    plain(ACK, "authsensor_ingress", &[(Counter::PacketEmpty, 1)], FAST, ack),
     plain("ACK, IPv6", "authsensor_ingress", &[(Counter::PacketEmpty, 1)], FAST, ack6),
-    plain("ACK, by the bench's entry", "bench_stream", &[(Counter::PacketEmpty, 1)], None, ack),
+    plain(ACK_STREAM, STREAM, &[(Counter::PacketEmpty, 1)], None, ack),
     Class {
         mode: bench_mode::PLAIN,
         ..plain(
             "body segment, 1,448 bytes",
-            "bench_stream",
+            STREAM,
             &[(Counter::PacketData, 1), (Counter::BytesSkipped, 1448), (Counter::BytesParsed, 0)],
             FAST,
             body,
@@ -140,7 +147,7 @@ pub const CLASSES: &[Class] = &[
         mode: bench_mode::FRESH,
         ..plain(
             "SYN flood, every one a new flow",
-            "bench_stream",
+            STREAM,
             &[(Counter::PacketSyn, 1), (Counter::FlowsCreated, 1)],
             None,
             |port| (Vec::new(), connection(port).syn()),
@@ -162,6 +169,6 @@ const fn plain(
 /// A class of which every run completes a head.
 const fn head(name: &'static str, limit: Option<Limit>, frames: fn(u16) -> (Vec<Vec<u8>>, Vec<u8>)) -> Class {
     let counts = &[(Counter::PacketData, 1), (Counter::HeadsCompleted, 1), (Counter::RecordsEmitted, 1)];
-    let class = plain(name, "bench_stream", counts, limit, frames);
+    let class = plain(name, STREAM, counts, limit, frames);
     Class { mode: bench_mode::ANSWERED, repeat: 30_000, ..class }
 }

@@ -89,9 +89,8 @@ fn bench(args: &Args) -> Result<bool, Box<dyn Error>> {
 /// The object with the example configuration, on a ring that takes the records of a whole call.
 fn load(object: &Path) -> Result<(Kernel, Ring, Ring), Box<dyn Error>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../authsensor.toml");
-    let mut config = config::load(&file).map_err(|mistakes| {
-        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    })?;
+    let mut config = config::load(&file)
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     config.bounds.event_ring_bytes = 64 << 20;
     let bytes = std::fs::read(object).map_err(|error| format!("{}: {error}", object.display()))?;
     let mut kernel = Kernel::load(&bytes, &config.bounds)?;

@@ -14,7 +14,7 @@ use sensor::capture::ring::Ring;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::BenchStream;
 
-use super::classes::{CLASSES, Class};
+use super::classes::{ACK, CLASSES, Class};
 
 /// Programs of the bench's object that the daemon does not load.
 const PROGRAMS: [&str; 3] = ["bench_empty", "bench_bare", "bench_stream"];
@@ -63,7 +63,10 @@ impl Runner {
 
     /// `calls` figures of every class whose name has `filter` in it, one class after the other, `calls` times.
     pub fn all(&mut self, calls: u32, repeat: Option<u32>, filter: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
-        let wanted = CLASSES.iter().enumerate().filter(|(index, class)| *index < 2 || class.name.contains(filter));
+        let wanted = CLASSES
+            .iter()
+            .enumerate()
+            .filter(|(index, class)| *index < 2 || class.name.starts_with(ACK) || class.name.contains(filter));
         let mut figures: Vec<Figure> = wanted.map(|(_, class)| Figure { class, calls: Vec::new() }).collect();
         for _ in 0..calls {
             for figure in &mut figures {
@@ -118,7 +121,11 @@ impl Runner {
 
     /// True if run time statistics are on for the whole machine: then every figure has their cost in it.
     pub fn disturbed(&mut self) -> bool {
-        self.kernel.program("bench_empty").ok().and_then(|program| program.info().ok()).is_some_and(|info| info.run_count() > 0)
+        self.kernel
+            .program("bench_empty")
+            .ok()
+            .and_then(|program| program.info().ok())
+            .is_some_and(|info| info.run_count() > 0)
     }
 }
 
