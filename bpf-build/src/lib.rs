@@ -127,7 +127,9 @@ pub fn cargo(root: &Path, toolchain: &Toolchain, subcommand: &str) -> Command {
 fn rustflags(linker: &Path) -> OsString {
     let mut flags = OsString::from("-Clinker=");
     flags.push(linker);
-    for flag in ["-Ctarget-cpu=v3", "-Ctarget-feature=+allows-misaligned-mem-access", "-Cdebuginfo=2", "-Clink-arg=--btf"] {
+    for flag in
+        ["-Ctarget-cpu=v3", "-Ctarget-feature=+allows-misaligned-mem-access", "-Cdebuginfo=2", "-Clink-arg=--btf"]
+    {
         flags.push("\u{1f}");
         flags.push(flag);
     }

@@ -7,15 +7,15 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics, asm_experimental_arch))]
 #![cfg_attr(target_arch = "bpf", allow(internal_features, reason = "the lock word needs the atomic intrinsics"))]
 
-pub mod reason;
-pub mod siphash;
-pub mod wire;
+pub mod engine;
 pub mod flow;
+pub mod http;
 pub mod lock;
 pub mod packet;
+pub mod reason;
 pub mod route;
+pub mod siphash;
 pub mod swar;
+pub mod wire;
 pub mod words;
 pub mod work;
-pub mod http;
-pub mod engine;

@@ -24,7 +24,8 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
     }
     let at_beginning = work.stream + u64::from(work.pos) == 0;
     if is_request(work) {
-        if !(byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'))
+        if !(byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'))
         {
             if at_beginning {
                 pass(work, env, byte == 0x16);
@@ -266,7 +267,8 @@ pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
 /// Value of a query parameter that is no credential.
 #[inline(always)]
 pub fn query_skip(work: &mut Work) {
-    let (_, count, stopped) = take!(work, word => equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
+    let (_, count, stopped) =
+        take!(work, word => equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
     work.pos += count;
     if !stopped {
         return;
@@ -470,4 +472,3 @@ pub fn pick_up(work: &Work) -> bool {
                 || word == literal(b"OPTIONS ")
                 || word == literal(b"CONNECT ")))
 }
-

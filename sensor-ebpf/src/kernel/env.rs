@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::mem::size_of;
 use core::ptr::{from_ref, null_mut};
 
-use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, __sk_buff, bpf_dynptr};
+use aya_ebpf::bindings::{__sk_buff, BPF_RB_NO_WAKEUP, bpf_dynptr};
 use aya_ebpf::helpers::generated::{
     bpf_dynptr_write, bpf_ktime_get_ns, bpf_loop, bpf_ringbuf_discard_dynptr, bpf_ringbuf_reserve_dynptr,
     bpf_ringbuf_submit_dynptr, bpf_skb_load_bytes,
@@ -186,7 +186,12 @@ impl Env for Kernel {
                 append::<{ MAX - 1 }>(&raw mut record, head, work.captured.credentials.as_ptr().cast(), list);
             }
             if captures > 0 {
-                append::<{ CAPTURES_MAX as u32 - 1 }>(&raw mut record, head + list, work.captured.bytes.as_ptr(), captures);
+                append::<{ CAPTURES_MAX as u32 - 1 }>(
+                    &raw mut record,
+                    head + list,
+                    work.captured.bytes.as_ptr(),
+                    captures,
+                );
             }
             bpf_ringbuf_submit_dynptr(&raw mut record, u64::from(BPF_RB_NO_WAKEUP));
         }

@@ -4,9 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::siphash::Key;
-use sensor_ebpf::wire::{
-    EdgeKey, ListenKey, ROUTES_MAX, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Totals,
-};
+use sensor_ebpf::wire::{EdgeKey, ListenKey, ROUTES_MAX, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Totals};
 use sensor_ebpf::work::{Captured, Work};
 
 /// One bit a port: some service may listen there. Written by user space, read on every packet.

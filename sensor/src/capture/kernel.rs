@@ -12,6 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod, VerifierLogLevel};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::{ROUTES_MAX, RouteConfig, RouteState, ServiceConfig};
@@ -21,13 +22,13 @@ use super::tables::{Tables, mapped};
 use crate::config::model::Bounds;
 
 /// Entry programs and the names under which metrics show them.
-pub const PROGRAMS: [(&str, &str, TcAttachType); 2] = [
-    ("authsensor_ingress", "ingress", TcAttachType::Ingress),
-    ("authsensor_egress", "egress", TcAttachType::Egress),
-];
+pub const PROGRAMS: [(&str, &str, TcAttachType); 2] =
+    [("authsensor_ingress", "ingress", TcAttachType::Ingress), ("authsensor_egress", "egress", TcAttachType::Egress)];
 /// Priority and handle of the clsact filters: fixed, so that those of a killed run are found and replaced.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 0xa5);
+/// The first kernel with TCX.
+const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// Why the kernel side could not be set up; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -204,19 +205,27 @@ impl Kernel {
     /// Attaches both programs to `interface`: TCX where the kernel has it (first on the way in, last on the way out),
     /// clsact otherwise.
     pub fn attach(&mut self, interface: &str) -> Result<(), KernelError> {
+        if !KernelVersion::current().is_ok_and(|version| version >= TCX_SINCE) {
+            return self.attach_clsact(interface);
+        }
         for (name, _, direction) in PROGRAMS {
-            let program = classifier(&mut self.ebpf, name)?;
             let order = if direction == TcAttachType::Ingress { LinkOrder::first() } else { LinkOrder::last() };
-            let tcx = program.attach_with_options(interface, direction, TcAttachOptions::TcxOrder(order));
-            let Err(error) = tcx else { continue };
-            if aya::util::KernelVersion::current().is_ok_and(|version| version >= aya::util::KernelVersion::new(6, 6, 0)) {
-                return Err(attach_error(interface, &error));
-            }
+            classifier(&mut self.ebpf, name)?
+                .attach_with_options(interface, direction, TcAttachOptions::TcxOrder(order))
+                .map_err(|error| attach_error(interface, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches both programs to `interface` as filters of its clsact qdisc, in the place of those that a killed run
+    /// left there. The qdisc stays when they go: another tool may use it by then.
+    pub fn attach_clsact(&mut self, interface: &str) -> Result<(), KernelError> {
+        for (name, _, direction) in PROGRAMS {
             // The qdisc may be there already: from us, killed, or from another tool.
             let _ = qdisc_add_clsact(interface);
             let _ = qdisc_detach_program(interface, direction, name);
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
-            program
+            classifier(&mut self.ebpf, name)?
                 .attach_with_options(interface, direction, TcAttachOptions::Netlink(options))
                 .map_err(|error| attach_error(interface, &error))?;
         }
@@ -226,7 +235,8 @@ impl Kernel {
     /// Totals over all CPUs, by [`Counter`].
     pub fn totals(&self) -> Result<[u64; Counter::COUNT], KernelError> {
         let map = self.ebpf.map("TOTALS").ok_or_else(|| missing("TOTALS"))?;
-        let totals = PerCpuArray::<_, [u64; Counter::COUNT]>::try_from(map).map_err(|error| map_error("TOTALS", &error))?;
+        let totals =
+            PerCpuArray::<_, [u64; Counter::COUNT]>::try_from(map).map_err(|error| map_error("TOTALS", &error))?;
         let per_cpu = totals.get(&0, 0).map_err(|error| map_error("TOTALS", &error))?;
         let mut sum = [0u64; Counter::COUNT];
         for counts in per_cpu.iter() {
@@ -248,10 +258,7 @@ impl Kernel {
             };
             Some((field("run_time_ns:")?, field("run_cnt:")?))
         };
-        PROGRAMS
-            .iter()
-            .filter_map(|(name, label, _)| stats(name).map(|(time, count)| (*label, time, count)))
-            .collect()
+        PROGRAMS.iter().filter_map(|(name, label, _)| stats(name).map(|(time, count)| (*label, time, count))).collect()
     }
 
     /// Maps both rings: events, bytes.

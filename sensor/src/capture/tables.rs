@@ -33,8 +33,10 @@ pub enum TablesError {
     #[error("{0} listen addresses are declared, at most {LISTENS_MAX} can be watched by one sensor")]
     Listens(usize),
     /// The route automata are too large.
-    #[error("the routes need more than {STATES_MAX} automaton states; use fewer templates, or fewer literal segments \
-             beside a parameter at the same depth")]
+    #[error(
+        "the routes need more than {STATES_MAX} automaton states; use fewer templates, or fewer literal segments \
+             beside a parameter at the same depth"
+    )]
     Routes,
 }
 
@@ -183,8 +185,11 @@ impl Automaton<'_> {
         let state = u32::try_from(self.tables.states.len()).unwrap_or(0);
         self.tables.states.push(RouteState { wildcard: 0, accept: self.accept(depth, &routes), reserved: 0 });
         self.known.insert((depth, routes.clone()), state);
-        let any: Vec<usize> =
-            routes.iter().copied().filter(|route| matches!(self.segment(*route, depth), Some(Segment::Parameter(_)))).collect();
+        let any: Vec<usize> = routes
+            .iter()
+            .copied()
+            .filter(|route| matches!(self.segment(*route, depth), Some(Segment::Parameter(_))))
+            .collect();
         let literals: std::collections::BTreeSet<String> = routes
             .iter()
             .filter_map(|route| match self.segment(*route, depth) {

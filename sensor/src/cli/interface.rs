@@ -15,13 +15,17 @@ const ETHERNET_LIKE: [u16; 2] = [1, 772];
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     /// There is no default route to go by.
-    #[error("this machine has no default route to choose an interface by; name one with --interface (`ip link` lists them)")]
+    #[error(
+        "this machine has no default route to choose an interface by; name one with --interface (`ip link` lists them)"
+    )]
     NoDefaultRoute,
     /// No such interface.
     #[error("there is no interface {0} here; `ip link` lists the interfaces of this machine{known}", known = known())]
     Unknown(String),
     /// Not Ethernet.
-    #[error("the interface {0} does not carry Ethernet frames (hardware type {1}); watch the Ethernet interface beneath it")]
+    #[error(
+        "the interface {0} does not carry Ethernet frames (hardware type {1}); watch the Ethernet interface beneath it"
+    )]
     NotEthernet(String, u16),
     /// The addresses of this host could not be read.
     #[error("cannot read the addresses of this host: {0}")]
@@ -55,7 +59,8 @@ fn from_v4(table: &str) -> Option<&str> {
 fn from_v6(table: &str) -> Option<&str> {
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let default = fields.first().is_some_and(|to| to.bytes().all(|byte| byte == b'0')) && fields.get(1) == Some(&"00");
+        let default =
+            fields.first().is_some_and(|to| to.bytes().all(|byte| byte == b'0')) && fields.get(1) == Some(&"00");
         fields.last().copied().filter(|name| default && *name != "lo")
     })
 }
@@ -102,7 +107,9 @@ mod tests {
         assert_eq!(from_v4(v4), Some("eth0"));
         assert_eq!(from_v4("Iface\tDestination\n"), None);
         let zero = "0".repeat(32);
-        let v6 = format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n{zero} 00 {zero} 00 fe80 00000400 0 0 00000003     eth2\n");
+        let v6 = format!(
+            "{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n{zero} 00 {zero} 00 fe80 00000400 0 0 00000003     eth2\n"
+        );
         assert_eq!(from_v6(&v6), Some("eth2"));
     }
 

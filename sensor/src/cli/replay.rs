@@ -124,8 +124,7 @@ impl<'a> Player<'a> {
             let keys = start::fixed_keys(&self.start.config);
             let Some(findings) = self.findings.take() else { return Ok(()) };
             let config = Arc::clone(&self.start.config);
-            let mut made =
-                Pipeline::new(config, &self.start.rules, keys, Clock::default(), started, findings, None);
+            let mut made = Pipeline::new(config, &self.start.rules, keys, Clock::default(), started, findings, None);
             if let Some(setup) = self.setup.take() {
                 setup(&mut made);
             }

@@ -41,7 +41,8 @@ pub fn table(config: &Config, routes: &RouteStats) -> String {
             .filter(|(_, count)| *count > 0)
             .map(|(outcome, count)| format!("{outcome} {count}"))
             .collect();
-        let mut statuses: Vec<String> = row.statuses.iter().map(|(status, count)| format!("{status}×{count}")).collect();
+        let mut statuses: Vec<String> =
+            row.statuses.iter().map(|(status, count)| format!("{status}×{count}")).collect();
         if row.other_statuses > 0 {
             statuses.push(format!("others×{}", row.other_statuses));
         }

@@ -116,9 +116,9 @@ fn serve(mut plane: DataPlane, listener: std::net::TcpListener, metrics: Arc<Met
         metrics::serve(listener, metrics, shutdown).await
     });
     stop.store(true, Ordering::Release);
-    let outcome = thread
-        .join()
-        .unwrap_or_else(|_| Err(CliError::System("go on", std::io::Error::other("the data plane stopped unexpectedly"))));
+    let outcome = thread.join().unwrap_or_else(|_| {
+        Err(CliError::System("go on", std::io::Error::other("the data plane stopped unexpectedly")))
+    });
     served.map_err(|error| CliError::System("serve metrics", error))?;
     outcome?;
     eprintln!("authsensor: stopped; nothing is left attached");

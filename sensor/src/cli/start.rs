@@ -108,9 +108,9 @@ fn key_or_drawn(given: Option<[u8; 16]>) -> Result<Key, CliError> {
     let mut bytes = [0; 16];
     match given {
         Some(key) => bytes = key,
-        None => File::open("/dev/urandom")
-            .and_then(|mut source| source.read_exact(&mut bytes))
-            .map_err(CliError::Random)?,
+        None => {
+            File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).map_err(CliError::Random)?
+        }
     }
     Ok(Key::from_bytes(&bytes))
 }

@@ -4,7 +4,9 @@
 //! passed. With `REQUIRE_KERNEL=1` nothing may be skipped.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod net;
 pub mod packets;
+pub mod programs;
 pub mod shop;
 pub mod sides;
 
