@@ -174,8 +174,11 @@ mod tests {
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/detection/bulk_account_reads_unissued.yml");
         let text = std::fs::read_to_string(shipped).unwrap();
         let file = rules.join("bulk.yml");
-        std::fs::write(&file, text.replace("field: account", "field: acount").replacen("level: high", "level: hihg", 1))
-            .unwrap();
+        std::fs::write(
+            &file,
+            text.replace("field: account", "field: acount").replacen("level: high", "level: hihg", 1),
+        )
+        .unwrap();
         let (usable, out, err) = outcome(&path);
         assert!(!usable);
         assert_eq!(out, "");

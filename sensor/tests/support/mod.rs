@@ -4,8 +4,10 @@
 //! passed. With `REQUIRE_KERNEL=1` nothing may be skipped.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod capture;
 pub mod net;
 pub mod packets;
+pub mod program;
 pub mod programs;
 pub mod shop;
 pub mod sides;
