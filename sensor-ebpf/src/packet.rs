@@ -146,7 +146,7 @@ fn ipv4<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
     let destination = mapped(headers.raw4(at + 16).ok_or(Counter::PacketMalformed)?);
     let total = first & 0xffff;
     let end = if total == 0 { frame_len } else { at + total };
-    tcp(headers, at + header_len, end, source, destination, out)
+    tcp(headers, at + header_len, end, frame_len, source, destination, out)
 }
 
 /// RFC 8200, with the extension headers of its §4.
@@ -193,7 +193,7 @@ fn ipv6<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
     if next != PROTOCOL_TCP {
         return Err(Counter::PacketNotTcp);
     }
-    tcp(headers, at, end, source, destination, out)
+    tcp(headers, at, end, frame_len, source, destination, out)
 }
 
 /// RFC 9293 §3.1.
@@ -202,6 +202,7 @@ fn tcp<H: Headers>(
     headers: &H,
     at: u32,
     end: u32,
+    frame_len: u32,
     source: Address,
     destination: Address,
     out: &mut Packet,
@@ -211,7 +212,8 @@ fn tcp<H: Headers>(
     let offset_flags = headers.half(at + 12).ok_or(Counter::PacketMalformed)?;
     let header_len = u32::from(offset_flags >> 12) * 4;
     let payload_at = at + header_len;
-    if header_len < 20 || payload_at > end {
+    // A packet that is longer than its frame is dropped by whoever receives it: its bytes are not of the stream.
+    if header_len < 20 || payload_at > end || end > frame_len {
         return Err(Counter::PacketMalformed);
     }
     out.source = source;

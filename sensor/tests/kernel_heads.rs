@@ -136,7 +136,8 @@ fn several_heads_in_one_segment() {
     assert_eq!(told.records.events[1].head().head.offset, first.len() as u64);
 
     // Both answers and their bodies in one segment, paired in order.
-    let told = sides.run(&[peers.response(&[answer(7), b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()].concat())]);
+    let told = sides
+        .run(&[peers.response(&[answer(7), b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()].concat())]);
     // Of a body whose length the head does not tell (here: none at all) the end is told.
     assert_eq!(told.records.kinds(), [kind::RESPONSE, kind::RESPONSE, kind::END]);
     assert_eq!(told.records.events[2].end(), (0, true));
@@ -188,9 +189,12 @@ fn bodies_are_delimited_as_their_heads_say() {
     sides.run(&peers.open());
     let told = sides.run(&[
         peers.request(b"HEAD /members/1 HTTP/1.1\r\n\r\nGET /members/2 HTTP/1.1\r\n\r\n"),
-        peers.response(&[answer_head(500), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n".to_vec()].concat()),
+        peers.response(
+            &[answer_head(500), b"HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\n\r\n".to_vec()].concat(),
+        ),
     ]);
-    let framings: Vec<u8> = told.records.events.iter().skip(2).filter(|r| r.kind() == kind::RESPONSE).map(|r| r.head().framing).collect();
+    let framings: Vec<u8> =
+        told.records.events.iter().skip(2).filter(|r| r.kind() == kind::RESPONSE).map(|r| r.head().framing).collect();
     assert_eq!(framings, [framing::NONE, framing::NONE]);
     assert_eq!(told.count(Counter::Desynchronised), 0);
     // 100 Continue is not the answer.

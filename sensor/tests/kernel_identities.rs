@@ -39,7 +39,10 @@ fn conversation(random: &mut Random, number: u16) -> Vec<Segment> {
         let token = support::packets::token("https://auth.shop.example", &format!("m{number}"), random.next());
         let (request, response) = match random.below(6) {
             0 => (login(), login_answer(&token)),
-            1 => (shop::read("1", &token), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec()),
+            1 => (
+                shop::read("1", &token),
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec(),
+            ),
             2 => ([shop::read("1", &token), shop::read("2", &token)].concat(), [answer(30), answer(0)].concat()),
             3 => (vec![u8::try_from(random.below(256)).unwrap(); 300], Vec::new()),
             _ => (shop::read("1", &token), answer(random.below(4000))),
@@ -121,7 +124,11 @@ fn a_random_mix_adds_up_and_both_sides_agree() {
         let whole = frames.iter().filter(|frame| frame.len() >= 54).count();
         let told = sides.run_frames(&frames);
         assert_eq!(told.count(Counter::PacketsSeen), frames.len() as u64);
-        assert!(whole > 1000 && told.records.events.len() > 300, "the mix is a mix: {whole} {}", told.records.events.len());
+        assert!(
+            whole > 1000 && told.records.events.len() > 300,
+            "the mix is a mix: {whole} {}",
+            told.records.events.len()
+        );
         for counter in [
             Counter::PacketMalformed,
             Counter::PacketNoService,
@@ -174,7 +181,8 @@ fn full_rings_lose_records_and_count_each() {
     assert_identities(&counts);
     let count = |counter: Counter| usize::try_from(counts[counter as usize]).unwrap();
     let heads = |kinds: &[usize]| kinds[usize::from(kind::REQUEST)] + kinds[usize::from(kind::RESPONSE)];
-    let ends = |kinds: &[usize]| [kind::END, kind::TEE_END, kind::CLOSE].iter().map(|k| kinds[usize::from(*k)]).sum::<usize>();
+    let ends =
+        |kinds: &[usize]| [kind::END, kind::TEE_END, kind::CLOSE].iter().map(|k| kinds[usize::from(*k)]).sum::<usize>();
     let tees = |kinds: &[usize]| kinds[usize::from(kind::TEE)];
     // What arrived and what was counted as lost is what the host, which loses nothing, has.
     assert_eq!(heads(&kernel), count(Counter::RecordsEmitted));
@@ -219,8 +227,7 @@ fn a_ring_of_one_page_takes_exactly_what_fits() {
     let each = (size + 8).next_multiple_of(8);
     let fits = (4096 - 1) / each;
     let many = 60;
-    let frames: Vec<Vec<u8>> =
-        (0..many).map(|_| peers.request(b"GET /products/1 HTTP/1.1\r\n\r\n").frame()).collect();
+    let frames: Vec<Vec<u8>> = (0..many).map(|_| peers.request(b"GET /products/1 HTTP/1.1\r\n\r\n").frame()).collect();
     let (counts, kernel, _) = losses(&mut sides, &frames);
     assert_eq!(kernel[usize::from(kind::REQUEST)], fits);
     assert_eq!(counts[Counter::LostEventRing as usize], (many - fits) as u64);

@@ -358,7 +358,8 @@ fn version(work: &Work) -> Option<u8> {
     const HTTP_10: u64 = literal(b"http/1.0");
     const HTTP: u64 = literal(b"http/");
     // Behind it stands nothing but the CR.
-    if work.parser.name_len < 8 || work.parser.name_len > 9 || (work.parser.name_len == 9 && work.parser.name[1] != 13) {
+    if work.parser.name_len < 8 || work.parser.name_len > 9 || (work.parser.name_len == 9 && work.parser.name[1] != 13)
+    {
         return None;
     }
     match lower(work.parser.name[0]) {

@@ -12,6 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod, VerifierLogLevel};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::{ROUTES_MAX, RouteConfig, RouteState, ServiceConfig};
@@ -26,6 +27,8 @@ pub const PROGRAMS: [(&str, &str, TcAttachType); 2] =
 /// Priority and handle of the clsact filters: fixed, so that those of a killed run are found and replaced.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 0xa5);
+/// The first kernel with TCX.
+const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// Why the kernel side could not be set up; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -207,21 +210,27 @@ impl Kernel {
     /// Attaches both programs to `interface`: TCX where the kernel has it (first on the way in, last on the way out),
     /// clsact otherwise.
     pub fn attach(&mut self, interface: &str) -> Result<(), KernelError> {
+        if !KernelVersion::current().is_ok_and(|version| version >= TCX_SINCE) {
+            return self.attach_clsact(interface);
+        }
         for (name, _, direction) in PROGRAMS {
-            let program = classifier(&mut self.ebpf, name)?;
             let order = if direction == TcAttachType::Ingress { LinkOrder::first() } else { LinkOrder::last() };
-            let tcx = program.attach_with_options(interface, direction, TcAttachOptions::TcxOrder(order));
-            let Err(error) = tcx else { continue };
-            if aya::util::KernelVersion::current()
-                .is_ok_and(|version| version >= aya::util::KernelVersion::new(6, 6, 0))
-            {
-                return Err(attach_error(interface, &error));
-            }
+            classifier(&mut self.ebpf, name)?
+                .attach_with_options(interface, direction, TcAttachOptions::TcxOrder(order))
+                .map_err(|error| attach_error(interface, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches both programs to `interface` as filters of its clsact qdisc, in the place of those that a killed run
+    /// left there. The qdisc stays when they go: another tool may use it by then.
+    pub fn attach_clsact(&mut self, interface: &str) -> Result<(), KernelError> {
+        for (name, _, direction) in PROGRAMS {
             // The qdisc may be there already: from us, killed, or from another tool.
             let _ = qdisc_add_clsact(interface);
             let _ = qdisc_detach_program(interface, direction, name);
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
-            program
+            classifier(&mut self.ebpf, name)?
                 .attach_with_options(interface, direction, TcAttachOptions::Netlink(options))
                 .map_err(|error| attach_error(interface, &error))?;
         }

@@ -2,12 +2,14 @@
 //!
 //! A path flows in; every diagnostic flows out on standard error, or a summary on standard output. Starts nothing.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::model::{Config, Findings, Issuer, Observed, Place, Service};
-use crate::config::{self, Diagnostic, shown};
+use crate::config::{self, shown};
+use crate::detect::{self, RuleSet};
 use crate::observation::RouteClass;
 
 /// Exit code of a configuration or rule that cannot be used.
@@ -25,38 +27,46 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-/// Writes the summary to `out`, or the diagnostics to `err`; true when the configuration is usable.
+/// Writes the summary to `out`, or the diagnostics to `err`; true when configuration and rules are usable.
+///
+/// Rules are read once the configuration is without mistakes: what they name is declared there.
 pub fn report(path: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Result<bool> {
     let examined = config::examine(path);
-    let errors: Vec<Diagnostic> = examined.errors;
-    // Rules are checked here, from `config.rules`, and their diagnostics join `errors`: the same type, the same form.
-    let Some(config) = examined.config.filter(|_| errors.is_empty()) else {
-        for diagnostic in &errors {
-            writeln!(err, "{diagnostic}")?;
-        }
-        let count = errors.len();
-        writeln!(
-            err,
-            "{}: {count} mistake{}; nothing was started.",
-            path.display(),
-            if count == 1 { "" } else { "s" }
-        )?;
-        return Ok(false);
+    let Some(config) = examined.config.filter(|_| examined.errors.is_empty()) else {
+        return refused(path, &examined.errors, err);
     };
-    summary(&config, out)?;
+    let rules = match detect::load(&config.rules, &config) {
+        Ok(rules) => rules,
+        Err(errors) => return refused(path, &errors, err),
+    };
+    summary(&config, &rules, out)?;
     for warning in &examined.warnings {
         writeln!(out, "note: {warning}")?;
     }
     Ok(true)
 }
 
-fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
+/// Every mistake, and how many they are.
+fn refused(path: &Path, mistakes: &[impl Display], err: &mut impl Write) -> io::Result<bool> {
+    for mistake in mistakes {
+        writeln!(err, "{mistake}")?;
+    }
+    let (count, plural) = (mistakes.len(), if mistakes.len() == 1 { "" } else { "s" });
+    writeln!(err, "{}: {count} mistake{plural}; nothing was started.", path.display())?;
+    Ok(false)
+}
+
+fn summary(config: &Config, rules: &RuleSet, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{} is usable (version {})", config.path.display(), config.hash)?;
     for service in &config.services {
         write_service(service, out)?;
     }
-    let rules: Vec<String> = config.rules.iter().map(|path| path.display().to_string()).collect();
-    writeln!(out, "rules     {}", or_none(&rules.join(", ")))?;
+    for rule in rules.info() {
+        writeln!(out, "rule      {} ({}; {})", rule.title, rule.level.label(), rule.file.display())?;
+    }
+    if rules.rules.is_empty() {
+        writeln!(out, "rules     none: nothing will be found")?;
+    }
     match &config.findings {
         Findings::Stdout => writeln!(out, "findings  to standard output")?,
         Findings::File(path) => writeln!(out, "findings  to {}", path.display())?,
@@ -176,6 +186,37 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_checked_with_the_configuration() {
+        let (folder, path) = written("rules = [\"rules\"]\n");
+        let rules = folder.path().join("rules");
+        std::fs::create_dir(&rules).unwrap();
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/detection/bulk_account_reads_unissued.yml");
+        let text = std::fs::read_to_string(shipped).unwrap();
+        let file = rules.join("bulk.yml");
+        std::fs::write(
+            &file,
+            text.replace("field: account", "field: acount").replacen("level: high", "level: hihg", 1),
+        )
+        .unwrap();
+        let (usable, out, err) = outcome(&path);
+        assert!(!usable);
+        assert_eq!(out, "");
+        let lines: Vec<&str> = err.lines().collect();
+        let (last, mistakes) = lines.split_last().unwrap();
+        assert_eq!(mistakes.len(), 3, "{err}");
+        let prefix = format!("{}:", file.display());
+        assert!(mistakes.iter().all(|line| line.starts_with(&prefix)), "{err}");
+        assert!(err.contains("`acount`") && err.contains("Did you mean `account`?"), "{err}");
+        assert_eq!(*last, format!("{}: 3 mistakes; nothing was started.", path.display()));
+
+        std::fs::write(&file, text).unwrap();
+        let (usable, out, err) = outcome(&path);
+        assert!(usable, "{err}");
+        let title = "Bulk account reads with tokens that no login issued";
+        assert!(out.contains(&format!("rule      {title} (high; {})", file.display())), "{out}");
+    }
+
+    #[test]
     fn summarises_a_usable_file() {
         let (_folder, path) = written(
             r#"
@@ -213,7 +254,7 @@ mod tests {
             "  login        1: POST /login",
             "  issuer       known: accountable (sight 0.995, confirmed by kim on 2026-01-31): unknown credentials are unissued",
             "  issuer       hoped: not accountable (observed all, not confirmed): unknown credentials are unverifiable",
-            "rules     none",
+            "rules     none: nothing will be found",
             "metrics   http://127.0.0.1:9464/metrics",
             "key       account: drawn at start, gone with the process",
         ] {

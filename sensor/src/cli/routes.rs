@@ -23,7 +23,12 @@ pub fn run(config: PathBuf, files: Vec<PathBuf>) -> Result<(), CliError> {
     player.setup = Some(Box::new(|pipeline| pipeline.observe_routes(ROWS_MAX)));
     let outcome = player.play(&replay.files);
     let table = player.pipeline().and_then(|pipeline| pipeline.routes()).map(|routes| table(&start.config, routes));
-    let text = table.unwrap_or_else(|| "no packets\n".to_owned());
+    let text = match table {
+        Some(text) => text,
+        None if played.is_ok() => "no packets\n".to_owned(),
+        // What is wrong with the file is said instead.
+        None => String::new(),
+    };
     // A reader that went away (`| head`) is no mistake.
     let _ = io::stdout().write_all(text.as_bytes());
     outcome

@@ -5,7 +5,11 @@
 #![allow(clippy::expect_used, reason = "a test that cannot say that it was skipped must fail")]
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub mod capture;
+pub mod net;
 pub mod packets;
+pub mod program;
+pub mod programs;
 pub mod shop;
 pub mod sides;
 

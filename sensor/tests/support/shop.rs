@@ -94,7 +94,8 @@ pub fn answer(len: usize) -> Vec<u8> {
 }
 
 pub fn answer_head(len: usize) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n").into()
+    format!("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n")
+        .into()
 }
 
 /// What a login answers.
