@@ -72,7 +72,7 @@ pub(super) use take;
 
 /// Method of a request line.
 #[inline(always)]
-pub fn method<E: Env>(work: &mut Work, env: &mut E) {
+pub fn method(work: &mut Work) {
     let (word, count, stopped) = take!(work, word => below(word, PRINTABLE));
     if work.parser.name_len + count > 24 {
         give_up(work);

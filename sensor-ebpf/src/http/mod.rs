@@ -140,7 +140,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     }
     match current {
         phase::START => line::start(work, env),
-        phase::METHOD => line::method(work, env),
+        phase::METHOD => line::method(work),
         phase::TARGET => line::target(work, env),
         phase::PATH => line::path(work, env),
         phase::QUERY_NAME => line::query_name(work, env),

@@ -25,7 +25,7 @@ pub fn run(config: PathBuf, files: Vec<PathBuf>) -> Result<(), CliError> {
     let table = player.pipeline().and_then(|pipeline| pipeline.routes()).map(|routes| table(&start.config, routes));
     let text = match table {
         Some(text) => text,
-        None if played.is_ok() => "no packets\n".to_owned(),
+        None if outcome.is_ok() => "no packets\n".to_owned(),
         // What is wrong with the file is said instead.
         None => String::new(),
     };
