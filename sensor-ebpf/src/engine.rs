@@ -506,7 +506,7 @@ fn end_of_stream<T: Tables>(tables: &mut T, work: &mut Work) {
     let current = work.parser.phase;
     let in_body = current == phase::BODY
         || current == phase::UNTIL_CLOSE
-        || (current >= phase::CHUNK_SIZE && current <= phase::TRAILER_SKIP)
+        || (phase::CHUNK_SIZE..=phase::TRAILER_SKIP).contains(&current)
         || current == phase::TRAILER_END;
     if in_body {
         http::announce_end(work, tables, current == phase::UNTIL_CLOSE);

@@ -77,7 +77,7 @@ counters! {
     RecordsEmitted = "records_emitted",
     /// Head records lost because the event ring was full.
     LostEventRing = "event_ring_full",
-    /// END, CLOSE and TEE_END records lost because their ring was full.
+    /// `END`, `CLOSE` and `TEE_END` records lost because their ring was full.
     LostEnd = "end_ring_full",
     /// Tee records lost because the byte ring was full.
     LostByteRing = "byte_ring_full",

@@ -63,6 +63,7 @@ pub const fn lower(word: u64) -> u64 {
 }
 
 /// The word of up to eight bytes of `text`, for comparing with constants.
+#[expect(clippy::indexing_slicing, reason = "the index is below the length; iterators are not const")]
 pub const fn literal(text: &[u8]) -> u64 {
     let mut word = 0;
     let mut i = text.len();
@@ -90,7 +91,7 @@ mod tests {
             for (i, b) in bytes.iter().enumerate() {
                 prop_assert_eq!(exact >> (8 * i) & 0x80 != 0, *b == needle);
             }
-            prop_assert_eq!(count(exact) as usize, bytes.iter().filter(|b| **b == needle).count());
+            prop_assert_eq!(count(exact) as usize, bytes.iter().map(|b| usize::from(*b == needle)).sum::<usize>());
             let under = below(word, splat(limit));
             prop_assert_eq!((under != 0).then(|| first(under) as usize), bytes.iter().position(|b| *b < limit));
             prop_assert_eq!(lower(word).to_le_bytes(), bytes.map(|b| b.to_ascii_lowercase()));

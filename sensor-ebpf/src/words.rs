@@ -27,7 +27,7 @@ macro_rules! each_word {
 /// `to` must be valid for writing; all-zero must be a value of `T`, whose size and alignment are multiples of eight.
 #[inline(always)]
 pub unsafe fn clear<T>(to: *mut T) {
-    const { assert!(size_of::<T>() % 8 == 0 && size_of::<T>() <= 8 * WORDS_MAX && align_of::<T>() == 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && size_of::<T>() <= 8 * WORDS_MAX && align_of::<T>() == 8) };
     let words = to.cast::<u64>();
     each_word!(T, index => {
         // SAFETY: inside `T`; volatile so that the row is not made a `memset` again.
@@ -41,7 +41,7 @@ pub unsafe fn clear<T>(to: *mut T) {
 /// Both must be valid, and must not overlap; the size and alignment of `T` are multiples of eight.
 #[inline(always)]
 pub unsafe fn copy<T: Copy>(from: *const T, to: *mut T) {
-    const { assert!(size_of::<T>() % 8 == 0 && size_of::<T>() <= 8 * WORDS_MAX && align_of::<T>() == 8) };
+    const { assert!(size_of::<T>().is_multiple_of(8) && size_of::<T>() <= 8 * WORDS_MAX && align_of::<T>() == 8) };
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     each_word!(T, index => {
         // SAFETY: inside both; volatile as in `clear`.

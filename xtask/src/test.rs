@@ -72,9 +72,9 @@ fn lab(args: &Args, daemon: &Path, tally: &mut Tally) -> Outcome {
     command.arg("lab").arg("--sensor").arg(daemon);
     let status = command.status().map_err(|error| cannot_start(&command, &error))?;
     if status.success() {
-        tally.passed += 1
+        tally.passed += 1;
     } else {
-        tally.failed += 1
+        tally.failed += 1;
     }
     println!("test {NAME} ... {}", if status.success() { "ok" } else { "FAILED" });
     Ok(())

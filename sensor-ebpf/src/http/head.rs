@@ -138,7 +138,7 @@ fn complete_request<E: Env>(work: &mut Work, env: &mut E) {
 fn complete_response<E: Env>(work: &mut Work, env: &mut E) -> bool {
     let status = work.parser.status;
     // Interim responses do not answer a request (RFC 9110 §15.2); 101 ends HTTP.
-    if status >= 100 && status < 200 && status != 101 {
+    if (100..200).contains(&status) && status != 101 {
         return false;
     }
     let mid_head = {
@@ -158,7 +158,7 @@ fn complete_response<E: Env>(work: &mut Work, env: &mut E) -> bool {
     work.parser.txn = answer.txn;
     work.parser.route = answer.request.route;
     work.parser.method = answer.request.method;
-    let tunnel = status == 101 || (answer.request.method == method::CONNECT && status >= 200 && status < 300);
+    let tunnel = status == 101 || (answer.request.method == method::CONNECT && (200..300).contains(&status));
     work.parser.framing = if tunnel {
         framing::UPGRADE
     } else if answer.request.method == method::HEAD || status == 204 || status == 304 {

@@ -76,6 +76,12 @@ pub fn name<E: Env>(work: &mut Work, env: &mut E) {
     resolve(work, env);
 }
 
+/// True if the service has credentials in that kind of place.
+#[inline(always)]
+fn looked_at<E: Env>(work: &Work, env: &E, flag: u32) -> bool {
+    env.service(work.service).is_some_and(|service| service.flags & flag != 0)
+}
+
 /// The name is complete: decides what its value is for.
 #[inline(always)]
 fn resolve<E: Env>(work: &mut Work, env: &mut E) {
@@ -86,10 +92,8 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
     if is_request(work) {
         match (length, first) {
             (4, w) if w == literal(b"host") => (next, header) = (phase::CAPTURE, captures::HOST as u8 + 1),
-            (6, w) if w == literal(b"cookie") => {
-                if env.service(work.service).is_some_and(|service| service.flags & service_flag::COOKIES != 0) {
-                    next = phase::COOKIE_NAME;
-                }
+            (6, w) if w == literal(b"cookie") && looked_at(work, env, service_flag::COOKIES) => {
+                next = phase::COOKIE_NAME;
             }
             (7, w) if w == literal(b"upgrade") => work.parser.head_flags |= head_flag::UPGRADE,
             (9, w) if w == literal(b"x-real-i") && second == literal(b"p") => {
@@ -99,14 +103,16 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
                 (next, header) = (phase::CAPTURE, captures::FORWARDED as u8 + 1);
             }
             (10, w) if w == literal(b"user-age") && second == literal(b"nt") => next = phase::AGENT,
-            (13, w) if w == literal(b"authoriz") && second == literal(b"ation") => {
-                if env.service(work.service).is_some_and(|service| service.flags & service_flag::AUTHORIZATION != 0) {
-                    next = phase::AUTH_WORD;
-                    if work.parser.flags & state_flag::AUTHORIZATION != 0 {
-                        work.parser.anomalies |= anomaly::MANY_AUTHORIZATIONS;
-                    }
-                    work.parser.flags |= state_flag::AUTHORIZATION;
+            (13, w)
+                if w == literal(b"authoriz")
+                    && second == literal(b"ation")
+                    && looked_at(work, env, service_flag::AUTHORIZATION) =>
+            {
+                next = phase::AUTH_WORD;
+                if work.parser.flags & state_flag::AUTHORIZATION != 0 {
+                    work.parser.anomalies |= anomaly::MANY_AUTHORIZATIONS;
                 }
+                work.parser.flags |= state_flag::AUTHORIZATION;
             }
             (15, w) if w == literal(b"x-forwar") && second == literal(b"ded-for") => {
                 (next, header) = (phase::CAPTURE, captures::X_FORWARDED_FOR as u8 + 1);
@@ -122,10 +128,12 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
     } else {
         match (length, first) {
             (8, w) if w == literal(b"location") => (next, header) = (phase::CAPTURE, captures::LOCATION as u8 + 1),
-            (10, w) if w == literal(b"set-cook") && second == literal(b"ie") => {
-                if env.service(work.service).is_some_and(|service| service.flags & service_flag::COOKIES != 0) {
-                    next = phase::COOKIE_NAME;
-                }
+            (10, w)
+                if w == literal(b"set-cook")
+                    && second == literal(b"ie")
+                    && looked_at(work, env, service_flag::COOKIES) =>
+            {
+                next = phase::COOKIE_NAME;
             }
             (12, w) if w == literal(b"content-") && second == literal(b"type") => {
                 (next, header) = (phase::CAPTURE, captures::CONTENT_TYPE as u8 + 1);

@@ -356,7 +356,6 @@ pub fn line_word(work: &mut Work) {
 fn version(work: &Work) -> Option<u8> {
     const HTTP_11: u64 = literal(b"http/1.1");
     const HTTP_10: u64 = literal(b"http/1.0");
-    const HTTP: u64 = literal(b"http/");
     // Behind it stands nothing but the CR.
     if work.parser.name_len < 8 || work.parser.name_len > 9 || (work.parser.name_len == 9 && work.parser.name[1] != 13)
     {
@@ -438,6 +437,7 @@ fn copy_query_claims<E: Env>(work: &mut Work, env: &mut E) {
 #[inline(always)]
 pub fn status<E: Env>(work: &mut Work, env: &mut E) {
     const WANTED: u32 = 13;
+    const HTTP: u64 = literal(b"http/");
     let (word, count, stopped) = take!(work, word => equal(word, LF));
     let missing = WANTED - work.parser.name_len;
     let count = if count < missing { count } else { missing };
@@ -446,7 +446,6 @@ pub fn status<E: Env>(work: &mut Work, env: &mut E) {
     if work.parser.name_len < WANTED && !stopped {
         return;
     }
-    const HTTP: u64 = literal(b"http/");
     let start = lower(work.parser.name[0]);
     if keep(start, 5) != HTTP {
         head::without_status(work, env);

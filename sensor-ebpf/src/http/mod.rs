@@ -50,7 +50,7 @@ pub trait Env {
     fn flow(&self) -> *mut Flow;
     /// Puts the finished head on the event ring (time is taken after the reserve), or counts the loss.
     fn emit_head(&mut self, work: &mut Work);
-    /// Puts an END or TEE_END on its ring, or counts the loss.
+    /// Puts an `END` or `TEE_END` on its ring, or counts the loss.
     fn emit_end(&mut self, work: &mut Work, kind: u8, complete: bool);
     /// Puts `len` (1 to `TEE_CHUNK_MAX`) body bytes at frame offset `at` on the byte ring, or counts the loss.
     fn tee(&mut self, work: &mut Work, at: u32, len: u32);

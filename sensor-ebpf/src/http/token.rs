@@ -22,8 +22,7 @@ const SCHEME_MAX: u32 = 16;
 #[inline(always)]
 pub fn named<const N: usize>(work: &Work, names: &[Name; N]) -> Option<u8> {
     let mut found = None;
-    let mut index = 0;
-    for name in names {
+    for (index, name) in names.iter().enumerate() {
         if name.len == work.parser.name_len
             && name.len != 0
             && name.words[0] == work.parser.name[0]
@@ -31,9 +30,8 @@ pub fn named<const N: usize>(work: &Work, names: &[Name; N]) -> Option<u8> {
             && name.words[2] == work.parser.name[2]
             && name.words[3] == work.parser.name[3]
         {
-            found = Some(index);
+            found = Some(index as u8);
         }
-        index += 1;
     }
     found
 }

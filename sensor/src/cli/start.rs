@@ -98,7 +98,7 @@ pub fn without_file() -> Result<Start, CliError> {
     let mut config = config::defaults().ok_or(CliError::NothingToReplay)?;
     config.rules = Vec::<PathBuf>::new();
     // A capture ends by itself; until then a request may be answered.
-    config.bounds.unanswered_after = Duration::from_secs(24 * 3600);
+    config.bounds.unanswered_after = Duration::from_hours(24);
     Ok(Start { config: Arc::new(config), warnings: Vec::new(), rules: RuleSet::default() })
 }
 

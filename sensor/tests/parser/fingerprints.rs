@@ -224,11 +224,12 @@ fn raw_records(first: &[u8], cuts: &[usize]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
 
+    /// (Header and payload are of small letters, so that they cannot spell a piece of the canary.)
     /// Wherever a credential stands and however its bytes are cut, no byte of a signature or an opaque value is in a
     /// record.
     #[test]
     fn canary(
-        header in "[A-Za-z0-9_-]{0,60}", payload in "[A-Za-z0-9_-]{0,2000}", tail in "[A-Za-z0-9_.-]{0,40}",
+        header in "[a-z0-9_-]{0,60}", payload in "[a-z0-9_-]{0,2000}", tail in "[A-Za-z0-9_.-]{0,40}",
         form in 0usize..9, repeat in 1usize..11, mut cuts in proptest::collection::vec(0usize..3000, 0..8),
     ) {
         let token = format!("{header}.{payload}.{CANARY}{tail}");

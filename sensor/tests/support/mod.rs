@@ -2,7 +2,13 @@
 //!
 //! `cargo xtask test` reads the file that [`SKIPS`] names, tells which tests were skipped, and does not count them as
 //! passed. With `REQUIRE_KERNEL=1` nothing may be skipped.
-#![allow(clippy::expect_used, reason = "a test that cannot say that it was skipped must fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of tests that cannot do its work must make the test fail"
+)]
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub mod capture;
