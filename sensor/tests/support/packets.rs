@@ -109,7 +109,7 @@ impl Segment {
         tcp.extend(self.to.port().to_be_bytes());
         tcp.extend(self.sequence.to_be_bytes());
         tcp.extend(self.acknowledged.to_be_bytes());
-        tcp.extend([header / 4 << 4, self.flags, 0x20, 0, 0, 0, 0, 0]);
+        tcp.extend([(header / 4) << 4, self.flags, 0x20, 0, 0, 0, 0, 0]);
         tcp.extend(vec![1; self.tcp_options]);
         tcp.extend(&self.payload);
         tcp
