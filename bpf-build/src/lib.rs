@@ -27,9 +27,32 @@ pub fn target_dir(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
-/// Where [`build`] leaves the object.
+/// The two objects that are made from `sensor-ebpf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// The programs that the daemon embeds.
+    Sensor,
+    /// The same programs, and beside them those that `cargo xtask bench kernel` times. Never shipped.
+    Bench,
+}
+
+impl Object {
+    /// The binary target of `sensor-ebpf`.
+    const fn bin(self) -> &'static str {
+        match self {
+            Self::Sensor => "authsensor-ebpf",
+            Self::Bench => "authsensor-bench",
+        }
+    }
+}
+
+/// Where [`build`] leaves the daemon's object.
 pub fn object_path(root: &Path) -> PathBuf {
-    target_dir(root).join("bpf").join("authsensor-ebpf.o")
+    path_of(root, Object::Sensor)
+}
+
+fn path_of(root: &Path, object: Object) -> PathBuf {
+    target_dir(root).join("bpf").join(object.bin()).with_extension("o")
 }
 
 /// What the object is made from: paths below the workspace root that a rebuild must watch.
@@ -78,10 +101,20 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// Builds the object and returns its path. Cargo decides what is fresh: an unchanged tree costs a fraction of a
-/// second.
+/// Builds the daemon's object and returns its path. Cargo decides what is fresh: an unchanged tree costs a fraction
+/// of a second.
 pub fn build(root: &Path, toolchain: &Toolchain, messages: Messages) -> Result<PathBuf, BuildError> {
-    let mut command = cargo(root, toolchain, "build");
+    build_object(root, toolchain, messages, Object::Sensor)
+}
+
+/// As [`build`], for either object.
+pub fn build_object(
+    root: &Path,
+    toolchain: &Toolchain,
+    messages: Messages,
+    object: Object,
+) -> Result<PathBuf, BuildError> {
+    let mut command = cargo(root, toolchain, "build", object);
     command.arg("--release");
     match messages {
         Messages::Shown => {}
@@ -100,14 +133,14 @@ pub fn build(root: &Path, toolchain: &Toolchain, messages: Messages) -> Result<P
             hint: toolchain.hint(),
         });
     }
-    let built = target_dir(root).join("bpf").join(TARGET).join("release").join("authsensor-ebpf");
-    let object = object_path(root);
-    place(&built, &object).map_err(|error| BuildError::Place(object.clone(), error))?;
-    Ok(object)
+    let built = target_dir(root).join("bpf").join(TARGET).join("release").join(object.bin());
+    let path = path_of(root, object);
+    place(&built, &path).map_err(|error| BuildError::Place(path.clone(), error))?;
+    Ok(path)
 }
 
 /// A cargo subcommand (`build`, `clippy`, …) on the BPF programs, with everything that the target needs.
-pub fn cargo(root: &Path, toolchain: &Toolchain, subcommand: &str) -> Command {
+pub fn cargo(root: &Path, toolchain: &Toolchain, subcommand: &str, object: Object) -> Command {
     let mut command = Command::new(&toolchain.compiler.cargo);
     clear_environment(&mut command);
     command
@@ -115,7 +148,7 @@ pub fn cargo(root: &Path, toolchain: &Toolchain, subcommand: &str) -> Command {
         .env("RUSTC", &toolchain.compiler.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&toolchain.linker.path))
-        .args([subcommand, "--package", "sensor-ebpf", "--bin", "authsensor-ebpf", "--features", "bpf"])
+        .args([subcommand, "--package", "sensor-ebpf", "--bin", object.bin(), "--features", "bpf"])
         .args(["-Z", "build-std=core", "--target", TARGET])
         .arg("--target-dir")
         .arg(target_dir(root).join("bpf"));
@@ -133,7 +166,16 @@ fn rustflags(linker: &Path) -> OsString {
         flags.push("\u{1f}");
         flags.push(flag);
     }
+    if strong_order() {
+        flags.push("\u{1f}--cfg=strong_order");
+    }
     flags
+}
+
+/// Whether the machine that will run the object never reorders stores (x86): inside a build script cargo says which that
+/// is, elsewhere it is this one.
+fn strong_order() -> bool {
+    env::var("CARGO_CFG_TARGET_ARCH").map_or(env::consts::ARCH == "x86_64", |arch| arch == "x86_64")
 }
 
 /// A cargo that runs inside another cargo inherits the outer one's compiler, flags and job server, and inside a

@@ -22,6 +22,11 @@ const HOLE_MAX: i32 = 1 << 26;
 pub trait Tables: Env {
     /// True if some service may listen on `port`.
     fn watched(&self, port: u16) -> bool;
+    /// [`Tables::watched`] for both ports of a packet: destination, source.
+    #[inline(always)]
+    fn watched_pair(&self, destination: u16, source: u16) -> (bool, bool) {
+        (self.watched(destination), self.watched(source))
+    }
     /// The service that listens there.
     fn listen(&self, key: &ListenKey) -> Option<u16>;
     /// True if the address is this host's (replay: always).
@@ -141,8 +146,7 @@ pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> u32 {
 /// Finds or makes the flow.
 #[inline(always)]
 fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
-    let to = tables.watched(work.packet.destination_port);
-    let from = tables.watched(work.packet.source_port);
+    let (to, from) = tables.watched_pair(work.packet.destination_port, work.packet.source_port);
     if !to && !from {
         return Admitted::Done(Counter::PacketNoService);
     }
@@ -413,6 +417,9 @@ fn prepare<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
             work.parser.anomalies |= anomaly::CAPTURES_LOST;
         }
         tables.slot_free(work);
+    } else if http::in_head(work.parser.phase) {
+        // It got no slot: the head goes on with nothing, not with what another flow left in the scratch area.
+        http::clear(&mut work.captured);
     }
     work.captured.query_len = 0;
     if work.parser.phase == phase::LOST && work.end > 0 {
@@ -447,8 +454,8 @@ fn parsed<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
 fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
     let len = if work.end < 16 { work.end } else { 16 };
     let at = work.base;
-    // SAFETY: the window has more than 16 bytes.
-    if !unsafe { tables.copy(at, work.window.as_mut_ptr(), len) } {
+    // SAFETY: the window has `WINDOW` bytes.
+    if !unsafe { tables.fill(at, work.window.as_mut_ptr(), len) } {
         return;
     }
     work.window_len = len;

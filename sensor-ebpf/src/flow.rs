@@ -98,6 +98,8 @@ pub mod phase {
     pub const HEAD_DONE: u8 = 68;
     /// The message is complete.
     pub const MESSAGE_DONE: u8 = 69;
+    /// The place in the stream is lost.
+    pub const GIVE_UP: u8 = 70;
     /// First word of an `Authorization` value: scheme, or start of a bare credential.
     pub const AUTH_WORD: u8 = 31;
     /// Name of a query parameter.
@@ -186,8 +188,8 @@ pub struct Parser {
     pub body_bytes: u64,
     /// Stream offset at which the message began.
     pub message_at: u64,
-    /// Length of the scheme word or of the gathered start of a credential.
-    pub reserved: u32,
+    /// Offset within the credential of its first dot.
+    pub first_dot: u32,
     /// Offset within the credential of its second dot.
     pub second_dot: u32,
     /// Status of a response.

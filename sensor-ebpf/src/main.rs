@@ -1,4 +1,4 @@
-//! The BPF programs: TC classifiers for ingress and egress, and the entries that `cargo xtask bench kernel` times.
+//! The BPF programs: TC classifiers for ingress and egress.
 //!
 //! Thin on purpose: parsing, flows and HTTP are `sensor_ebpf`'s, shared with the host. Every path returns -1
 //! (`TC_ACT_UNSPEC`, with TCX "next"): observing never changes traffic.
@@ -7,17 +7,15 @@
 //! `bpf_ktime_get_ns` ask for a GPL-compatible licence. MIT is the part of this workspace's licence that is one.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "the classifier macro makes undocumented functions of documented ones")]
 #![allow(internal_features, reason = "the lock word needs the atomic intrinsics on this target")]
 
 mod kernel;
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use sensor_ebpf::engine;
-use sensor_ebpf::reason::Counter;
 
-use kernel::env::Kernel;
-use kernel::maps;
+use kernel::observe;
 
 /// Read by the kernel when it loads the object.
 #[unsafe(link_section = "license")]
@@ -30,33 +28,15 @@ const NEXT: i32 = -1;
 /// Packets that arrive.
 #[classifier]
 pub fn authsensor_ingress(ctx: TcContext) -> i32 {
-    observe(&ctx);
+    observe(ctx.skb.skb, |_| {}, |_, _| {});
     NEXT
 }
 
 /// Packets that leave.
 #[classifier]
 pub fn authsensor_egress(ctx: TcContext) -> i32 {
-    observe(&ctx);
+    observe(ctx.skb.skb, |_| {}, |_, _| {});
     NEXT
-}
-
-#[inline(always)]
-fn observe(ctx: &TcContext) {
-    let skb = ctx.skb.skb;
-    let Some(mut kernel) = Kernel::new(skb) else { return };
-    kernel.add(Counter::PacketsSeen, 1);
-    let Some(work) = maps::WORK.get_ptr_mut(0) else { return };
-    // SAFETY: a live map value that only this CPU uses.
-    let work = unsafe { &mut *work };
-    let disposition = match kernel::packet::parse(skb, &mut work.packet) {
-        Ok(()) => {
-            let present = work.packet.payload_len;
-            engine::packet(&mut kernel, work, present)
-        }
-        Err(counter) => counter as u32,
-    };
-    kernel.add_variable(disposition);
 }
 
 #[panic_handler]

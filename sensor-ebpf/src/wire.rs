@@ -25,7 +25,7 @@ pub const CREDENTIALS_MAX: usize = 8;
 /// Largest capture area of one record, in bytes.
 pub const CAPTURES_MAX: usize = 4096;
 /// Longest request line that is captured, in bytes; longer ones are cut ([`anomaly::LINE_CUT`]).
-pub const LINE_CAPTURE_MAX: usize = 1024;
+pub const LINE_CAPTURE_MAX: usize = 2048;
 /// Longest value of any other captured header, in bytes.
 pub const VALUE_CAPTURE_MAX: usize = 256;
 /// Longest `header.payload` of a JWT that is captured, in bytes; longer ones are cut ([`credential_flag::CLAIMS_CUT`]).
@@ -277,7 +277,7 @@ pub mod anomaly {
 pub mod head_flag {
     /// The body of this message is teed.
     pub const TEE: u8 = 1;
-    /// An [`kind::END`] record follows for this message.
+    /// An [`super::kind::END`] record follows for this message.
     pub const END_FOLLOWS: u8 = 2;
     /// `Upgrade` was asked for or granted.
     pub const UPGRADE: u8 = 4;
@@ -511,6 +511,32 @@ pub struct RouteConfig {
 pub struct Totals {
     /// One count each.
     pub counts: [u64; Counter::COUNT],
+}
+
+/// How the bench's program makes a stream of one packet; no part of the shipped object.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BenchStream {
+    /// Payload bytes of the runs so far: added to the packet's sequence number.
+    pub advance: u32,
+    /// When not 0: the payload comes in two segments, the first of this many bytes.
+    pub cut: u32,
+    /// One of [`bench_mode`].
+    pub mode: u32,
+    /// Runs so far.
+    pub runs: u32,
+}
+
+/// Values of [`BenchStream::mode`].
+pub mod bench_mode {
+    /// The flow is left as it is.
+    pub const PLAIN: u32 = 0;
+    /// Every request counts as answered at once.
+    pub const ANSWERED: u32 = 1;
+    /// There is always one request to answer.
+    pub const ASKED: u32 = 2;
+    /// Every run has another client port and, every 65,536 runs, another address.
+    pub const FRESH: u32 = 3;
 }
 
 const _: () = {

@@ -4,9 +4,12 @@
 //! `replay` over files, with the same results. Records flow in through [`Pipeline::record`]; time moves on through
 //! [`Pipeline::advance`].
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
+
+use sensor_ebpf::wire::place;
 
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
@@ -45,6 +48,8 @@ pub struct Pipeline {
     fired: Vec<Finding>,
     /// Findings opened so far.
     opened: u64,
+    /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
+    told: BTreeSet<String>,
 }
 
 /// What the collector's output passes through: observations are kept until the batch is complete, because naming their
@@ -123,7 +128,18 @@ impl Pipeline {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds);
         let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
-        Self { config, collector, detectors, findings, metrics, clock, tap, fired: Vec::new(), opened: 0 }
+        Self {
+            config,
+            collector,
+            detectors,
+            findings,
+            metrics,
+            clock,
+            tap,
+            fired: Vec::new(),
+            opened: 0,
+            told: BTreeSet::new(),
+        }
     }
 
     /// Prints every transaction to `writer`.
@@ -206,6 +222,41 @@ impl Pipeline {
     /// The ledger's statistics, and its list of credentials that match no declared issuer.
     pub fn ledger(&mut self) -> &mut Ledger {
         self.collector.ledger()
+    }
+
+    /// Kinds of credentials that match no declared issuer and were not told before, one line each: service, place, `iss`,
+    /// `kid`.
+    pub fn new_unmatched(&mut self) -> Vec<String> {
+        let config = &self.config;
+        let told = &mut self.told;
+        self.collector
+            .ledger()
+            .unmatched()
+            .map(|kind| {
+                let service = config.services.get(usize::from(kind.service.0));
+                let places = service.map(|service| &service.credentials);
+                let name = |names: Option<&Vec<String>>| {
+                    names.and_then(|names| names.get(usize::from(kind.index))).cloned().unwrap_or_default()
+                };
+                let at = match kind.place {
+                    place::AUTHORIZATION => "Authorization".to_owned(),
+                    place::COOKIE | place::SET_COOKIE => format!("cookie {}", name(places.map(|p| &p.cookies))),
+                    place::HEADER => format!("header {}", name(places.map(|p| &p.headers))),
+                    place::QUERY => format!("query parameter {}", name(places.map(|p| &p.query))),
+                    place::RESPONSE_HEADER => {
+                        format!("response header {}", name(places.map(|p| &p.response_headers)))
+                    }
+                    _ => "message body".to_owned(),
+                };
+                let service = service.map_or("no service", |service| &service.name);
+                let claims = match (kind.iss, kind.kid) {
+                    (None, None) => "no iss, no kid".to_owned(),
+                    (iss, kid) => format!("iss {}, kid {}", iss.unwrap_or("none"), kid.unwrap_or("none")),
+                };
+                format!("{service}: {at}, {claims}")
+            })
+            .filter(|line| told.insert(line.clone()))
+            .collect()
     }
 
     /// Brings the metrics of collector and ledger up to date; `unread` bytes stand in the event and byte rings.

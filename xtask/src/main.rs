@@ -4,6 +4,7 @@
 //! `sensor`'s build script) knows how the BPF object is made. Exit codes: 0 done, 1 something failed, 2 something
 //! is missing or was asked for wrongly.
 
+mod bench;
 mod build;
 mod lab;
 mod process;
@@ -34,6 +35,8 @@ enum Task {
     Run(run::Args),
     /// Run every test; the last line counts them
     Test(test::Args),
+    /// Measure what packets cost in the kernel
+    Bench(bench::Args),
     /// Show the attack of 2025 on this machine, and the sensor catching it
     Lab(lab::LabArgs),
     /// The origin behind the lab's nginx
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&root, &args),
         Task::Run(args) => run::run(&root, args),
         Task::Test(args) => test::run(&root, &args),
+        Task::Bench(args) => bench::run(&root, &args),
         Task::Lab(args) => {
             return lab::run(&args, &root, || build::daemon(&root, true).map_err(|error| error.to_string()));
         }

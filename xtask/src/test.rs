@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(root: &Path, args: &Args) -> Outcome {
     check_request(args)?;
     setup::ensure(root, setup::TESTS)?;
-    build::daemon(root, false)?;
+    let daemon = build::daemon(root, false)?;
     run_shown(cargo(root).args(["test", "--workspace", "--quiet", "--no-run"]))?;
 
     let skips = bpf_build::target_dir(root).join("test-skips.txt");
@@ -53,8 +53,31 @@ pub fn run(root: &Path, args: &Args) -> Outcome {
     if !serial.is_empty() {
         step(&[], &serial, &["--test-threads=1"])?;
     }
+    if args.rest.is_empty() {
+        lab(args, &daemon, &mut tally)?;
+    }
     tally.take_skips(&fs::read_to_string(&skips).unwrap_or_default());
     tally.report()
+}
+
+/// The end-to-end test: the whole lab, with the debug daemon (its overflow checks on). Counts as one test.
+fn lab(args: &Args, daemon: &Path, tally: &mut Tally) -> Outcome {
+    const NAME: &str = "lab (members, rehearsal, attack; counts against nginx; search for raw credentials)";
+    if args.no_kernel {
+        tally.skipped.push(format!("{NAME}: left out by --no-kernel"));
+        return Ok(());
+    }
+    let own = std::env::current_exe().map_err(|error| Failure::Failed(format!("cannot find this program: {error}")))?;
+    let mut command = Command::new(own);
+    command.arg("lab").arg("--sensor").arg(daemon);
+    let status = command.status().map_err(|error| cannot_start(&command, &error))?;
+    if status.success() {
+        tally.passed += 1
+    } else {
+        tally.failed += 1
+    }
+    println!("test {NAME} ... {}", if status.success() { "ok" } else { "FAILED" });
+    Ok(())
 }
 
 fn check_request(args: &Args) -> Outcome {

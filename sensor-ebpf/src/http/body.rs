@@ -1,6 +1,6 @@
 //! Bodies: skipped by length, by chunk, or until the connection closes; teed where somebody wants them.
 
-use super::{Env, lost};
+use super::{Env, give_up};
 use crate::flow::phase;
 use crate::wire::{TEE_CHUNK_MAX, framing, head_flag};
 use crate::work::Work;
@@ -44,9 +44,10 @@ pub fn until_close<E: Env>(work: &mut Work, env: &mut E) {
     take(work, env, u64::MAX);
 }
 
-/// Chunk size (RFC 9112 §7.1), a byte a step; at most fifteen digits.
+/// Chunk size (RFC 9112 §7.1), a byte a step. Digits that do not fit fall out at the upper end, as they do in servers that
+/// do not look; what is then still absurd is no chunk.
 #[inline(always)]
-pub fn chunk_size<E: Env>(work: &mut Work, env: &mut E) {
+pub fn chunk_size(work: &mut Work) {
     let byte = work.byte(0);
     let digit = match byte {
         b'0'..=b'9' => byte - b'0',
@@ -55,17 +56,13 @@ pub fn chunk_size<E: Env>(work: &mut Work, env: &mut E) {
         _ => 16,
     };
     if digit < 16 {
-        if work.parser.name_len >= 15 {
-            lost(work, env);
-            return;
-        }
-        work.parser.name_len += 1;
+        work.parser.name_len = 1;
         work.parser.remaining = work.parser.remaining << 4 | u64::from(digit);
         work.pos += 1;
         return;
     }
-    if work.parser.name_len == 0 && byte != b' ' && byte != b'\t' {
-        lost(work, env);
+    if (work.parser.name_len == 0 && byte != b' ' && byte != b'\t') || work.parser.remaining >> 60 != 0 {
+        give_up(work);
         return;
     }
     work.pos += 1;
@@ -74,10 +71,10 @@ pub fn chunk_size<E: Env>(work: &mut Work, env: &mut E) {
 
 /// Rest of the chunk size line.
 #[inline(always)]
-pub fn chunk_ext<E: Env>(work: &mut Work, env: &mut E) {
+pub fn chunk_ext(work: &mut Work) {
     if work.byte(0) == b'\n' {
         if work.parser.name_len == 0 {
-            lost(work, env);
+            give_up(work);
             return;
         }
         size_known(work);

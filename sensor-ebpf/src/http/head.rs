@@ -1,6 +1,6 @@
 //! Ends of lines and heads: folds, the empty line, framing (RFC 9112 §6.3), pairing, and the record that leaves.
 
-use super::{Env, is_request, lost, state_flag};
+use super::{Env, give_up, is_request, state_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
 use crate::reason::Counter;
 use crate::wire::{
@@ -16,10 +16,17 @@ pub fn line_start(work: &mut Work) {
     if byte == b' ' || byte == b'\t' {
         // A folded line (RFC 9112 §5.2): whitespace inside the value.
         work.parser.anomalies |= anomaly::OBS_FOLD;
-        work.parser.phase = if pending { phase::TOKEN_SPACE } else { phase::SKIP };
-        work.parser.flags &= !state_flag::PENDING_TOKEN;
+        work.parser.phase = if pending {
+            phase::TOKEN_SPACE
+        } else if work.parser.flags & state_flag::PENDING_VALUE != 0 {
+            phase::VALUE_SPACE
+        } else {
+            phase::SKIP
+        };
+        work.parser.flags &= !(state_flag::PENDING_TOKEN | state_flag::PENDING_VALUE);
         return;
     }
+    work.parser.flags &= !state_flag::PENDING_VALUE;
     if pending {
         work.parser.flags &= !state_flag::PENDING_TOKEN;
         work.after = u32::from(phase::LINE_START);
@@ -175,7 +182,7 @@ pub fn without_status<E: Env>(work: &mut Work, env: &mut E) {
     let simple = unsafe { next_is_simple(env.flow()) };
     if !simple {
         work.parser.anomalies |= anomaly::BAD_LINE;
-        lost(work, env);
+        give_up(work);
         return;
     }
     // Answer to a simple request of HTTP/0.9: all body, until the connection closes.

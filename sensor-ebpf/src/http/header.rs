@@ -1,7 +1,7 @@
 //! Header lines: which header it is, and what is done with its value.
 
 use super::line::take;
-use super::{Env, close_capture, is_request, open_capture, state_flag, token};
+use super::{Env, close_capture, is_request, open_capture, state_flag, token, token_flag};
 use crate::flow::phase;
 use crate::route::SegmentHash;
 use crate::swar::{below, equal, first, keep, literal, lower, splat};
@@ -177,17 +177,28 @@ fn custom<E: Env>(work: &mut Work, env: &mut E) -> u8 {
 /// Whitespace in front of a value (RFC 9110 §5.6.3).
 #[inline(always)]
 pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
-    let byte = work.byte(0);
-    if byte == b' ' || byte == b'\t' {
+    let mut byte = work.byte(0);
+    if byte == b' ' || byte == b'\t' || byte == b'\r' {
         work.pos += 1;
-        return;
+        // Nearly always exactly one.
+        if work.available() == 0 {
+            return;
+        }
+        byte = work.byte(0);
+        if byte == b' ' || byte == b'\t' || byte == b'\r' {
+            return;
+        }
     }
     let next = work.parser.next;
-    if byte == b'\r' || byte == b'\n' {
-        work.parser.phase = phase::SKIP;
+    if byte == b'\n' {
+        // The value may begin on a folded line.
+        work.pos += 1;
+        work.parser.flags |= state_flag::PENDING_VALUE;
+        work.parser.phase = phase::LINE_START;
         return;
     }
     work.parser.phase = next;
+    work.parser.token_flags = 0;
     work.gather_start();
     match next {
         phase::CAPTURE => open_capture(work, u32::from(work.parser.header)),
@@ -265,23 +276,31 @@ pub fn capture_done<E: Env>(work: &mut Work, env: &mut E) {
     work.parser.phase = phase::LINE_START;
 }
 
-/// Short value, gathered in small letters up to its line end.
+/// Short value, gathered in small letters up to its line end; whitespace only where more follows, and one space for all.
 #[inline(always)]
 pub fn gather(work: &mut Work) {
-    let (word, count, stopped) = take!(work, word => equal(word, LF));
-    if work.parser.name_len + count > wire::NAME_MAX as u32 {
+    let (word, count, stopped) = take!(work, word => below(word, splat(0x21)));
+    if work.parser.name_len + count >= wire::NAME_MAX as u32 {
         too_long(work);
         work.parser.phase = phase::SKIP;
         return;
+    }
+    if count > 0 && work.parser.token_flags & token_flag::HELD_SPACE != 0 {
+        work.parser.token_flags = 0;
+        work.gather(u64::from(b' '), 1);
     }
     work.gather(lower(keep(word, count)), count);
     work.pos += count;
     if !stopped {
         return;
     }
+    let end = work.byte(0) == b'\n';
     work.pos += 1;
+    if !end {
+        work.parser.token_flags = token_flag::HELD_SPACE;
+        return;
+    }
     work.parser.phase = phase::LINE_START;
-    trim(work);
     if work.parser.header == gathered::CONTENT_LENGTH { content_length(work) } else { transfer_encoding(work) }
 }
 
@@ -301,22 +320,6 @@ fn gathered_byte(work: &Work, at: u32) -> u8 {
     let word = bound::<3>(at >> 3) as usize;
     // SAFETY: masked to the four words.
     (unsafe { *work.parser.name.as_ptr().add(word) } >> (8 * (at & 7))) as u8
-}
-
-/// Drops whitespace (and the CR) at the end of the gathered value.
-#[inline(always)]
-fn trim(work: &mut Work) {
-    for _ in 0..4 {
-        let len = work.parser.name_len;
-        if len == 0 {
-            break;
-        }
-        let last = gathered_byte(work, len - 1);
-        if last != b'\r' && last != b' ' && last != b'\t' {
-            break;
-        }
-        work.parser.name_len = len - 1;
-    }
 }
 
 /// RFC 9110 §8.6. Two different values are flagged, never guessed; the first is kept.
@@ -359,8 +362,13 @@ fn transfer_encoding(work: &mut Work) {
         // SAFETY: as above.
         last |= unsafe { *work.parser.name.as_ptr().add((word + 1) & 3) } << (64 - shift);
     }
-    if keep(last, 7) == CHUNKED {
+    let whole = from == 0 || matches!(gathered_byte(work, from - 1), b',' | b' ' | b'\t');
+    if whole && keep(last, 7) == CHUNKED {
         work.parser.flags |= state_flag::CHUNKED;
+    } else if keep(work.parser.name[0], 7) == CHUNKED && matches!(gathered_byte(work, 7), b',' | b' ' | b';') {
+        // Not the last coding: an error, of which servers make chunked if they make anything.
+        work.parser.flags |= state_flag::CHUNKED;
+        work.parser.anomalies |= anomaly::ODD_CODING;
     } else {
         work.parser.anomalies |= anomaly::ODD_CODING;
     }
@@ -389,6 +397,8 @@ pub fn agent(work: &mut Work) {
             )* };
         }
         absorb!(0 1 2 3 4 5 6 7);
+        // Read by every word but the last.
+        let _ = special;
     }
     if at == 0 {
         let (word, count, end) = take!(work, word => below(word, splat(0x0e)));

@@ -1,10 +1,10 @@
 //! Start lines: request line with its target and route, status line, and the pick-up of a stream in its middle.
 
-use super::{Env, begin, close_capture, flush_capture, head, is_request, lost, open_capture, state_flag, token};
+use super::{Env, begin, close_capture, flush_capture, give_up, head, is_request, open_capture, state_flag, token};
 use crate::flow::{flow_flag, phase};
 use crate::reason::Counter;
 use crate::route::SegmentHash;
-use crate::swar::{below, equal, first, keep, literal, splat};
+use crate::swar::{below, equal, first, keep, literal, lower, splat};
 use crate::wire::{self, EdgeKey, ROUTE_NOT_CANONICAL, anomaly, capture, method as methods, place, service_flag};
 use crate::work::{Work, bound};
 
@@ -30,7 +30,7 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
             if at_beginning {
                 pass(work, env, byte == 0x16);
             } else {
-                lost(work, env);
+                give_up(work);
             }
             return;
         }
@@ -75,7 +75,7 @@ pub(super) use take;
 pub fn method<E: Env>(work: &mut Work, env: &mut E) {
     let (word, count, stopped) = take!(work, word => below(word, PRINTABLE));
     if work.parser.name_len + count > 24 {
-        lost(work, env);
+        give_up(work);
         return;
     }
     work.gather(keep(word, count), count);
@@ -85,7 +85,7 @@ pub fn method<E: Env>(work: &mut Work, env: &mut E) {
     }
     if work.byte(0) != b' ' {
         work.parser.anomalies |= anomaly::BAD_LINE;
-        lost(work, env);
+        give_up(work);
         return;
     }
     work.pos += 1;
@@ -125,6 +125,13 @@ pub fn target<E: Env>(work: &mut Work, env: &mut E) {
     let byte = work.byte(0);
     if byte == b' ' {
         work.pos += 1;
+        // More than one space: what follows may be the version of a line without a target.
+        work.parser.name_len = 0;
+        return;
+    }
+    if byte < b' ' {
+        work.parser.anomalies |= anomaly::BAD_LINE;
+        give_up(work);
         return;
     }
     work.parser.route_state = env.service(work.service).map_or(0, |service| service.route_root);
@@ -133,6 +140,11 @@ pub fn target<E: Env>(work: &mut Work, env: &mut E) {
     } else {
         // Absolute-form, authority-form, asterisk-form: user space classifies.
         work.parser.route = ROUTE_NOT_CANONICAL;
+    }
+    if byte == b'H' && work.parser.name_len == 0 {
+        work.gather_start();
+        work.parser.phase = phase::LINE_WORD;
+        return;
     }
     segment_start(work);
     work.parser.phase = phase::PATH;
@@ -329,8 +341,9 @@ pub fn line_word(work: &mut Work) {
     }
     if work.byte(0) == b' ' {
         work.pos += 1;
-        // A space at the end of the line does not make the version a target.
-        if version(work).is_none() {
+        // Spaces at the end of the line leave the last word the last.
+        if work.parser.name_len != 0 {
+            work.parser.version = version(work).unwrap_or(0);
             work.gather_start();
         }
     } else {
@@ -341,13 +354,14 @@ pub fn line_word(work: &mut Work) {
 /// The version that the gathered word names: `Some(0)` for an HTTP version that is not known.
 #[inline(always)]
 fn version(work: &Work) -> Option<u8> {
-    const HTTP_11: u64 = literal(b"HTTP/1.1");
-    const HTTP_10: u64 = literal(b"HTTP/1.0");
-    const HTTP: u64 = literal(b"HTTP/");
-    if work.parser.name_len < 8 || work.parser.name_len > 10 {
+    const HTTP_11: u64 = literal(b"http/1.1");
+    const HTTP_10: u64 = literal(b"http/1.0");
+    const HTTP: u64 = literal(b"http/");
+    // Behind it stands nothing but the CR.
+    if work.parser.name_len < 8 || work.parser.name_len > 9 || (work.parser.name_len == 9 && work.parser.name[1] != 13) {
         return None;
     }
-    match work.parser.name[0] {
+    match lower(work.parser.name[0]) {
         HTTP_11 => Some(wire::version::HTTP_11),
         HTTP_10 => Some(wire::version::HTTP_10),
         other if keep(other, 5) == HTTP => Some(0),
@@ -362,7 +376,8 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
     let at = work.pos;
     // Of "PRI * HTTP/2.0" only the method differs from a request of HTTP/1; it names no method elsewhere (RFC 9113 §3.4).
     let preface = work.parser.name[0] == HTTP_20 && work.parser.name_len >= 8;
-    let version = version(work);
+    let blank = work.parser.name_len == 0 || (work.parser.name_len == 1 && work.parser.name[0] == 13);
+    let version = if blank && work.parser.version != 0 { Some(work.parser.version) } else { version(work) };
     close_capture(work, env, at);
     copy_query_claims(work, env);
     work.pos += 1;
@@ -376,14 +391,14 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
             work.parser.version = version;
             work.parser.phase = phase::LINE_START;
         }
-        // A simple request of HTTP/0.9 ends with its line.
-        None if work.parser.method == methods::GET && work.parser.flags & state_flag::PICKED_UP == 0 => {
+        // A simple request of HTTP/0.9 ends with its line; whatever the method, the server answers it.
+        None if work.parser.method != methods::OTHER && work.parser.flags & state_flag::PICKED_UP == 0 => {
             work.parser.version = wire::version::HTTP_09;
             work.parser.phase = phase::HEAD_DONE;
         }
         None => {
             work.parser.anomalies |= anomaly::BAD_LINE;
-            lost(work, env);
+            give_up(work);
         }
     }
 }
@@ -430,14 +445,15 @@ pub fn status<E: Env>(work: &mut Work, env: &mut E) {
     if work.parser.name_len < WANTED && !stopped {
         return;
     }
-    const HTTP: u64 = literal(b"HTTP/");
-    if keep(work.parser.name[0], 5) != HTTP {
+    const HTTP: u64 = literal(b"http/");
+    let start = lower(work.parser.name[0]);
+    if keep(start, 5) != HTTP {
         head::without_status(work, env);
         return;
     }
-    work.parser.version = match work.parser.name[0] {
-        v if v == literal(b"HTTP/1.1") => wire::version::HTTP_11,
-        v if v == literal(b"HTTP/1.0") => wire::version::HTTP_10,
+    work.parser.version = match start {
+        v if v == literal(b"http/1.1") => wire::version::HTTP_11,
+        v if v == literal(b"http/1.0") => wire::version::HTTP_10,
         _ => 0,
     };
     let rest = work.parser.name[1];

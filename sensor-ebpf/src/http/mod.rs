@@ -74,8 +74,8 @@ pub mod state_flag {
     pub const CODING: u8 = 4;
     /// The message began at a pick-up: its start line must be complete in one segment.
     pub const PICKED_UP: u8 = 8;
-    /// A version word stood on the request line.
-    pub const VERSION_WORD: u8 = 16;
+    /// The value (or the list) that the line ended in goes on if the next line is folded: no credential stands open.
+    pub const PENDING_VALUE: u8 = 16;
     /// An `Authorization` header was seen in this head.
     pub const AUTHORIZATION: u8 = 32;
     /// The half lost its place and found it again: the next response pairs with the newest request.
@@ -96,6 +96,8 @@ pub mod token_flag {
     pub const CLAIMS_CUT: u8 = 16;
     /// The credential began in an earlier segment.
     pub const SPLIT: u8 = 32;
+    /// The first or the second of its parts is empty.
+    pub const EMPTY_PART: u8 = 64;
 }
 
 /// Bytes that a step may read behind its position.
@@ -129,7 +131,11 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         && work.window_at + work.window_len < work.end
         && !refill(work, env)
     {
-        lost(work, env);
+        give_up(work);
+        return false;
+    }
+    if matches!(current, phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE) {
+        between_values(work, env, current);
         return false;
     }
     match current {
@@ -142,11 +148,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::LINE_SKIP => line::line_skip(work),
         phase::LINE_WORD => line::line_word(work),
         phase::STATUS => line::status(work, env),
-        phase::LINE_START => head::line_start(work),
         phase::HEAD_END => head::head_end(work),
-        phase::NAME => header::name(work, env),
-        phase::VALUE_SPACE => header::value_space(work, env),
-        phase::SKIP => header::skip(work),
         phase::CAPTURE => header::capture(work),
         phase::GATHER => header::gather(work),
         phase::AGENT => header::agent(work),
@@ -156,15 +158,44 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::PERCENT => token::percent(work),
         phase::COOKIE_NAME => token::cookie_name(work, env),
         phase::COOKIE_SKIP => token::cookie_skip(work),
-        phase::CHUNK_SIZE => body::chunk_size(work, env),
-        phase::CHUNK_EXT => body::chunk_ext(work, env),
+        phase::CHUNK_SIZE => body::chunk_size(work),
+        phase::CHUNK_EXT => body::chunk_ext(work),
         phase::CHUNK_END => body::chunk_end(work),
         phase::TRAILER_START => body::trailer_start(work),
         phase::TRAILER_SKIP => body::trailer_skip(work),
         phase::TRAILER_END => body::trailer_end(work),
-        _ => lost(work, env),
+        _ => give_up(work),
     }
     false
+}
+
+/// From the rest of one line to the value of the next, in one step as far as the bytes at hand go: these four phases
+/// follow one another at every header, and a step of its own would cost each more than what it does.
+#[inline(always)]
+fn between_values<E: Env>(work: &mut Work, env: &mut E, current: u8) {
+    let mut current = current;
+    if current == phase::SKIP {
+        header::skip(work);
+        current = work.parser.phase;
+        if current != phase::LINE_START || work.available() == 0 {
+            return;
+        }
+    }
+    if current == phase::LINE_START {
+        head::line_start(work);
+        current = work.parser.phase;
+        if current != phase::NAME {
+            return;
+        }
+    }
+    if current == phase::NAME {
+        header::name(work, env);
+        current = work.parser.phase;
+        if current != phase::VALUE_SPACE || work.available() == 0 {
+            return;
+        }
+    }
+    header::value_space(work, env);
 }
 
 /// A completion: consumes nothing.
@@ -205,6 +236,12 @@ pub const fn in_head(current: u8) -> bool {
 #[inline(always)]
 pub const fn in_request_line(current: u8) -> bool {
     (current >= phase::METHOD && current <= phase::LINE_WORD) || current == phase::TARGET
+}
+
+/// The next step calls [`lost`], which so is compiled once for all steps.
+#[inline(always)]
+fn give_up(work: &mut Work) {
+    work.parser.phase = phase::GIVE_UP;
 }
 
 /// Gives up the place in the stream: nothing more of this half is understood until a start line begins a segment.
@@ -270,7 +307,7 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
         crate::work::CLAIMS => crate::wire::CLAIMS_CAPTURE_MAX as u32,
         _ => crate::wire::VALUE_CAPTURE_MAX as u32,
     };
-    if to <= work.open_from {
+    if to <= work.open_from || work.captured.open == 0 {
         return;
     }
     let wanted = to - work.open_from;

@@ -15,7 +15,7 @@ use crate::work::{CLAIMS, CLAIMS_DONE, Work};
 
 const LF: u64 = splat(b'\n');
 const DOT: u64 = splat(b'.');
-/// Most bytes of a scheme word.
+/// A first word this long is no scheme word.
 const SCHEME_MAX: u32 = 16;
 
 /// Which of `names` the gathered name is.
@@ -73,8 +73,8 @@ pub fn auth_word<E: Env>(work: &mut Work, env: &mut E) {
     let (count, stopped) = if count > room { (room, false) } else { (count, stopped) };
     work.gather(keep(word, count), count);
     work.pos += count;
-    if stopped && matches!(work.byte(0), b' ' | b'\t') {
-        work.parser.scheme = scheme_of(work);
+    // The same whether the word's last byte came with the space behind it or in the segment before.
+    if stopped && work.parser.name_len < SCHEME_MAX && matches!(work.byte(0), b' ' | b'\t' | b'\r' | b'\n') && scheme_ends(work) {
         work.captured.len = work.captured.open_at;
         work.captured.open = 0;
         work.parser.header = super::header::AUTHORIZATION;
@@ -96,6 +96,18 @@ pub fn auth_word<E: Env>(work: &mut Work, env: &mut E) {
     if rest > 0 {
         absorb(work, high, rest, rest);
     }
+}
+
+/// Sets the scheme to the gathered word; false if it is a credential without a scheme, which a line end makes of any
+/// word that is not well known.
+#[inline(always)]
+fn scheme_ends(work: &mut Work) -> bool {
+    let scheme = scheme_of(work);
+    if scheme == scheme::OTHER && matches!(work.byte(0), b'\r' | b'\n') {
+        return false;
+    }
+    work.parser.scheme = scheme;
+    true
 }
 
 #[inline(always)]
@@ -130,12 +142,18 @@ fn see_dots(work: &mut Work, dots: u64, back: u32) {
     let before = work.parser.dots;
     let seen = u32::from(before) + marks_in(dots);
     work.parser.dots = if seen > 255 { 255 } else { seen as u8 };
+    if before == 0 {
+        work.parser.first_dot = work.parser.sip.len() + first(dots);
+    }
     let second = match before {
         0 if seen >= 2 => first(dots & (dots - 1)),
         1 => first(dots),
         _ => return,
     };
     work.parser.second_dot = work.parser.sip.len() + second;
+    if work.parser.first_dot == 0 || work.parser.second_dot - work.parser.first_dot < 2 {
+        work.parser.token_flags |= token_flag::EMPTY_PART;
+    }
     if work.parser.next == place::QUERY {
         // Only when it stands in this segment as a whole and undecoded.
         let end = work.pos + second - back;
@@ -169,7 +187,7 @@ fn release_held(work: &mut Work) {
     }
     if held & token_flag::HELD_SPACE != 0 {
         work.parser.sip.absorb(u64::from(b' '), 1);
-        work.parser.token_flags |= token_flag::INNER_SPACE;
+        work.parser.token_flags |= token_flag::INNER_SPACE | token_flag::CLAIMS_CUT;
     }
     work.parser.token_flags &= !(token_flag::HELD_QUOTE | token_flag::HELD_SPACE);
 }
@@ -225,6 +243,8 @@ fn plain_words(work: &mut Work, limit: u64, delimiter: u64) -> bool {
         )* };
     }
     absorb_plain!(0 1 2 3 4 5 6 7);
+    // Read by every word but the last.
+    let _ = stopped;
     work.pos += taken;
     taken != 0
 }
@@ -290,6 +310,8 @@ pub fn token_space(work: &mut Work) {
             work.pos += 1;
             if !work.parser.sip.is_empty() {
                 work.parser.token_flags |= token_flag::HELD_SPACE;
+            } else if work.captured.open == CLAIMS {
+                work.open_from = work.pos;
             }
         }
         b';' if kind == place::COOKIE => done(work, phase::COOKIE_SKIP),
@@ -343,7 +365,7 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
     let _ = env;
     let kind = work.parser.next;
     let len = work.parser.sip.len();
-    let three = work.parser.dots == 2 && work.parser.second_dot >= 3;
+    let three = work.parser.dots == 2 && work.parser.token_flags & token_flag::EMPTY_PART == 0;
     let signed = three && len > work.parser.second_dot + 1;
     let open = work.captured.open;
     let captured = open == CLAIMS || open == CLAIMS_DONE;
@@ -389,6 +411,11 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
     let span = if captured && signed { Span { at: start as u16, len: claims as u16 } } else { Span::default() };
     let Some(credential) = work.captured.credential() else {
         work.parser.anomalies |= anomaly::MORE_CREDENTIALS;
+        // Claims without their credential are of no use, least of all to another one.
+        work.captured.query_len = 0;
+        if captured {
+            work.captured.len = start;
+        }
         return;
     };
     credential.fingerprint = fingerprint;
@@ -412,7 +439,7 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
 /// Name of a cookie (RFC 6265 §4.1.1, read as liberally as servers do).
 #[inline(always)]
 pub fn cookie_name<E: Env>(work: &mut Work, env: &mut E) {
-    if work.parser.name_len == 0 && matches!(work.byte(0), b' ' | b'\t') {
+    if work.parser.name_len == 0 && matches!(work.byte(0), b' ' | b'\t' | b'\r') {
         work.pos += 1;
         return;
     }
@@ -446,10 +473,18 @@ pub fn cookie_name<E: Env>(work: &mut Work, env: &mut E) {
         }
         b'\n' => {
             work.pos += 1;
-            work.parser.phase = phase::LINE_START;
+            list_pending(work, phase::COOKIE_NAME);
         }
         _ => work.parser.phase = if set_cookie { phase::SKIP } else { phase::COOKIE_SKIP },
     }
+}
+
+/// The line ended inside a list of cookies, which a folded line would continue with `next`.
+#[inline(always)]
+fn list_pending(work: &mut Work, next: u8) {
+    work.parser.next = next;
+    work.parser.flags |= state_flag::PENDING_VALUE;
+    work.parser.phase = phase::LINE_START;
 }
 
 /// Value of a cookie that is no credential.
@@ -480,6 +515,6 @@ pub fn cookie_skip(work: &mut Work) {
         work.gather_start();
         work.parser.phase = phase::COOKIE_NAME;
     } else {
-        work.parser.phase = phase::LINE_START;
+        list_pending(work, phase::COOKIE_SKIP);
     }
 }

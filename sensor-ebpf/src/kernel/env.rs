@@ -290,14 +290,25 @@ impl Env for Kernel {
     }
 }
 
+/// The port's bit.
+#[inline(always)]
+fn has(ports: &maps::Ports, port: u16) -> bool {
+    let word = usize::from(port >> 6) & 1023;
+    // SAFETY: masked to the array's length.
+    let bits = unsafe { *ports.words.as_ptr().add(word) };
+    bits >> (port & 63) & 1 != 0
+}
+
 impl Tables for Kernel {
     #[inline(always)]
     fn watched(&self, port: u16) -> bool {
-        let Some(ports) = maps::PORTS.get(0) else { return false };
-        let word = usize::from(port >> 6) & 1023;
-        // SAFETY: masked to the array's length.
-        let bits = unsafe { *ports.words.as_ptr().add(word) };
-        bits >> (port & 63) & 1 != 0
+        maps::PORTS.get(0).is_some_and(|ports| has(ports, port))
+    }
+
+    // One lookup for both.
+    #[inline(always)]
+    fn watched_pair(&self, destination: u16, source: u16) -> (bool, bool) {
+        maps::PORTS.get(0).map_or((false, false), |ports| (has(ports, destination), has(ports, source)))
     }
 
     #[inline(always)]

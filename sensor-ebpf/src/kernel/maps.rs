@@ -66,9 +66,9 @@ pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static BLANK: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 
-/// Scratch for headers outside the linear part of a packet.
+/// Scratch for headers outside the linear part of a packet: 256 bytes, and eight so that any masked offset can be read.
 #[map]
-pub static HEADERS: PerCpuArray<[u8; 256]> = PerCpuArray::with_max_entries(1, 0);
+pub static HEADERS: PerCpuArray<[u8; 264]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Heads, ends and closes to user space. Size set at load; full: `event_ring_full`.
 #[map]

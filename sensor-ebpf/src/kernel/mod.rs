@@ -1,5 +1,34 @@
-//! What the programs need of the kernel.
+//! What the programs need of the kernel, and the way of a packet through them.
 
 pub mod env;
 pub mod maps;
 pub mod packet;
+
+use aya_ebpf::bindings::__sk_buff;
+use sensor_ebpf::engine;
+use sensor_ebpf::reason::Counter;
+use sensor_ebpf::work::Work;
+
+use env::Kernel;
+
+/// Parses one packet and counts it. `before` and `after` stand around the engine and see a packet that has TCP: the
+/// shipped programs give empty ones, which leave no trace in the object; those that are timed prepare their packet there.
+#[inline(always)]
+pub fn observe(skb: *mut __sk_buff, before: impl FnOnce(&mut Work), after: impl FnOnce(&mut Kernel, &mut Work)) {
+    let Some(mut kernel) = Kernel::new(skb) else { return };
+    kernel.add(Counter::PacketsSeen, 1);
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return };
+    // SAFETY: a live map value that only this CPU uses.
+    let work = unsafe { &mut *work };
+    let disposition = match packet::parse(skb, &mut work.packet) {
+        Ok(()) => {
+            before(work);
+            let present = work.packet.payload_len;
+            let disposition = engine::packet(&mut kernel, work, present);
+            after(&mut kernel, work);
+            disposition
+        }
+        Err(counter) => counter as u32,
+    };
+    kernel.add_variable(disposition);
+}

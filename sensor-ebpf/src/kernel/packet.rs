@@ -63,11 +63,8 @@ impl Copied {
         if at + size_of::<T>() as u32 > self.len {
             return None;
         }
-        let at = bound::<1023>(at) as usize;
-        if at > 256 - 8 {
-            return None;
-        }
-        // SAFETY: at most eight bytes at an offset that leaves eight.
+        let at = bound::<255>(at) as usize;
+        // SAFETY: the scratch has eight bytes behind its first 256.
         Some(unsafe { self.bytes.add(at).cast::<T>().read_unaligned() })
     }
 }

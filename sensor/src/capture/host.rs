@@ -64,6 +64,7 @@ struct Inner {
 // takes the engine by `&mut`.
 unsafe impl Send for HostEngine {}
 
+#[expect(clippy::unnecessary_box_returns, reason = "the value is far too large for the stack")]
 /// An all-zero value of one of the parser's plain structures, without passing it over the stack.
 fn zeroed<T: Copy>() -> Box<T> {
     // SAFETY: used only with the parser's scratch structures, which are all integers.
@@ -158,6 +159,14 @@ impl Inner {
     fn add(&mut self, counter: Counter, by: u64) {
         if let Some(count) = self.totals.counts.get_mut(counter as usize) {
             *count += by;
+        }
+    }
+
+    /// Removes a flow and the slots of its unfinished heads. (The kernel's slots are a map that drops the oldest.)
+    fn forget(&mut self, key: &FlowKey) {
+        let Some(flow) = self.flows.remove(key) else { return };
+        for direction in [direction::REQUEST, direction::RESPONSE] {
+            self.slots.remove(&SlotKey { flow: flow.id, direction: u64::from(direction) });
         }
     }
 
@@ -297,15 +306,16 @@ impl Lookups for Inner {
         if !self.flows.contains_key(key) {
             while self.flows.len() >= self.flows_max {
                 let Some(oldest) = self.order.pop_front() else { break };
-                self.flows.remove(&oldest);
+                self.forget(&oldest);
             }
             self.order.push_back(*key);
         }
+        self.forget(key);
         self.flows.insert(*key, Box::new(*flow));
         true
     }
     fn delete(&mut self, key: &FlowKey) {
-        self.flows.remove(key);
+        self.forget(key);
         // Stale keys are dropped in passing, so that the order list stays in proportion to the table.
         if self.order.len() > 2 * self.flows.len() + 1024 {
             let flows = &self.flows;

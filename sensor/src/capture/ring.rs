@@ -17,7 +17,7 @@ const BUSY: u32 = 1 << 31;
 /// The record was given up by its producer.
 const DISCARDED: u32 = 1 << 30;
 /// Bytes in front of each record.
-const HEADER: u64 = 8;
+const HEADER: usize = 8;
 
 /// One mapped ring.
 pub struct Ring {
@@ -66,6 +66,7 @@ impl Ring {
         unsafe { AtomicU64::from_ptr(self.consumer.as_ptr().cast()) }
     }
 
+    #[expect(clippy::cast_ptr_alignment, reason = "the start of a page")]
     /// Where the producer is: everything reserved so far lies below.
     pub fn produced(&self) -> u64 {
         // SAFETY: the first eight bytes of a mapped page; only read here.
@@ -77,6 +78,7 @@ impl Ring {
         self.produced().saturating_sub(self.position)
     }
 
+    #[expect(clippy::cast_ptr_alignment, reason = "the kernel aligns records to eight bytes")]
     /// Gives every record below the position `until` (from [`Ring::produced`]) to `take`, in ring order.
     pub fn read(&mut self, until: u64, mut take: impl FnMut(&[u8])) {
         while self.position < until {
@@ -95,9 +97,9 @@ impl Ring {
             if header & DISCARDED == 0 && size <= self.size {
                 // SAFETY: a submitted record does not change until the consumer's position passes it, and does not wrap
                 // in the double mapping.
-                take(unsafe { std::slice::from_raw_parts(start.add(HEADER as usize), size) });
+                take(unsafe { std::slice::from_raw_parts(start.add(HEADER), size) });
             }
-            self.position += (size as u64 + HEADER).next_multiple_of(8);
+            self.position += (size + HEADER).next_multiple_of(8) as u64;
             self.consumer_position().store(self.position, Ordering::Release);
         }
     }

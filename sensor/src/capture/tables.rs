@@ -168,23 +168,23 @@ struct Automaton<'a> {
 
 impl Automaton<'_> {
     fn compile(mut self) -> Result<u32, TablesError> {
-        let all = (0..self.routes.len().min(ROUTES_MAX)).collect();
-        self.state(0, all)
+        let all: Vec<usize> = (0..self.routes.len().min(ROUTES_MAX)).collect();
+        self.state(0, &all)
     }
 
-    fn state(&mut self, depth: usize, routes: Vec<usize>) -> Result<u32, TablesError> {
+    fn state(&mut self, depth: usize, routes: &[usize]) -> Result<u32, TablesError> {
         if routes.is_empty() {
             return Ok(0);
         }
-        if let Some(state) = self.known.get(&(depth, routes.clone())) {
+        if let Some(state) = self.known.get(&(depth, routes.to_vec())) {
             return Ok(*state);
         }
         if self.tables.states.len() >= STATES_MAX || self.tables.edges.len() >= EDGES_MAX {
             return Err(TablesError::Routes);
         }
         let state = u32::try_from(self.tables.states.len()).unwrap_or(0);
-        self.tables.states.push(RouteState { wildcard: 0, accept: self.accept(depth, &routes), reserved: 0 });
-        self.known.insert((depth, routes.clone()), state);
+        self.tables.states.push(RouteState { wildcard: 0, accept: self.accept(depth, routes), reserved: 0 });
+        self.known.insert((depth, routes.to_vec()), state);
         let any: Vec<usize> = routes
             .iter()
             .copied()
@@ -207,11 +207,11 @@ impl Automaton<'_> {
                     None => false,
                 })
                 .collect();
-            let next = self.state(depth + 1, next)?;
+            let next = self.state(depth + 1, &next)?;
             let key = EdgeKey { state, reserved: 0, segment: segment_hash(literal.as_bytes()) };
             self.tables.edges.insert(key, next);
         }
-        let wildcard = self.state(depth + 1, any)?;
+        let wildcard = self.state(depth + 1, &any)?;
         if let Some(entry) = self.tables.states.get_mut(state as usize) {
             entry.wildcard = wildcard;
         }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::model::{Config, Findings, Issuer, Observed, Service};
+use crate::config::model::{Config, Findings, Issuer, Observed, Place, Service};
 use crate::config::{self, shown};
 use crate::detect::{self, RuleSet};
 use crate::observation::RouteClass;
@@ -79,6 +79,22 @@ fn summary(config: &Config, rules: &RuleSet, out: &mut impl Write) -> io::Result
     Ok(())
 }
 
+/// Credential places of a service whose credentials no declared issuer can match.
+fn uncovered(service: &Service) -> Vec<String> {
+    let all = &service.credentials;
+    let mut places: Vec<(Place, String)> = Vec::new();
+    let numbered = |names: &[String]| -> Vec<(u8, String)> { (0..).zip(names.iter().cloned()).collect() };
+    if all.authorization {
+        places.push((Place::Authorization, "authorization".to_owned()));
+    }
+    places.extend(numbered(&all.cookies).into_iter().map(|(i, name)| (Place::Cookie(i), format!("cookie:{name}"))));
+    places.extend(numbered(&all.headers).into_iter().map(|(i, name)| (Place::Header(i), format!("header:{name}"))));
+    places.extend(numbered(&all.query).into_iter().map(|(i, name)| (Place::Query(i), format!("query:{name}"))));
+    let covered =
+        |place: &Place| service.issuers.iter().any(|issuer| issuer.places.is_empty() || issuer.places.contains(place));
+    places.into_iter().filter(|(place, _)| !covered(place)).map(|(_, name)| name).collect()
+}
+
 fn or_none(text: &str) -> &str {
     if text.is_empty() { "none" } else { text }
 }
@@ -96,6 +112,9 @@ fn write_service(service: &Service, out: &mut impl Write) -> io::Result<()> {
     }
     for issuer in &service.issuers {
         writeln!(out, "  issuer       {}: {}", issuer.name, standing(issuer))?;
+    }
+    for place in uncovered(service) {
+        writeln!(out, "  {place} matches no declared issuer: its credentials are unverifiable")?;
     }
     writeln!(out, "  all other credentials: unverifiable")
 }

@@ -99,6 +99,9 @@ impl DataPlane {
 
     fn publish(&mut self) -> Result<(), CliError> {
         self.pipeline.publish((self.events.unread(), self.bytes.unread()));
+        for kind in self.pipeline.new_unmatched() {
+            tracing::warn!("credentials that match no declared issuer, so they are unverifiable: {kind}");
+        }
         if let Some(metrics) = &self.metrics {
             metrics.kernel(&self.kernel.totals()?);
             for (program, run_ns, runs) in self.kernel.run_stats() {

@@ -21,17 +21,17 @@ pub fn run(config: PathBuf, files: Vec<PathBuf>) -> Result<(), CliError> {
     let nowhere = NdjsonSink::to(Box::new(io::sink()) as Box<dyn io::Write + Send>, "nowhere");
     let mut player = Player::new(&start, false, nowhere)?;
     player.setup = Some(Box::new(|pipeline| pipeline.observe_routes(ROWS_MAX)));
-    let played = player.play(&replay.files);
+    let outcome = player.play(&replay.files);
     let table = player.pipeline().and_then(|pipeline| pipeline.routes()).map(|routes| table(&start.config, routes));
     let text = match table {
         Some(text) => text,
-        None if played.is_ok() => "no packets\n".to_owned(),
+        None if outcome.is_ok() => "no packets\n".to_owned(),
         // What is wrong with the file is said instead.
         None => String::new(),
     };
     // A reader that went away (`| head`) is no mistake.
     let _ = io::stdout().write_all(text.as_bytes());
-    played
+    outcome
 }
 
 /// The table that people read.

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::interface;
 use super::live::{DataPlane, started};
 use super::start::{self, CliError, Start};
-use super::{check, interface};
 use crate::capture::kernel::Kernel;
 use crate::capture::tables::Tables;
 use crate::config::model::Findings;
@@ -138,35 +138,32 @@ async fn signalled() {
     }
 }
 
-/// A few lines for whoever started it.
+/// A few lines for whoever started it. Standard error may be closed; the daemon runs all the same.
 fn announce(start: &Start, interfaces: &[String]) {
+    let _ = std::io::stderr().write_all(announcement(start, interfaces).as_bytes());
+}
+
+fn announcement(start: &Start, interfaces: &[String]) -> String {
     let config = &start.config;
-    let mut text = String::new();
-    for warning in &start.warnings {
-        text.push_str(&format!("note: {warning}\n"));
-    }
-    text.push_str(&format!("authsensor watches {}:\n", interfaces.join(", ")));
+    let mut lines: Vec<String> = start.warnings.iter().map(|warning| format!("note: {warning}")).collect();
+    lines.push(format!("authsensor watches {}:", interfaces.join(", ")));
     for service in &config.services {
         let listens: Vec<String> = service.listen.iter().copied().map(crate::config::shown).collect();
-        text.push_str(&format!("  {} on {}, {} routes\n", service.name, listens.join(", "), service.routes.len()));
+        lines.push(format!("  {} on {}, {} routes", service.name, listens.join(", "), service.routes.len()));
         for issuer in service.issuers.iter().filter(|issuer| !issuer.accountable()) {
-            text.push_str(&format!(
-                "  issuer {}: not confirmed, so its unknown credentials are unverifiable\n",
-                issuer.name
-            ));
+            lines.push(format!("  issuer {}: not confirmed, so its unknown credentials are unverifiable", issuer.name));
         }
     }
     let to = match &config.findings {
         Findings::Stdout => "standard output".to_owned(),
         Findings::File(path) => path.display().to_string(),
     };
-    text.push_str(&format!("findings  {to} ({} rules)\n", start.rules.rules.len()));
-    text.push_str(&format!("metrics   http://{}/metrics\n", config.metrics_listen));
-    text.push_str(&format!(
-        "next      edit {} for your services, `authsensor check --config …` it; Ctrl-C stops and detaches\n",
+    lines.push(format!("findings  {to} ({} rules)", start.rules.rules.len()));
+    lines.push(format!("metrics   http://{}/metrics", config.metrics_listen));
+    lines.push(format!(
+        "next      describe your services in {}, then `authsensor check --config {0}`; Ctrl-C stops and detaches",
         config.path.display()
     ));
-    // Standard error may be closed; the daemon runs all the same.
-    let _ = std::io::stderr().write_all(text.as_bytes());
-    let _ = check::UNUSABLE;
+    lines.push(String::new());
+    lines.join("\n")
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sensor_ebpf::siphash::Key;
 
@@ -96,6 +97,8 @@ pub fn read(path: &Path) -> Result<Start, CliError> {
 pub fn without_file() -> Result<Start, CliError> {
     let mut config = config::defaults().ok_or(CliError::NothingToReplay)?;
     config.rules = Vec::<PathBuf>::new();
+    // A capture ends by itself; until then a request may be answered.
+    config.bounds.unanswered_after = Duration::from_secs(24 * 3600);
     Ok(Start { config: Arc::new(config), warnings: Vec::new(), rules: RuleSet::default() })
 }
 
@@ -109,7 +112,9 @@ fn key_or_drawn(given: Option<[u8; 16]>) -> Result<Key, CliError> {
     match given {
         Some(key) => bytes = key,
         None => {
-            File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).map_err(CliError::Random)?
+            File::open("/dev/urandom")
+                .and_then(|mut source| source.read_exact(&mut bytes))
+                .map_err(CliError::Random)?;
         }
     }
     Ok(Key::from_bytes(&bytes))

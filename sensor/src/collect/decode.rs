@@ -67,10 +67,15 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// The capture `which` (one of [`capture`]); `None` when it is absent.
+    /// The capture `which` (one of [`capture`]) without trailing whitespace, of which the kernel takes off no more than
+    /// the usual; `None` when it is absent.
     pub fn capture(&self, which: usize) -> Option<&'a [u8]> {
         let span = self.fixed.captures.get(which)?;
-        if span.len == 0 { None } else { slice(self.captures, *span) }
+        let mut value = if span.len == 0 { None } else { slice(self.captures, *span) }?;
+        while let Some((b' ' | b'\t' | b'\r', before)) = value.split_last() {
+            value = before;
+        }
+        Some(value).filter(|value| !value.is_empty())
     }
 
     /// The credentials, in the order in which they stood.

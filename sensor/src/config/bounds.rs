@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::diagnostic::quoted;
 use super::model::{Bounds, Ledger};
 use super::reader::{Context, Section};
 use super::scalar::{self, duration_or};
-use super::suggest;
+use crate::diagnostic::quoted;
+use crate::suggest;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

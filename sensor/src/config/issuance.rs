@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::diagnostic::quoted;
 use super::model::{Credentials, IssuanceRule, Success};
 use super::names;
 use super::outcome;
 use super::reader::{Context, Item, Section};
 use super::scalar;
+use crate::diagnostic::quoted;
 use crate::observation::RouteClass;
 
 /// The issuance part of a route; `None` for a class that issues and ends nothing.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::diagnostic::quoted;
 use super::issuance::each;
 use super::model::{Confirmation, Credentials, Issuer, Kid, Observed, Place};
 use super::names;
 use super::outcome::text;
 use super::reader::{At, Context, Item, Section};
 use super::scalar;
-use super::suggest;
+use crate::diagnostic::quoted;
+use crate::suggest;
 
 const DAY: Duration = Duration::from_hours(24);
 /// Below this share, "never seen issued" is mostly our own blindness.

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::diagnostic::quoted;
 use super::model::Keys;
 use super::reader::{Context, Section};
+use crate::diagnostic::quoted;
 
 /// More than a key and some blank space: not a key file.
 const FILE_MAX: usize = 256;

@@ -5,7 +5,6 @@
 //! column and what to write instead. What the schema has and this version lacks is refused by name, never ignored.
 
 mod bounds;
-mod diagnostic;
 mod issuance;
 mod issuer;
 mod keys;
@@ -16,7 +15,6 @@ mod reader;
 mod route;
 mod scalar;
 mod service;
-mod suggest;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -29,8 +27,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use sensor_ebpf::siphash;
 
-pub use diagnostic::Diagnostic;
-use diagnostic::{Lines, quoted};
+pub use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Lines, quoted};
 use issuance::each;
 use model::{Config, Findings};
 use reader::{Context, Item, Section};

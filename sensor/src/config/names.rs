@@ -5,10 +5,10 @@
 
 use sensor_ebpf::wire::{NAME_MAX, RESPONSE_HEADERS_MAX};
 
-use super::diagnostic::quoted;
 use super::model::{Credentials, IssueSource, Place, PresentSource};
 use super::reader::{At, Context, Item};
-use super::suggest;
+use crate::diagnostic::quoted;
+use crate::suggest;
 
 /// Request and response headers that the sensor reads for its own purposes.
 const OWN_HEADERS: [&str; 12] = [

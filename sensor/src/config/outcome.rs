@@ -1,11 +1,11 @@
 //! Outcome predicates: what a response means.
 
-use super::diagnostic::quoted;
 use super::model::{OutcomeRule, Success};
 use super::reader::{Context, Item, Section};
 use super::scalar;
-use super::suggest;
+use crate::diagnostic::quoted;
 use crate::observation::{Outcome, RouteClass};
+use crate::suggest;
 
 const WORDS: [&str; 3] = ["read", "miss", "denied"];
 

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Lines, quoted};
-use super::suggest;
+use crate::diagnostic::{Diagnostic, Lines, quoted};
+use crate::suggest;
 
 /// Where mistakes are gathered.
 pub(super) struct Context<'t> {

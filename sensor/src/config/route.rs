@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use sensor_ebpf::wire::method;
 
-use super::diagnostic::quoted;
 use super::issuance::{self, each};
 use super::model::{AccountSource, Credentials, Method, Route, Segment};
 use super::names;
 use super::outcome;
 use super::reader::{At, Context, Item, Section};
-use super::suggest;
 use super::template;
+use crate::diagnostic::quoted;
 use crate::observation::RouteClass;
+use crate::suggest;
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT"];
 

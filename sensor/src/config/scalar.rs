@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use toml::value::{Datetime, Offset};
 
-use super::diagnostic::quoted;
 use super::reader::{Context, Item, Section};
+use crate::diagnostic::quoted;
 
 const DURATION_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];

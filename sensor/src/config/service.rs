@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use sensor_ebpf::wire::{COOKIES_MAX, HEADERS_MAX, QUERY_MAX, SERVICES_MAX};
 
-use super::diagnostic::quoted;
 use super::issuance::each;
 use super::issuer;
 use super::model::{Credentials, Listen, Observed, Service};
 use super::names;
 use super::reader::{At, Context, Item, Section};
 use super::route;
+use crate::diagnostic::quoted;
 use crate::observation::RouteClass;
 
 /// Routes that one service may have.

@@ -1,8 +1,8 @@
 //! Path templates: `/members/{member}/addresses` in, segments out.
 
-use super::diagnostic::quoted;
 use super::model::Segment;
 use super::reader::{At, Context};
+use crate::diagnostic::quoted;
 
 /// Segments that one template may have.
 pub(super) const SEGMENTS_MAX: usize = 32;

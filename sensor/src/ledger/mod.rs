@@ -7,7 +7,7 @@
 //!
 //! Decisions that the rest of the program relies on:
 //!
-//! - A credential that was issued stays `issued` after logout and expiry (tombstones, see [`store`]); that it was used
+//! - A credential that was issued stays `issued` after logout and expiry (tombstones, see `store`); that it was used
 //!   after its end is counted, not blamed on its provenance.
 //! - A credential in the store has the stored provenance whatever issuer it matches, or none. One that is not in the
 //!   store and matches no declared issuer is `unverifiable`.

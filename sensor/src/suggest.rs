@@ -4,7 +4,7 @@
 const WORD_MAX: usize = 48;
 
 /// The candidate that `word` is most likely a misspelling of, if any is near enough.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.len() > WORD_MAX {
         return None;
     }
@@ -18,7 +18,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
 }
 
 /// Fix text for an unknown word: the likely one, else all of them.
-pub(super) fn advice(word: &str, candidates: &[&str]) -> String {
+pub(crate) fn advice(word: &str, candidates: &[&str]) -> String {
     match nearest(word, candidates.iter().copied()) {
         Some(candidate) => format!("Did you mean `{candidate}`"),
         None if candidates.is_empty() => "Remove it".to_owned(),
@@ -27,7 +27,7 @@ pub(super) fn advice(word: &str, candidates: &[&str]) -> String {
 }
 
 /// `a`, `b`, `c` in backquotes.
-pub(super) fn listed(words: &[&str]) -> String {
+pub(crate) fn listed(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 

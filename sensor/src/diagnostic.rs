@@ -15,9 +15,9 @@ const QUOTE_MAX: usize = 64;
 pub struct Diagnostic {
     /// The file, as it was named on the command line.
     pub file: PathBuf,
-    /// Line, from 1.
+    /// Line, from 1; 0 when the mistake is the whole file's.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Column in characters, from 1; 0 when the mistake is the whole file's.
     pub column: usize,
     /// What is wrong, without a full stop.
     pub message: String,
@@ -25,28 +25,33 @@ pub struct Diagnostic {
     pub fix: String,
 }
 
+impl std::error::Error for Diagnostic {}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, message, fix } = self;
+        if *line == 0 {
+            return write!(f, "{}: {message}. {fix}.", file.display());
+        }
         write!(f, "{}:{line}:{column}: {message}. {fix}.", file.display())
     }
 }
 
 /// Where the lines of a text begin.
-pub(super) struct Lines<'t> {
+pub(crate) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
 
 impl<'t> Lines<'t> {
     /// Indexes `text`.
-    pub(super) fn new(text: &'t str) -> Self {
+    pub(crate) fn new(text: &'t str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { text, starts }
     }
 
     /// Line and column, both from 1, of the byte at `offset`. An offset past the end gives the end.
-    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
+    pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let offset = offset.min(self.text.len());
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
@@ -58,7 +63,7 @@ impl<'t> Lines<'t> {
 }
 
 /// `text` as a message may repeat it: in backquotes, control characters escaped, clipped.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("`");
     for (count, character) in text.chars().enumerate() {
         if count == QUOTE_MAX {

@@ -1,0 +1,18 @@
+//! The shared parser as the host runs it: conversations cut in every way, credentials in every form, hostile bytes.
+//!
+//! Everything goes through [`sensor::capture::host::HostEngine`], whose functions are the kernel programs' own.
+
+#[path = "parser/fingerprints.rs"]
+mod fingerprints;
+#[path = "parser/heads.rs"]
+mod heads;
+#[path = "parser/identities.rs"]
+mod identities;
+#[path = "parser/layers.rs"]
+mod layers;
+#[path = "parser/rig.rs"]
+mod rig;
+#[path = "parser/route_match.rs"]
+mod route_match;
+#[path = "parser/splits.rs"]
+mod splits;

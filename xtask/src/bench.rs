@@ -1,0 +1,92 @@
+//! `cargo xtask bench kernel`: what each class of packets costs.
+//!
+//! Builds the bench's BPF object and the program in `benches/` that loads and times it, and takes that one's exit code.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use bpf_build::{Messages, Object, Toolchain};
+
+use crate::process::{cannot_start, cargo, path_with_tools, run_shown};
+use crate::{Failure, Outcome};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Nanoseconds per packet class, by BPF_PROG_TEST_RUN and in situ (needs root; see docs/benchmarks.md)
+    Kernel(Kernel),
+}
+
+#[derive(clap::Args)]
+struct Kernel {
+    /// One JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Most runs of one call [default: 100,000, fewer where runs emit records]
+    #[arg(long, value_name = "N")]
+    repeat: Option<u32>,
+    /// Calls of each class, of which the least and the middle figure are shown [default: 15]
+    #[arg(long, value_name = "N")]
+    calls: Option<u32>,
+    /// Only classes with this in their name
+    #[arg(long, value_name = "TEXT")]
+    class: Option<String>,
+    /// Leave the part in situ out
+    #[arg(long)]
+    no_situ: bool,
+    /// Exit with 1 when a class is over its limit
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the command.
+pub fn run(root: &Path, args: &Args) -> Outcome {
+    let What::Kernel(kernel) = &args.what;
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::Missing(
+            "the bench loads BPF programs and makes network namespaces: run this command as root.".to_owned(),
+        ));
+    }
+    let toolchain = Toolchain::find(root)
+        .map_err(|missing| Failure::Missing(format!("{missing}. `cargo xtask setup` installs it.")))?;
+    let object = bpf_build::build_object(root, &toolchain, Messages::Shown, Object::Bench)
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    // Not optimised: what is timed runs in the kernel.
+    run_shown(cargo(root).args(["build", "--quiet", "--package", "benches", "--bin", "bench-kernel"]))?;
+    let mut command = Command::new(bpf_build::target_dir(root).join("debug").join("bench-kernel"));
+    command.env("PATH", path_with_tools(root)).arg("--object").arg(object).args(kernel.arguments());
+    let status = command.status().map_err(|error| cannot_start(&command, &error))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(1) => Err(Failure::Failed("a class is over its limit".to_owned())),
+        _ => Err(Failure::Reported),
+    }
+}
+
+impl Kernel {
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        for (given, flag) in [(self.json, "--json"), (self.no_situ, "--no-situ"), (self.check, "--check")] {
+            if given {
+                arguments.push(flag.into());
+            }
+        }
+        let numbers = [("--repeat", self.repeat), ("--calls", self.calls)];
+        for (flag, number) in numbers {
+            if let Some(number) = number {
+                arguments.extend([flag.into(), number.to_string().into()]);
+            }
+        }
+        if let Some(class) = &self.class {
+            arguments.extend(["--class".into(), class.into()]);
+        }
+        arguments
+    }
+}
