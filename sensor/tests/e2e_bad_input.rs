@@ -1,6 +1,14 @@
 //! Bad input, given to the built program: each is refused with a paragraph that says what to do, exit code 2, nothing
 //! on standard output, and nothing left in the kernel.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what its functions share"
+)]
+
 mod support;
 
 use std::fs;
@@ -26,7 +34,7 @@ impl Folder {
         let folder = Self { place: tempfile::tempdir().unwrap() };
         // Another user looks into it, too.
         fs::set_permissions(folder.place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        folder.write("good.toml", &good(0));
+        folder.write("good.toml", good(0));
         folder
     }
     fn path(&self) -> &Path {

@@ -1,6 +1,14 @@
 //! `replay` and `check` of the built program, on a capture that the test writes: members log in and read, then somebody
 //! with the signing key reads what he likes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what its functions share"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

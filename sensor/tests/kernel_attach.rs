@@ -1,5 +1,13 @@
 //! Attaching and detaching, by TCX and by clsact, and what is said when the verifier refuses the object.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what its functions share"
+)]
+
 mod support;
 
 use aya::programs::{SchedClassifier, TcAttachType};

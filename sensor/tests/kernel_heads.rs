@@ -1,6 +1,14 @@
 //! Heads and bodies through the real object and the host's parser: whatever way a stream is cut into segments, the
 //! records are the same, and equal to those of one segment.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what its functions share"
+)]
+
 mod support;
 
 use sensor_ebpf::reason::Counter;
@@ -90,8 +98,8 @@ fn a_response_cut_anywhere_gives_the_same_records() {
         assert_eq!(response.capture(capture::CONTENT_TYPE), b"application/json", "cut at {at}");
         let (end, tees) = told.bytes.split_last().unwrap();
         assert_eq!((end.kind(), end.end()), (kind::TEE_END, (body.len() as u64, true)), "cut at {at}");
-        let teed: Vec<u8> = tees.iter().flat_map(|tee| tee.teed().to_vec()).collect();
-        assert_eq!(teed, body, "cut at {at}");
+        let copied: Vec<u8> = tees.iter().flat_map(|tee| tee.teed().to_vec()).collect();
+        assert_eq!(copied, body, "cut at {at}");
         assert!(!told.events.iter().any(|event| event.0.windows(8).any(|part| part == b"SESSION-")), "cut at {at}");
     }
 }

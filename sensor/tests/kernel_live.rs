@@ -1,6 +1,14 @@
 //! The object on a real interface: sockets of the kernel's own TCP over a veth pair, with super-packets and without,
 //! and frames as only a wire has them: tagged, or with headers outside the linear part of the packet.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what its functions share"
+)]
+
 mod support;
 
 use std::io::{Read as _, Write as _};
@@ -202,9 +210,13 @@ fn tagged_frames_over_the_wire() {
         return;
     }
     let mut segments = exchange("192.0.2.7:1001", "192.0.2.10:80", 500);
-    segments.iter_mut().for_each(|segment| segment.tags = vec![(0x8100, 7)]);
+    for segment in &mut segments {
+        segment.tags = vec![(0x8100, 7)];
+    }
     let mut double = exchange("[2001:db8::7]:1002", "[2001:db8::10]:80", 500);
-    double.iter_mut().for_each(|segment| segment.tags = vec![(0x88a8, 7), (0x8100, 9)]);
+    for segment in &mut double {
+        segment.tags = vec![(0x88a8, 7), (0x8100, 9)];
+    }
     segments.extend(double);
     // Leaving, the outer tag stands in the frame; arriving, the kernel has put it beside the packet.
     let told = over_the_wire(&segments, 0);

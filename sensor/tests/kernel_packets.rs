@@ -4,6 +4,14 @@
 //! Not testable this way: a frame shorter than an Ethernet header, which `BPF_PROG_TEST_RUN` refuses. Different by
 //! design: a capture file does not say whose host it is, so the host takes every address for local.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what its functions share"
+)]
+
 mod support;
 
 use sensor_ebpf::reason::Counter;
@@ -283,6 +291,9 @@ fn a_flow_whose_beginning_was_missed_is_picked_up() {
     assert_ne!(told.records.events[0].head().anomalies & picked_up, 0);
 }
 
+/// What is put around a segment.
+type Change = fn(&mut Segment);
+
 #[test]
 fn whatever_stands_around_the_segment_changes_nothing() {
     if !support::kernel("whatever_stands_around_the_segment_changes_nothing") {
@@ -302,7 +313,6 @@ fn whatever_stands_around_the_segment_changes_nothing() {
             vec![(0, [vec![1], vec![0; 14]].concat()), (43, vec![0; 7]), (44, vec![0; 7]), (60, vec![0; 7])];
     };
     let authenticated = |segment: &mut Segment| segment.extensions = vec![(51, [vec![4], vec![0; 22]].concat())];
-    type Change = fn(&mut Segment);
     let (four, six) = (("198.51.100.7", "192.0.2.10:80"), ("2001:db8::7", "[2001:db8::10]:80"));
     let cases: [(&str, (&str, &str), Change); 11] = [
         ("IPv4", four, plain),

@@ -34,7 +34,7 @@ fn attempt(words: &[&str]) -> Output {
 }
 
 impl Net {
-    /// 192.0.2.7 and 2001:db8::7 on the client's side, 192.0.2.10 and 2001:db8::10 on the server's.
+    /// `192.0.2.7` and `2001:db8::7` on the client's side, `192.0.2.10` and `2001:db8::10` on the server's.
     pub fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);

@@ -75,7 +75,7 @@ impl Record {
         assert_eq!(self.kind(), kind::TEE);
         &self.0[56..]
     }
-    /// Of an END or TEE_END record: body bytes, and whether it was complete.
+    /// Of an END or `TEE_END` record: body bytes, and whether it was complete.
     pub fn end(&self) -> (u64, bool) {
         assert!(matches!(self.kind(), kind::END | kind::TEE_END), "{self:?}");
         (u64::from_le_bytes(self.0[48..56].try_into().unwrap()), self.0[56] == 1)
