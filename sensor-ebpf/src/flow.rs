@@ -26,7 +26,8 @@ impl FlowKey {
     /// A hash of the connection, for [`FlowId::salt`] and the choice of a ring.
     #[inline(always)]
     pub const fn salt(&self) -> u32 {
-        let mut hash = self.client[0] ^ self.client[1].rotate_left(17) ^ self.server[0].rotate_left(31) ^ self.server[1];
+        let mut hash =
+            self.client[0] ^ self.client[1].rotate_left(17) ^ self.server[0].rotate_left(31) ^ self.server[1];
         hash ^= (self.client_port as u64) << 16 | self.server_port as u64;
         hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (hash >> 32) as u32

@@ -3,7 +3,9 @@
 use super::{Env, give_up, is_request, state_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
 use crate::reason::Counter;
-use crate::wire::{self, NO_LENGTH, NO_ROUTE, ROUTE_NOT_CANONICAL, anomaly, framing, head_flag, kind, method, route_flag};
+use crate::wire::{
+    self, NO_LENGTH, NO_ROUTE, ROUTE_NOT_CANONICAL, anomaly, framing, head_flag, kind, method, route_flag,
+};
 use crate::work::{Work, bound};
 
 /// First byte of a line behind the start line.
@@ -349,4 +351,3 @@ unsafe fn next_is_simple(flow: *mut Flow) -> bool {
         requested.wrapping_sub(txn) as i32 > 0 && entry.flags & outstanding_flag::HTTP_09 != 0
     }
 }
-

@@ -24,7 +24,8 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
     }
     let at_beginning = work.stream + u64::from(work.pos) == 0;
     if is_request(work) {
-        if !(byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'))
+        if !(byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'))
         {
             if at_beginning {
                 pass(work, env, byte == 0x16);
@@ -215,7 +216,8 @@ fn walk<E: Env>(work: &mut Work, env: &mut E) {
     let key = EdgeKey { state, reserved: 0, segment: segment.finish() };
     work.parser.route_state = match env.edge(&key) {
         Some(next) => next,
-        None if work.parser.name_len == 0 => 0,
+        // A slash at the end changes nothing where no template has one ("/" alone is such a template).
+        None if work.parser.name_len == 0 => state,
         None => env.state(state).map_or(0, |state| state.wildcard),
     };
 }
@@ -226,10 +228,7 @@ fn accept<E: Env>(work: &mut Work, env: &mut E) {
     if work.parser.route == ROUTE_NOT_CANONICAL {
         return;
     }
-    let root = env.service(work.service).map_or(0, |service| service.route_root);
-    if work.parser.name_len != 0 || work.parser.route_state != root {
-        walk(work, env);
-    }
+    walk(work, env);
     let index = bound::<15>(u32::from(work.parser.method)) as usize;
     if work.parser.route_state == 0 || index >= methods::COUNT {
         return;
@@ -278,7 +277,8 @@ pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
 /// Value of a query parameter that is no credential.
 #[inline(always)]
 pub fn query_skip(work: &mut Work) {
-    let (_, count, stopped) = take!(work, word => equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
+    let (_, count, stopped) =
+        take!(work, word => equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
     work.pos += count;
     if !stopped {
         return;
@@ -356,7 +356,8 @@ fn version(work: &Work) -> Option<u8> {
     const HTTP_10: u64 = literal(b"http/1.0");
     const HTTP: u64 = literal(b"http/");
     // Behind it stands nothing but the CR.
-    if work.parser.name_len < 8 || work.parser.name_len > 9 || (work.parser.name_len == 9 && work.parser.name[1] != 13) {
+    if work.parser.name_len < 8 || work.parser.name_len > 9 || (work.parser.name_len == 9 && work.parser.name[1] != 13)
+    {
         return None;
     }
     match lower(work.parser.name[0]) {
@@ -486,4 +487,3 @@ pub fn pick_up(work: &Work) -> bool {
                 || word == literal(b"OPTIONS ")
                 || word == literal(b"CONNECT ")))
 }
-

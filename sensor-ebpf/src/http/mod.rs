@@ -321,7 +321,8 @@ fn close_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
         }
         len -= 1;
     }
-    let which = crate::work::bound::<{ crate::wire::capture::COUNT as u32 - 1 }>(work.captured.open.wrapping_sub(1)) as usize;
+    let which =
+        crate::work::bound::<{ crate::wire::capture::COUNT as u32 - 1 }>(work.captured.open.wrapping_sub(1)) as usize;
     let span = crate::wire::Span { at: start as u16, len: len as u16 };
     // SAFETY: masked to the array's length, a power of two.
     unsafe { *work.captured.record.captures.as_mut_ptr().add(which) = span };

@@ -74,7 +74,11 @@ pub fn auth_word<E: Env>(work: &mut Work, env: &mut E) {
     work.gather(keep(word, count), count);
     work.pos += count;
     // The same whether the word's last byte came with the space behind it or in the segment before.
-    if stopped && work.parser.name_len < SCHEME_MAX && matches!(work.byte(0), b' ' | b'\t' | b'\r' | b'\n') && scheme_ends(work) {
+    if stopped
+        && work.parser.name_len < SCHEME_MAX
+        && matches!(work.byte(0), b' ' | b'\t' | b'\r' | b'\n')
+        && scheme_ends(work)
+    {
         work.captured.len = work.captured.open_at;
         work.captured.open = 0;
         work.parser.header = super::header::AUTHORIZATION;

@@ -143,7 +143,8 @@ fn header_and_query() {
         let [head] = output.heads.as_slice() else { panic!("{target}") };
         assert_eq!(head.line(), format!("GET {line} HTTP/1.1"));
         let hashes: Vec<_> = head.credentials.iter().map(|one| one.fingerprint).collect();
-        let want: Vec<_> = Some(fingerprint(canonical.as_bytes())).filter(|_| !canonical.is_empty()).into_iter().collect();
+        let want: Vec<_> =
+            Some(fingerprint(canonical.as_bytes())).filter(|_| !canonical.is_empty()).into_iter().collect();
         assert_eq!(hashes, want, "{target}");
         for one in &head.credentials {
             assert_eq!(one.place, place::QUERY);
@@ -158,7 +159,11 @@ fn shape_of_a_jwt() {
     const WHOLE_FLAGS: u16 = WHOLE;
     for (value, flags, claims) in [
         ("a.b.c", WHOLE_FLAGS, Some("a.b")),
-        ("aaaaaaaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbb.c", WHOLE_FLAGS, Some("aaaaaaaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbb")),
+        (
+            "aaaaaaaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbb.c",
+            WHOLE_FLAGS,
+            Some("aaaaaaaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbb"),
+        ),
         ("aaaaaaaaaaa.bbbbbbbbbbbbbbbbb.cccccccccccccccccccc", WHOLE_FLAGS, Some("aaaaaaaaaaa.bbbbbbbbbbbbbbbbb")),
         ("a.b.", credential_flag::EMPTY_SIGNATURE, None),
         ("a.b", 0, None),
@@ -175,7 +180,11 @@ fn shape_of_a_jwt() {
         ("a b.c.d", credential_flag::THREE_PARTS | credential_flag::CLAIMS_CUT | credential_flag::INNER_SPACE, None),
         ("a.b.c d", credential_flag::THREE_PARTS | credential_flag::CLAIMS_CUT | credential_flag::INNER_SPACE, None),
     ] {
-        for line in [format!("Authorization: Bearer {value}"), format!("X-Api-Key: {value}"), format!("Cookie: SESSION={value}")] {
+        for line in [
+            format!("Authorization: Bearer {value}"),
+            format!("X-Api-Key: {value}"),
+            format!("Cookie: SESSION={value}"),
+        ] {
             let found = credential_of(&line).unwrap();
             assert_eq!(found.flags, flags, "{line}");
             assert_eq!(found.claims.as_deref(), claims.map(str::as_bytes), "{line}");

@@ -36,7 +36,12 @@ fn last<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
 /// The length by RFC 9110 §8.6, as this parser reads it: the first that is a number.
 fn length(headers: &[httparse::Header<'_>]) -> u64 {
     let numbers = headers.iter().filter(|one| one.name.eq_ignore_ascii_case("content-length"));
-    let number = |value: &[u8]| std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit())).and_then(|text| text.parse().ok());
+    let number = |value: &[u8]| {
+        std::str::from_utf8(value)
+            .ok()
+            .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
+    };
     numbers.filter(|one| one.value.len() <= 18).find_map(|one| number(one.value)).unwrap_or(NO_LENGTH)
 }
 
@@ -132,7 +137,8 @@ fn odd_request_lines() {
         assert_eq!((head.method, head.version), (code, number), "{line:?}");
         assert_eq!(head.line(), line.trim_end(), "{line:?}");
     }
-    for line in ["GET", "GET ", "FOO /a", "GET\t/a HTTP/1.1", "/a HTTP/1.1", "AVERYLONGMETHODOFMORETHAN24 /a HTTP/1.1"] {
+    for line in ["GET", "GET ", "FOO /a", "GET\t/a HTTP/1.1", "/a HTTP/1.1", "AVERYLONGMETHODOFMORETHAN24 /a HTTP/1.1"]
+    {
         assert_eq!(request(format!("{line}\r\n\r\n").as_bytes()).heads, [], "{line:?}");
     }
 }
@@ -209,7 +215,8 @@ fn early_and_unsolicited_responses() {
     conversation.data(From::Server, b"HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n");
     conversation.data(From::Client, b"\r\nGET /b HTTP/1.1\r\n\r\n");
     conversation.data(From::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    let seen: Vec<(bool, u32, u32)> = conversation.output().heads.iter().map(|head| (head.request, head.txn, head.anomalies)).collect();
+    let seen: Vec<(bool, u32, u32)> =
+        conversation.output().heads.iter().map(|head| (head.request, head.txn, head.anomalies)).collect();
     assert_eq!(
         seen,
         [

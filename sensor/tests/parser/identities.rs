@@ -120,8 +120,9 @@ fn step() -> impl Strategy<Value = Step> {
     let flip = proptest::option::weighted(0.15, (any::<usize>(), 1..=255u8));
     let cut = proptest::option::weighted(0.05, any::<usize>());
     let payload = proptest::collection::vec(piece(), 0..4).prop_map(|pieces| pieces.concat());
-    (1u16..4, any::<bool>(), payload, flags, shift, flip, cut)
-        .prop_map(|(port, server, payload, flags, shift, flip, cut)| Step { port, server, payload, flags, shift, flip, cut })
+    (1u16..4, any::<bool>(), payload, flags, shift, flip, cut).prop_map(
+        |(port, server, payload, flags, shift, flip, cut)| Step { port, server, payload, flags, shift, flip, cut },
+    )
 }
 
 fn drive(engine: &mut HostEngine, steps: &[Step], swaps: &[(usize, usize)]) {

@@ -273,9 +273,3 @@ pub fn credential_of(line: &str) -> Option<Found> {
 
 pub const WHOLE: u16 = credential_flag::THREE_PARTS | credential_flag::CLAIMS;
 
-pub const fn way(from: From) -> u8 {
-    match from {
-        From::Client => direction::REQUEST,
-        From::Server => direction::RESPONSE,
-    }
-}
