@@ -9,7 +9,7 @@ use crate::http::{self, Env, state_flag, token_flag};
 use crate::lock;
 use crate::packet::{Address, Packet, tcp_flag};
 use crate::reason::Counter;
-use crate::wire::{ListenKey, anomaly, direction, head_flag, kind, place};
+use crate::wire::{ListenKey, anomaly, direction, framing, head_flag, kind, place};
 use crate::words;
 use crate::work::Work;
 
@@ -371,11 +371,16 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
     tables.count(Counter::BytesGap, missing_bytes);
     half.next_sequence = half.next_sequence.wrapping_add(missing);
     half.consumed += missing_bytes;
-    let within = (half.parser.phase == phase::BODY && half.parser.remaining > missing_bytes)
+    let within = (half.parser.phase == phase::BODY && half.parser.remaining >= missing_bytes)
         || half.parser.phase == phase::UNTIL_CLOSE;
     if within {
         half.parser.remaining = half.parser.remaining.wrapping_sub(missing_bytes);
         half.parser.body_bytes += missing_bytes;
+        if half.parser.remaining == 0 && half.parser.phase == phase::BODY {
+            // Missing to its very end: what follows begins where the parser expects it.
+            let chunked = half.parser.framing == framing::CHUNKED;
+            half.parser.phase = if chunked { phase::CHUNK_END } else { phase::MESSAGE_DONE };
+        }
         return;
     }
     if half.parser.phase == phase::LOST {

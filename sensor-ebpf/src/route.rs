@@ -88,3 +88,43 @@ pub fn segment_hash(segment: &[u8]) -> u64 {
     }
     hash.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// A segment hashed in pieces of any size, by words where it can be, has the hash of the whole.
+        #[test]
+        fn in_pieces(bytes in proptest::collection::vec(any::<u8>(), 0..70), cuts in proptest::collection::vec(1usize..9, 1..20)) {
+            let mut hash = SegmentHash::new();
+            let mut rest = bytes.as_slice();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break; }
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                let word = piece.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+                let (state, tail, len) = hash.parts();
+                hash = SegmentHash::from_parts(state, tail, len);
+                if piece.len() == 8 && hash.is_aligned() {
+                    hash.absorb_word(word);
+                } else {
+                    hash.absorb(word, u32::try_from(piece.len()).unwrap());
+                }
+                rest = after;
+            }
+            prop_assert_eq!(hash.finish(), segment_hash(&bytes));
+        }
+
+        #[test]
+        fn differs(one in proptest::collection::vec(any::<u8>(), 0..20), other in proptest::collection::vec(any::<u8>(), 0..20)) {
+            let zeros: Vec<u8> = one.iter().copied().chain([0]).collect();
+            prop_assert_ne!(segment_hash(&one), segment_hash(&zeros));
+            prop_assert_eq!(segment_hash(&one) == segment_hash(&other), one == other);
+        }
+    }
+}

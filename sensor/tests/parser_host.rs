@@ -1,6 +1,14 @@
 //! The shared parser as the host runs it: conversations cut in every way, credentials in every form, hostile bytes.
 //!
 //! Everything goes through [`sensor::capture::host::HostEngine`], whose functions are the kernel programs' own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "helpers of tests fail the test"
+)]
 
 #[path = "parser/fingerprints.rs"]
 mod fingerprints;

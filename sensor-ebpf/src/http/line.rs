@@ -216,7 +216,8 @@ fn walk<E: Env>(work: &mut Work, env: &mut E) {
     let key = EdgeKey { state, reserved: 0, segment: segment.finish() };
     work.parser.route_state = match env.edge(&key) {
         Some(next) => next,
-        None if work.parser.name_len == 0 => 0,
+        // A slash at the end changes nothing where no template has one ("/" alone is such a template).
+        None if work.parser.name_len == 0 => state,
         None => env.state(state).map_or(0, |state| state.wildcard),
     };
 }
@@ -227,10 +228,7 @@ fn accept<E: Env>(work: &mut Work, env: &mut E) {
     if work.parser.route == ROUTE_NOT_CANONICAL {
         return;
     }
-    let root = env.service(work.service).map_or(0, |service| service.route_root);
-    if work.parser.name_len != 0 || work.parser.route_state != root {
-        walk(work, env);
-    }
+    walk(work, env);
     let index = bound::<15>(u32::from(work.parser.method)) as usize;
     if work.parser.route_state == 0 || index >= methods::COUNT {
         return;

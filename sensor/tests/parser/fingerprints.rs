@@ -155,6 +155,29 @@ fn header_and_query() {
 }
 
 #[test]
+fn response_places() {
+    for (line, place, canonical) in [
+        ("Set-Cookie: SESSION=abc", place::SET_COOKIE, "abc"),
+        ("set-cookie:SESSION=\"a%62c\" ; Path=/; HttpOnly", place::SET_COOKIE, "abc"),
+        ("Set-Cookie: SESSION=abc;Path=/\r\n ;SESSION=x", place::SET_COOKIE, "abc"),
+        ("Set-Cookie: SESSION=; Max-Age=0", place::SET_COOKIE, ""),
+        ("Set-Cookie: other=1; SESSION=abc", place::SET_COOKIE, ""),
+        ("X-New-Token: abc", place::RESPONSE_HEADER, "abc"),
+        ("X-Api-Key: abc", place::HEADER, ""),
+        ("Authorization: abc", place::AUTHORIZATION, ""),
+        ("Cookie: SESSION=abc", place::COOKIE, ""),
+    ] {
+        let mut conversation = Conversation::open();
+        conversation.data(From::Client, b"GET / HTTP/1.1\r\n\r\n");
+        conversation.data(From::Server, format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n").as_bytes());
+        let output = conversation.output();
+        let found: Vec<_> = output.heads[1].credentials.iter().map(|one| (one.place, one.fingerprint)).collect();
+        let want = Some((place, fingerprint(canonical.as_bytes()))).filter(|_| !canonical.is_empty());
+        assert_eq!(found, want.into_iter().collect::<Vec<_>>(), "{line:?}");
+    }
+}
+
+#[test]
 fn shape_of_a_jwt() {
     const WHOLE_FLAGS: u16 = WHOLE;
     for (value, flags, claims) in [
@@ -196,7 +219,7 @@ fn shape_of_a_jwt() {
 
 #[test]
 fn claims_of_one_credential_never_stand_at_another() {
-    let many: String = (0..8).map(|n| format!("t=a{n}.b{n}.c&")).collect();
+    let many = (0..8).map(|n| format!("t=a{n}.b{n}.c&")).collect::<Vec<_>>().concat();
     let output = request(format!("GET /?{many}t=evil.claims.sig HTTP/1.1\r\n\r\n").as_bytes());
     let head = &output.heads[0];
     assert_eq!(head.anomalies & anomaly::MORE_CREDENTIALS, anomaly::MORE_CREDENTIALS);

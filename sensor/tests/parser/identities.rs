@@ -5,7 +5,9 @@ use sensor::capture::host::HostEngine;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::anomaly;
 
-use super::rig::{ACK, FIN, From, SYN, check_identities, count, drain, engine, fingerprint, segment_of, tables};
+use super::rig::{
+    ACK, Conversation, FIN, From, SYN, check_identities, count, drain, engine, fingerprint, segment_of, tables,
+};
 
 /// Two halves of a head, on the connection with that client port.
 fn halves(engine: &mut HostEngine, port: u16, first: &[u8], second: Option<&[u8]>) {
@@ -78,6 +80,74 @@ fn slots_are_given_back() {
     }
     assert_eq!(count(&engine, Counter::HeadSlotLost), 0);
     check_identities(&engine);
+}
+
+/// Bytes that were never seen inside a body, to its end or not, leave the parser where it was.
+#[test]
+fn holes_in_bodies() {
+    for (headers, sent, lost, then) in [
+        ("Content-Length: 10", "abc", 4, "hij"),
+        ("Content-Length: 10", "abc", 7, ""),
+        ("Content-Length: 10", "", 10, ""),
+        ("Transfer-Encoding: chunked", "a\r\nab", 4, "ghij\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "a\r\nab", 8, "\r\n0\r\n\r\n"),
+    ] {
+        let mut conversation = Conversation::open();
+        conversation.data(From::Client, format!("POST /a HTTP/1.1\r\n{headers}\r\n\r\n{sent}").as_bytes());
+        conversation.skip(From::Client, lost);
+        conversation.data(From::Client, format!("{then}GET /b HTTP/1.1\r\n\r\n").as_bytes());
+        let output = conversation.output();
+        assert_eq!(output.heads.len(), 2, "{headers}, {sent:?}, {lost} lost");
+        assert_eq!((output.heads[1].txn, output.heads[1].anomalies), (1, 0));
+        assert_eq!(count(&conversation.engine, Counter::Desynchronised), 0);
+        assert_eq!(count(&conversation.engine, Counter::BytesGap), u64::from(lost));
+    }
+}
+
+/// Anywhere else the place is lost until a whole request line begins a segment.
+#[test]
+fn holes_in_heads() {
+    let mut conversation = Conversation::open();
+    conversation.data(From::Client, b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bear");
+    conversation.skip(From::Client, 3);
+    conversation.data(From::Client, b"abc\r\n\r\nGET /inside HTTP/1.1\r\n\r\n");
+    conversation.data(From::Client, b"GET /cut HTTP/1.");
+    conversation.data(From::Client, b"1\r\n\r\n");
+    conversation.data(From::Client, b"GET /whole HTTP/1.1\r\nAuthorization: Bearer ");
+    conversation.data(From::Client, b"abc\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
+    let output = conversation.output();
+    let lines: Vec<(&str, u32)> = output.heads.iter().map(|head| (head.line(), head.anomalies)).collect();
+    assert_eq!(lines, [("GET /whole HTTP/1.1", anomaly::PICKED_UP), ("GET /next HTTP/1.1", 0)]);
+    assert_eq!(output.heads[0].credentials[0].fingerprint, fingerprint(b"abc"));
+}
+
+/// A body until the connection closes is complete when it does; a shorter one than stated is not.
+#[test]
+fn bodies_that_the_end_ends() {
+    for (headers, how) in [("", 1), ("Content-Length: 9\r\n", 0), ("Transfer-Encoding: chunked\r\n", 0)] {
+        let mut conversation = Conversation::open();
+        // In absolute form: the answer is teed.
+        conversation.data(From::Client, b"GET http://h/ HTTP/1.1\r\n\r\n");
+        conversation.data(From::Server, format!("HTTP/1.1 200 OK\r\n{headers}\r\n3\r\nab").as_bytes());
+        conversation.send(From::Server, FIN | ACK, b"");
+        let output = conversation.output();
+        let ends: Vec<u32> = output.ends.iter().map(|end| end.4).collect();
+        assert_eq!(ends, [how], "{headers:?}");
+    }
+}
+
+/// A head that never ends is given up, and counted.
+#[test]
+fn endless_head() {
+    let mut conversation = Conversation::open();
+    conversation.data(From::Client, b"GET / HTTP/1.1\r\n");
+    for _ in 0..300 {
+        conversation.data(From::Client, format!("X: {}\r\n", "y".repeat(1000)).as_bytes());
+    }
+    conversation.data(From::Client, b"GET /next HTTP/1.1\r\n\r\n");
+    let output = conversation.output();
+    assert_eq!(count(&conversation.engine, Counter::HeadTooLong), 1);
+    assert_eq!(output.heads.iter().map(super::rig::Seen::line).collect::<Vec<_>>(), ["GET /next HTTP/1.1"]);
 }
 
 /// Pieces of traffic, from well-formed to garbage.

@@ -8,8 +8,7 @@ use sensor::collect::decode::{Head, Record, decode};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::{
-    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, capture, credential_flag, direction,
-    service_flag,
+    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, capture, credential_flag, service_flag,
 };
 
 pub const KEY: Key = Key { k0: 0x0123_4567_89ab_cdef, k1: 0xfedc_ba98_7654_3210 };
@@ -58,10 +57,6 @@ pub fn fingerprint(canonical: &[u8]) -> [u8; 16] {
 }
 
 /// A TCP segment over IPv4 and Ethernet between the client and the service.
-pub fn segment(from: From, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
-    segment_of(40_000, from, sequence, flags, payload)
-}
-
 pub fn segment_of(client_port: u16, from: From, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let (client, server) = ([10, 0, 0, 1], [10, 0, 0, 2]);
     let (source, destination, sport, dport) = match from {
@@ -242,6 +237,12 @@ impl Conversation {
         }
     }
 
+    /// Bytes that were sent and never seen.
+    pub fn skip(&mut self, from: From, bytes: u32) {
+        let next = &mut self.next[from as usize];
+        *next = next.wrapping_add(bytes);
+    }
+
     pub fn raw(&mut self, frame: &[u8]) {
         self.engine.ethernet(1, frame, u32::try_from(frame.len()).unwrap());
     }
@@ -272,10 +273,3 @@ pub fn credential_of(line: &str) -> Option<Found> {
 }
 
 pub const WHOLE: u16 = credential_flag::THREE_PARTS | credential_flag::CLAIMS;
-
-pub const fn way(from: From) -> u8 {
-    match from {
-        From::Client => direction::REQUEST,
-        From::Server => direction::RESPONSE,
-    }
-}

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{credential_flag, place};
+use sensor_ebpf::wire::{credential_flag, direction, kind, place};
 
 use super::rig::{Conversation, From, Output, count};
 
@@ -49,7 +49,8 @@ fn conversation() -> Vec<(From, Vec<u8>)> {
         (
             Server,
             "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n\
-             HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200\r\nContent-Length: 0\r\n\r\n\
+             HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n\
              HTTP/1.0 404 Not Found\r\n\r\nuntil the end"
                 .to_owned(),
         ),
@@ -132,6 +133,9 @@ fn uncut_is_as_it_should_be() {
         .map(|head| head.credentials.iter().filter(|one| one.claims.as_deref() == Some(whole)).count())
         .collect();
     assert_eq!(with_claims, [3, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "{output:#?}");
+    // The request line of the fifth is in absolute form: user space decides, and gets the body.
+    assert_eq!(output.teed.get(&(direction::RESPONSE, 5)).map(Vec::as_slice), Some(b"abcde".as_slice()));
+    assert_eq!(output.ends, [(1, 4, kind::TEE_END, 0, 1), (1, 5, kind::TEE_END, 5, 1)]);
     assert_eq!(output.closes, 0);
 }
 
