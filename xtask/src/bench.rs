@@ -20,7 +20,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Nanoseconds per packet class, by BPF_PROG_TEST_RUN and in situ (needs root; see docs/benchmarks.md)
+    /// Nanoseconds per packet class, by `BPF_PROG_TEST_RUN` and in situ (needs root; see docs/benchmarks.md)
     Kernel(Kernel),
 }
 
