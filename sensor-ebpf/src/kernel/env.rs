@@ -1,7 +1,7 @@
 //! The parser's surroundings in the kernel: packet bytes by helper, tables in maps, results on rings.
 
 use core::ffi::c_void;
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 use core::ptr::{from_ref, null_mut};
 
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_NO_WAKEUP, bpf_dynptr};
@@ -171,29 +171,25 @@ impl Env for Kernel {
         let list = credentials * size_of::<Credential>() as u32;
         let size = head + list + captures;
         work.captured.record.head.size = size;
-        let mut record = bpf_dynptr { __opaque: [0; 2] };
+        let mut record = MaybeUninit::<bpf_dynptr>::uninit();
+        let record = record.as_mut_ptr();
         // SAFETY: the helpers check the reservation; it is submitted or discarded on every path.
         unsafe {
-            if bpf_ringbuf_reserve_dynptr(raw(&maps::EVENTS), size, 0, &raw mut record) != 0 {
-                bpf_ringbuf_discard_dynptr(&raw mut record, 0);
+            if bpf_ringbuf_reserve_dynptr(raw(&maps::EVENTS), size, 0, record) != 0 {
+                bpf_ringbuf_discard_dynptr(record, 0);
                 self.add(Counter::LostEventRing, 1);
                 return;
             }
             work.captured.record.head.time_ns = bpf_ktime_get_ns();
-            bpf_dynptr_write(&raw const record, 0, (&raw mut work.captured.record).cast(), head, 0);
+            bpf_dynptr_write(record, 0, (&raw mut work.captured.record).cast(), head, 0);
             if list > 0 {
                 const MAX: u32 = (CREDENTIALS_MAX * size_of::<Credential>()) as u32;
-                append::<{ MAX - 1 }>(&raw mut record, head, work.captured.credentials.as_ptr().cast(), list);
+                append::<{ MAX - 1 }>(record, head, work.captured.credentials.as_ptr().cast(), list);
             }
             if captures > 0 {
-                append::<{ CAPTURES_MAX as u32 - 1 }>(
-                    &raw mut record,
-                    head + list,
-                    work.captured.bytes.as_ptr(),
-                    captures,
-                );
+                append::<{ CAPTURES_MAX as u32 - 1 }>(record, head + list, work.captured.bytes.as_ptr(), captures);
             }
-            bpf_ringbuf_submit_dynptr(&raw mut record, u64::from(BPF_RB_NO_WAKEUP));
+            bpf_ringbuf_submit_dynptr(record, u64::from(BPF_RB_NO_WAKEUP));
         }
         self.add(Counter::RecordsEmitted, 1);
     }
@@ -204,23 +200,24 @@ impl Env for Kernel {
         let mut event = self.event(work, kind, size);
         event.body_bytes = work.parser.body_bytes;
         event.complete = u32::from(complete);
-        let mut record = bpf_dynptr { __opaque: [0; 2] };
+        let mut record = MaybeUninit::<bpf_dynptr>::uninit();
+        let record = record.as_mut_ptr();
         // SAFETY: as in `emit_head`.
         unsafe {
             // Each ring's pointer must be a constant at its call.
             let refused = if kind == kind::TEE_END {
-                bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), size, 0, &raw mut record)
+                bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), size, 0, record)
             } else {
-                bpf_ringbuf_reserve_dynptr(raw(&maps::EVENTS), size, 0, &raw mut record)
+                bpf_ringbuf_reserve_dynptr(raw(&maps::EVENTS), size, 0, record)
             };
             if refused != 0 {
-                bpf_ringbuf_discard_dynptr(&raw mut record, 0);
+                bpf_ringbuf_discard_dynptr(record, 0);
                 self.add(Counter::LostEnd, 1);
                 return;
             }
             event.head.time_ns = bpf_ktime_get_ns();
-            bpf_dynptr_write(&raw const record, 0, (&raw mut event).cast(), size, 0);
-            bpf_ringbuf_submit_dynptr(&raw mut record, u64::from(BPF_RB_NO_WAKEUP));
+            bpf_dynptr_write(record, 0, (&raw mut event).cast(), size, 0);
+            bpf_ringbuf_submit_dynptr(record, u64::from(BPF_RB_NO_WAKEUP));
         }
     }
 
@@ -239,19 +236,20 @@ impl Env for Kernel {
             work.window_at = work.pos;
             self.fill(at, to, len)
         };
-        let mut record = bpf_dynptr { __opaque: [0; 2] };
+        let mut record = MaybeUninit::<bpf_dynptr>::uninit();
+        let record = record.as_mut_ptr();
         // SAFETY: as in `emit_head`.
         unsafe {
-            if bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), size, 0, &raw mut record) != 0 || !copied {
-                bpf_ringbuf_discard_dynptr(&raw mut record, 0);
+            if bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), size, 0, record) != 0 || !copied {
+                bpf_ringbuf_discard_dynptr(record, 0);
                 self.add(Counter::LostByteRing, 1);
                 self.add(Counter::LostByteRingBytes, u64::from(len));
                 return;
             }
             event.head.time_ns = bpf_ktime_get_ns();
-            bpf_dynptr_write(&raw const record, 0, (&raw mut event).cast(), head, 0);
-            append::<{ TEE_CHUNK_MAX as u32 - 1 }>(&raw mut record, head, work.window.as_ptr(), len);
-            bpf_ringbuf_submit_dynptr(&raw mut record, u64::from(BPF_RB_NO_WAKEUP));
+            bpf_dynptr_write(record, 0, (&raw mut event).cast(), head, 0);
+            append::<{ TEE_CHUNK_MAX as u32 - 1 }>(record, head, work.window.as_ptr(), len);
+            bpf_ringbuf_submit_dynptr(record, u64::from(BPF_RB_NO_WAKEUP));
         }
     }
 

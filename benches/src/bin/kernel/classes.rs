@@ -21,6 +21,9 @@ const FAST: Option<Limit> = Some(Limit { empty: 3.5, bare: Some(1.4) });
 /// A head with a credential.
 const HEAD: Option<Limit> = Some(Limit { empty: 75.0, bare: None });
 
+/// For a client port: the frames that come first (a connection, a request), then the one that is timed.
+type Frames = fn(u16) -> (Vec<Vec<u8>>, Vec<u8>);
+
 /// One class.
 pub struct Class {
     /// Its name in the table.
@@ -37,8 +40,8 @@ pub struct Class {
     pub repeat: u32,
     /// Its limit.
     pub limit: Option<Limit>,
-    /// Frames that come first (a connection, a request), then the frame that is timed.
-    pub frames: fn(u16) -> (Vec<Vec<u8>>, Vec<u8>),
+    /// Its frames.
+    pub frames: Frames,
 }
 
 /// The entry that makes a stream of one packet.
@@ -161,13 +164,13 @@ const fn plain(
     program: &'static str,
     counts: &'static [(Counter, u32)],
     limit: Option<Limit>,
-    frames: fn(u16) -> (Vec<Vec<u8>>, Vec<u8>),
+    frames: Frames,
 ) -> Class {
     Class { name, program, mode: bench_mode::PLAIN, cut: 0, counts, repeat: 100_000, limit, frames }
 }
 
 /// A class of which every run completes a head.
-const fn head(name: &'static str, limit: Option<Limit>, frames: fn(u16) -> (Vec<Vec<u8>>, Vec<u8>)) -> Class {
+const fn head(name: &'static str, limit: Option<Limit>, frames: Frames) -> Class {
     let counts = &[(Counter::PacketData, 1), (Counter::HeadsCompleted, 1), (Counter::RecordsEmitted, 1)];
     let class = plain(name, STREAM, counts, limit, frames);
     Class { mode: bench_mode::ANSWERED, repeat: 30_000, ..class }
