@@ -352,6 +352,7 @@ pub fn line_word(work: &mut Work) {
 /// The version that the gathered word names: `Some(0)` for an HTTP version that is not known.
 #[inline(always)]
 fn version(work: &Work) -> Option<u8> {
+    const HTTP: u64 = literal(b"http/");
     const HTTP_11: u64 = literal(b"http/1.1");
     const HTTP_10: u64 = literal(b"http/1.0");
     // Behind it stands nothing but the CR.
