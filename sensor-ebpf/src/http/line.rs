@@ -391,7 +391,9 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
             work.parser.phase = phase::LINE_START;
         }
         // A simple request of HTTP/0.9 ends with its line; whatever the method, the server answers it.
-        None if work.parser.method != methods::OTHER && work.parser.flags & state_flag::PICKED_UP == 0 => {
+        None if (work.parser.method == methods::GET || (blank && work.parser.method != methods::OTHER))
+            && work.parser.flags & state_flag::PICKED_UP == 0 =>
+        {
             work.parser.version = wire::version::HTTP_09;
             work.parser.phase = phase::HEAD_DONE;
         }

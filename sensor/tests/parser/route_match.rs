@@ -65,7 +65,7 @@ fn template() -> impl Strategy<Value = String> {
     ];
     proptest::collection::vec(segment, 0..4).prop_map(|segments| match segments.len() {
         0 => "/".to_owned(),
-        _ => segments.iter().map(|segment| format!("/{segment}")).collect(),
+        _ => format!("/{}", segments.join("/")),
     })
 }
 
