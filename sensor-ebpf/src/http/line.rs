@@ -192,6 +192,10 @@ pub fn path<E: Env>(work: &mut Work, env: &mut E) {
         segment_start(work);
         return;
     }
+    if byte == b'#' {
+        // No client sends a fragment (RFC 9112 §3.2): some servers cut it off, others do not.
+        work.parser.route = ROUTE_NOT_CANONICAL;
+    }
     accept(work, env);
     work.gather_start();
     if byte == b'?' && env.service(work.service).is_some_and(|service| service.flags & service_flag::QUERY != 0) {
