@@ -192,6 +192,10 @@ pub fn path<E: Env>(work: &mut Work, env: &mut E) {
         segment_start(work);
         return;
     }
+    if byte == b'#' {
+        // No client sends a fragment (RFC 9112 §3.2): some servers cut it off, others do not.
+        work.parser.route = ROUTE_NOT_CANONICAL;
+    }
     accept(work, env);
     work.gather_start();
     if byte == b'?' && env.service(work.service).is_some_and(|service| service.flags & service_flag::QUERY != 0) {
@@ -391,7 +395,9 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
             work.parser.phase = phase::LINE_START;
         }
         // A simple request of HTTP/0.9 ends with its line; whatever the method, the server answers it.
-        None if work.parser.method != methods::OTHER && work.parser.flags & state_flag::PICKED_UP == 0 => {
+        None if (work.parser.method == methods::GET || (blank && work.parser.method != methods::OTHER))
+            && work.parser.flags & state_flag::PICKED_UP == 0 =>
+        {
             work.parser.version = wire::version::HTTP_09;
             work.parser.phase = phase::HEAD_DONE;
         }

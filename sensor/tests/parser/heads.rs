@@ -137,8 +137,15 @@ fn odd_request_lines() {
         assert_eq!((head.method, head.version), (code, number), "{line:?}");
         assert_eq!(head.line(), line.trim_end(), "{line:?}");
     }
-    for line in ["GET", "GET ", "FOO /a", "GET\t/a HTTP/1.1", "/a HTTP/1.1", "AVERYLONGMETHODOFMORETHAN24 /a HTTP/1.1"]
-    {
+    for line in [
+        "GET",
+        "GET ",
+        "FOO /a",
+        "OPTIONS /a RTSP/1.0",
+        "GET\t/a HTTP/1.1",
+        "/a HTTP/1.1",
+        "AVERYLONGMETHODOFMORETHAN24 /a HTTP/1.1",
+    ] {
         assert_eq!(request(format!("{line}\r\n\r\n").as_bytes()).heads, [], "{line:?}");
     }
 }

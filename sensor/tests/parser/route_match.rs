@@ -72,7 +72,7 @@ fn template() -> impl Strategy<Value = String> {
 fn path() -> impl Strategy<Value = String> {
     let segment =
         prop_oneof![5 => proptest::sample::select(WORDS).prop_map(str::to_owned), 1 => "[a-z0-9_~=,:@-]{1,20}"];
-    let tail = prop_oneof![4 => Just(""), 1 => Just("/"), 1 => Just("?x=/y/..;%41"), 1 => Just("#f")];
+    let tail = prop_oneof![4 => Just(""), 1 => Just("/"), 1 => Just("?x=/y/..;%41")];
     (proptest::collection::vec(segment, 0..4), tail).prop_map(|(segments, tail)| {
         format!("/{}{}", segments.join("/"), if segments.is_empty() && tail == "/" { "" } else { tail })
     })
@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn other_targets(
         before in "(/[a-z]{1,9}){0,3}", after in "(/[a-z]{1,9}){0,3}",
-        odd in proptest::sample::select(&["/%61", "//a", "/./a", "/../a", "/a;b", "/a\\b", "/.a", "/a%", "/a;"][..]),
+        odd in proptest::sample::select(&["/%61", "//a", "/./a", "/../a", "/a;b", "/a\\b", "/.a", "/a%", "/a;", "/a#"][..]),
     ) {
         let mut config = base_once();
         config.services[0].routes = vec![route("GET", "/a"), route("GET", "/{x}"), route("GET", "/{x}/{y}")];
