@@ -242,14 +242,14 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     }
     let stream = work.stream + u64::from(work.pos);
     // SAFETY: as above.
-    let (id, service, epoch) = unsafe {
+    let (service, epoch) = unsafe {
         let flow = env.flow();
         let half = if is_request(work) { &raw const (*flow).request } else { &raw const (*flow).response };
-        ((*flow).id, (*flow).service, (*half).epoch)
+        crate::words::copy(&raw const (*flow).id, &raw mut work.captured.record.head.flow);
+        ((*flow).service, (*half).epoch)
     };
     let message_at = work.parser.message_at;
     work.captured.record.head.kind = record;
-    work.captured.record.head.flow = id;
     work.captured.record.head.service = service;
     work.captured.record.head.txn = work.parser.txn;
     work.captured.record.head.epoch = epoch;
