@@ -203,7 +203,8 @@ impl Automaton<'_> {
                 .copied()
                 .filter(|route| match self.segment(*route, depth) {
                     Some(Segment::Literal(text)) => *text == literal,
-                    Some(Segment::Parameter(_)) => true,
+                    // A parameter takes no empty segment.
+                    Some(Segment::Parameter(_)) => !literal.is_empty(),
                     None => false,
                 })
                 .collect();
@@ -222,19 +223,20 @@ impl Automaton<'_> {
         self.routes.get(route)?.segments.get(depth)
     }
 
-    /// The routes that end at this depth, by method; of several the one with the most literals.
+    /// The routes that end at this depth, by method; of several the one that has a literal first, from the left, as the
+    /// router of user space decides.
     fn accept(&self, depth: usize, routes: &[usize]) -> [u16; method::COUNT] {
         let mut accept = [NO_ROUTE; method::COUNT];
-        let mut literals = [0; method::COUNT];
+        let mut literals: [Option<Vec<bool>>; method::COUNT] = std::array::from_fn(|_| None);
         for index in routes {
             let Some(route) = self.routes.get(*index).filter(|route| route.segments.len() == depth) else { continue };
-            let weight = 1 + route.segments.iter().filter(|segment| matches!(segment, Segment::Literal(_))).count();
+            let weight: Vec<bool> = route.segments.iter().map(|one| matches!(one, Segment::Literal(_))).collect();
             for method in &route.methods {
                 let id = usize::from(method.id);
                 if let (Some(entry), Some(best)) = (accept.get_mut(id), literals.get_mut(id))
-                    && weight > *best
+                    && best.as_ref().is_none_or(|best| weight > *best)
                 {
-                    *best = weight;
+                    *best = Some(weight.clone());
                     *entry = u16::try_from(*index).unwrap_or(NO_ROUTE);
                 }
             }
