@@ -392,8 +392,8 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
         tables.slot_free(work);
     }
     half.parser.phase = phase::LOST;
+    // Its head flags stay: if somebody waits for the end of its body, `parsed` says that it was cut short.
     half.parser.flags = state_flag::RESYNCHRONISED;
-    half.parser.head_flags = 0;
 }
 
 /// Makes the scratch area ready for the parser.
@@ -443,9 +443,7 @@ fn parsed<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
     let consumed = half.consumed + u64::from(work.end);
     tables.count(Counter::BytesParsed, u64::from(work.end).wrapping_sub(work.skipped));
     tables.count(Counter::BytesSkipped, work.skipped);
-    if work.ending != 0 {
-        end_of_stream(tables, work);
-    }
+    end_of_body(tables, work);
     if http::in_head(work.parser.phase) {
         suspend(tables, work, half, consumed);
     }
@@ -505,17 +503,21 @@ fn suspend<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, consumed
     }
 }
 
-/// FIN or RST: a body that lasts until then is complete, any other is cut short.
+/// A body that is over although its framing does not say so: by FIN or RST (one that lasts until then is complete, any
+/// other is cut short), or because its half lost its place.
 #[inline(always)]
-fn end_of_stream<T: Tables>(tables: &mut T, work: &mut Work) {
+fn end_of_body<T: Tables>(tables: &mut T, work: &mut Work) {
     let current = work.parser.phase;
+    let lost = current == phase::LOST && work.parser.head_flags != 0;
     let in_body = current == phase::BODY
         || current == phase::UNTIL_CLOSE
         || (phase::CHUNK_SIZE..=phase::TRAILER_SKIP).contains(&current)
         || current == phase::TRAILER_END;
-    if in_body {
+    if lost || (in_body && work.ending != 0) {
         http::announce_end(work, tables, current == phase::UNTIL_CLOSE);
-        work.parser.phase = phase::START;
+        if !lost {
+            work.parser.phase = phase::START;
+        }
     }
 }
 

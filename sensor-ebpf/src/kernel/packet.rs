@@ -27,26 +27,16 @@ impl Linear {
 }
 
 impl Headers for Linear {
-    // Two bytes: the compiler turns a check for one into a form that gives the verifier no range, and no header ends
-    // with a byte that is read here.
     #[inline(always)]
-    fn byte(&self, at: u32) -> Option<u8> {
-        self.at::<u16>(at).map(|half| half as u8)
-    }
-    #[inline(always)]
-    fn half(&self, at: u32) -> Option<u16> {
-        self.at::<u16>(at).map(u16::from_be)
-    }
-    #[inline(always)]
-    fn word(&self, at: u32) -> Option<u32> {
-        self.at::<u32>(at).map(u32::from_be)
-    }
-    #[inline(always)]
-    fn raw8(&self, at: u32) -> Option<u64> {
+    fn raw2(&self, at: u32) -> Option<u16> {
         self.at(at)
     }
     #[inline(always)]
     fn raw4(&self, at: u32) -> Option<u32> {
+        self.at(at)
+    }
+    #[inline(always)]
+    fn raw8(&self, at: u32) -> Option<u64> {
         self.at(at)
     }
 }
@@ -71,23 +61,15 @@ impl Copied {
 
 impl Headers for Copied {
     #[inline(always)]
-    fn byte(&self, at: u32) -> Option<u8> {
-        self.at(at)
-    }
-    #[inline(always)]
-    fn half(&self, at: u32) -> Option<u16> {
-        self.at::<u16>(at).map(u16::from_be)
-    }
-    #[inline(always)]
-    fn word(&self, at: u32) -> Option<u32> {
-        self.at::<u32>(at).map(u32::from_be)
-    }
-    #[inline(always)]
-    fn raw8(&self, at: u32) -> Option<u64> {
+    fn raw2(&self, at: u32) -> Option<u16> {
         self.at(at)
     }
     #[inline(always)]
     fn raw4(&self, at: u32) -> Option<u32> {
+        self.at(at)
+    }
+    #[inline(always)]
+    fn raw8(&self, at: u32) -> Option<u64> {
         self.at(at)
     }
 }
