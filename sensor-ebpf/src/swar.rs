@@ -74,6 +74,17 @@ pub const fn literal(text: &[u8]) -> u64 {
     word
 }
 
+/// The value of a hexadecimal digit; 16 for any other byte.
+#[inline(always)]
+pub const fn hex_digit(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'f' => byte - b'a' + 10,
+        b'A'..=b'F' => byte - b'A' + 10,
+        _ => 16,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

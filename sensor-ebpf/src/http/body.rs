@@ -2,6 +2,7 @@
 
 use super::{Env, give_up};
 use crate::flow::phase;
+use crate::swar::hex_digit;
 use crate::wire::{TEE_CHUNK_MAX, framing, head_flag};
 use crate::work::Work;
 
@@ -49,12 +50,7 @@ pub fn until_close<E: Env>(work: &mut Work, env: &mut E) {
 #[inline(always)]
 pub fn chunk_size(work: &mut Work) {
     let byte = work.byte(0);
-    let digit = match byte {
-        b'0'..=b'9' => byte - b'0',
-        b'a'..=b'f' => byte - b'a' + 10,
-        b'A'..=b'F' => byte - b'A' + 10,
-        _ => 16,
-    };
+    let digit = hex_digit(byte);
     if digit < 16 {
         work.parser.name_len = 1;
         work.parser.remaining = work.parser.remaining << 4 | u64::from(digit);

@@ -1,6 +1,6 @@
 //! Header lines: which header it is, and what is done with its value.
 
-use super::line::take;
+use super::line::{scan, take};
 use super::{Env, close_capture, is_request, open_capture, state_flag, token, token_flag};
 use crate::flow::phase;
 use crate::route::SegmentHash;
@@ -238,20 +238,7 @@ pub const AUTHORIZATION: u8 = 100;
 /// Position, from the current one, of the next LF among the next 64 bytes at hand: (bytes to move, found).
 #[inline(always)]
 fn find_lf(work: &Work) -> (u32, bool) {
-    let cursor = work.cursor(0);
-    let available = work.available();
-    let mut at = 0;
-    let mut found = false;
-    macro_rules! look {
-        ($($step:literal)*) => { $(
-            if !found {
-                let marks = equal(cursor.word::<$step>(), LF);
-                if marks == 0 { at += 8; } else { at += first(marks); found = true; }
-            }
-        )* };
-    }
-    look!(0 1 2 3 4 5 6 7);
-    if at < available { (at, found) } else { (available, false) }
+    scan!(work, word => equal(word, LF))
 }
 
 /// Rest of a line that is of no interest.

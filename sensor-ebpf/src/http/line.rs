@@ -70,6 +70,32 @@ macro_rules! take {
 }
 pub(super) use take;
 
+/// Looks for the first of `marks` among the next 64 bytes at hand: how many bytes lie before it (or are there at all), and
+/// whether it was found.
+macro_rules! scan {
+    ($work:ident, $word:ident => $marks:expr) => {{
+        let cursor = $work.cursor(0);
+        let available = $work.available();
+        let mut at = 0;
+        let mut found = false;
+        scan!(@ cursor, at, found, $word => $marks, 0 1 2 3 4 5 6 7);
+        if at < available { (at, found) } else { (available, false) }
+    }};
+    (@ $cursor:ident, $at:ident, $found:ident, $word:ident => $marks:expr, $($step:literal)*) => { $(
+        if !$found {
+            let $word = $cursor.word::<$step>();
+            let marks = $marks;
+            if marks == 0 {
+                $at += 8;
+            } else {
+                $at += first(marks);
+                $found = true;
+            }
+        }
+    )* };
+}
+pub(super) use scan;
+
 /// Method of a request line.
 #[inline(always)]
 pub fn method(work: &mut Work) {
@@ -299,25 +325,11 @@ pub fn query_skip(work: &mut Work) {
 /// Rest of the request line: skips to the next space or the line end.
 #[inline(always)]
 pub fn line_skip(work: &mut Work) {
-    let cursor = work.cursor(0);
-    let available = work.available();
-    let mut at = 0;
-    let mut found = false;
-    macro_rules! look {
-        ($($step:literal)*) => { $(
-            if !found {
-                let word = cursor.word::<$step>();
-                let marks = equal(word, LF) | equal(word, SP);
-                if marks == 0 { at += 8; } else { at += first(marks); found = true; }
-            }
-        )* };
-    }
-    look!(0 1 2 3 4 5 6 7);
-    if !found || at >= available {
-        work.pos += if at < available { at } else { available };
+    let (count, found) = scan!(work, word => equal(word, LF) | equal(word, SP));
+    work.pos += count;
+    if !found {
         return;
     }
-    work.pos += at;
     if work.byte(0) == b' ' {
         work.pos += 1;
         work.gather_start();

@@ -5,11 +5,11 @@
 //! byte excludes a folded line, or a delimiter of the place ended it. Of a value shaped like a JWT, header and payload
 //! are captured; they leave the kernel only once a third, non-empty part was seen.
 
-use super::line::take;
+use super::line::{scan, take};
 use super::{Env, flush_capture, open_capture, state_flag, token_flag};
 use crate::flow::phase;
 use crate::siphash::to_bytes;
-use crate::swar::{below, count as marks_in, equal, equal_exact, first, keep, literal, lower, splat};
+use crate::swar::{below, count as marks_in, equal, equal_exact, first, hex_digit, keep, literal, lower, splat};
 use crate::wire::{self, Name, Span, anomaly, credential_flag, place, scheme};
 use crate::work::{CLAIMS, CLAIMS_DONE, Work};
 
@@ -327,12 +327,7 @@ pub fn token_space(work: &mut Work) {
 #[inline(always)]
 pub fn percent(work: &mut Work) {
     let byte = work.byte(0);
-    let digit = match byte {
-        b'0'..=b'9' => byte - b'0',
-        b'a'..=b'f' => byte - b'a' + 10,
-        b'A'..=b'F' => byte - b'A' + 10,
-        _ => 16,
-    };
+    let digit = hex_digit(byte);
     let held = work.parser.name_len;
     if digit == 16 {
         work.parser.sip.absorb(u64::from(b'%'), 1);
@@ -492,25 +487,11 @@ fn list_pending(work: &mut Work, next: u8) {
 /// Value of a cookie that is no credential.
 #[inline(always)]
 pub fn cookie_skip(work: &mut Work) {
-    let cursor = work.cursor(0);
-    let available = work.available();
-    let mut at = 0;
-    let mut found = false;
-    macro_rules! look {
-        ($($step:literal)*) => { $(
-            if !found {
-                let word = cursor.word::<$step>();
-                let marks = equal(word, LF) | equal(word, splat(b';'));
-                if marks == 0 { at += 8; } else { at += first(marks); found = true; }
-            }
-        )* };
-    }
-    look!(0 1 2 3 4 5 6 7);
-    if !found || at >= available {
-        work.pos += if at < available { at } else { available };
+    let (count, found) = scan!(work, word => equal(word, LF) | equal(word, splat(b';')));
+    work.pos += count;
+    if !found {
         return;
     }
-    work.pos += at;
     let byte = work.byte(0);
     work.pos += 1;
     if byte == b';' {
