@@ -296,7 +296,7 @@ fn conclude<T: Tables>(tables: &mut T, work: &mut Work) {
     }
     // SAFETY: as in `begin`.
     unsafe { lock::release(&raw mut (*half).lock) };
-    if work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
+    if work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0 && work.in_order != 0 {
         closed(tables, work);
     }
 }
@@ -315,17 +315,26 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         half.flags |= half_flag::STARTED;
         half.next_sequence = sequence;
     }
-    let ahead = sequence.wrapping_sub(half.next_sequence) as i32;
+    let mut ahead = sequence.wrapping_sub(half.next_sequence) as i32;
+    // An end counts only where the stream is: a reset or FIN from anywhere else is not the peer's.
+    // (A reset behind a FIN stands one further: the FIN has a number of its own.)
+    work.in_order = u32::from(ahead == 0 || ahead == 1);
+    if present == 0 && ahead != 0 {
+        return Counter::PacketEmpty;
+    }
+    if ahead < 0 && misplaced(tables, work, half) {
+        half.next_sequence = sequence;
+        ahead = 0;
+        work.in_order = 1;
+    }
     let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
     let mut skip = 0;
     if ahead < 0 {
         skip = ahead.unsigned_abs();
-        if skip >= present && present > 0 {
+        if skip >= present {
             return Counter::PacketDuplicate;
         }
-        if present == 0 {
-            return Counter::PacketEmpty;
-        }
+        work.in_order = 1;
     } else if ahead > HOLE_MAX {
         return Counter::PacketHole;
     } else if ahead > 0 {
@@ -361,6 +370,22 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         (false, 0) => Counter::PacketEmpty,
         _ => Counter::PacketData,
     }
+}
+
+/// True when the half stands at a place where the stream is not (a forged segment far ahead, or a forged SYN, took it
+/// there), and the segment, which lies behind that place, begins with a start line: then the stream is here.
+#[inline(always)]
+fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &Half) -> bool {
+    let flow = tables.flow();
+    // SAFETY: the flow is valid.
+    let passed = unsafe { (*flow).flags } & flow_flag::PASSED != 0;
+    let fresh = half.consumed == 0 && half.parser.phase == phase::START;
+    if passed || (half.parser.phase != phase::LOST && !fresh) {
+        return false;
+    }
+    work.base = work.packet.payload_at;
+    work.end = work.present;
+    starts_a_message(tables, work)
 }
 
 /// Bytes that were never seen: inside a body of known length they change nothing but the count.
@@ -455,20 +480,29 @@ fn parsed<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
 /// A half that lost its place looks whether the segment begins with a start line.
 #[inline(always)]
 fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
-    let len = if work.end < 16 { work.end } else { 16 };
-    let at = work.base;
-    // SAFETY: the window has `WINDOW` bytes.
-    if !unsafe { tables.fill(at, work.window.as_mut_ptr(), len) } {
-        return;
-    }
-    work.window_len = len;
-    if http::pick_up(work) {
+    if starts_a_message(tables, work) {
         work.parser.phase = phase::START;
         work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
         tables.count(Counter::Resynchronised, 1);
     }
+}
+
+/// True when the segment's new bytes (at least one) begin like a start line.
+#[inline(always)]
+fn starts_a_message<T: Tables>(tables: &mut T, work: &mut Work) -> bool {
+    let len = if work.end < 16 { work.end } else { 16 };
+    let at = work.base;
+    work.pos = 0;
+    work.window_at = 0;
+    // SAFETY: the window has `WINDOW` bytes.
+    if !unsafe { tables.fill(at, work.window.as_mut_ptr(), len) } {
+        return false;
+    }
+    work.window_len = len;
+    let found = http::pick_up(work);
     // The first step fills the window anew.
     work.window_len = 0;
+    found
 }
 
 /// The head goes on in the next segment: its captures are kept.

@@ -68,6 +68,10 @@ pub struct Work {
     pub disposition: u32,
     /// 1 when the packet ends its half (FIN or RST).
     pub ending: u32,
+    /// 1 when the segment stands where the half is: only then do FIN and RST count.
+    pub in_order: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// 1 when the parser's step budget ran out.
     pub overrun: u32,
     /// Working copy of the half's parser.

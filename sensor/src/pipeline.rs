@@ -173,6 +173,18 @@ impl Pipeline {
         self.report(now)
     }
 
+    /// The kernel lost `records` between two times: each may have been a login's answer, on any service.
+    pub fn lost(&mut self, from_ns: u64, to_ns: u64, records: u64) {
+        let (from, to) = (self.clock.instant(from_ns), self.clock.instant(to_ns));
+        for (index, service) in (0u16..).zip(&self.config.services) {
+            let issued = service.routes.iter().filter_map(|route| route.issuance.as_ref());
+            let most = issued.map(|rule| rule.issues.len() as u64).max().unwrap_or(0);
+            if most > 0 {
+                self.collector.ledger().gap(ServiceId(index), from, to, records.saturating_mul(most));
+            }
+        }
+    }
+
     /// The capture is over: what is pending stays unanswered.
     pub fn finish(&mut self) -> Result<(), PipelineError> {
         self.collector.finish(&mut self.tap);

@@ -14,6 +14,8 @@
 mod fingerprints;
 #[path = "parser/heads.rs"]
 mod heads;
+#[path = "parser/hostile.rs"]
+mod hostile;
 #[path = "parser/identities.rs"]
 mod identities;
 #[path = "parser/layers.rs"]

@@ -295,13 +295,28 @@ unsafe fn push(flow: *mut Flow, entry: Outstanding) -> (u32, bool) {
     unsafe {
         let txn = (&raw const (*flow).requested).read_volatile();
         let answered = (&raw const (*flow).answered).read_volatile();
-        let index = bound::<{ QUEUE - 1 }>(txn) as usize;
-        (&raw mut (*flow).queue).cast::<Outstanding>().add(index).write_volatile(entry);
-        (&raw mut (*flow).requested).write_volatile(txn.wrapping_add(1));
         let waiting = txn.wrapping_sub(answered) as i32;
-        (txn, waiting >= QUEUE as i32)
+        let full = waiting >= QUEUE as i32;
+        // The oldest stay when it is full: what answers them must not be misjudged. The turn of the queue stands in the
+        // entry, so that one that found no room is known by it.
+        if !full {
+            let index = bound::<{ QUEUE - 1 }>(txn) as usize;
+            let entry = Outstanding { flags: entry.flags | turn(txn), ..entry };
+            (&raw mut (*flow).queue).cast::<Outstanding>().add(index).write_volatile(entry);
+        }
+        (&raw mut (*flow).requested).write_volatile(txn.wrapping_add(1));
+        (txn, full)
     }
 }
+
+/// Which turn of the queue a transaction number belongs to, in the high bits of [`Outstanding::flags`].
+#[inline(always)]
+const fn turn(txn: u32) -> u8 {
+    ((txn / QUEUE) << 4) as u8
+}
+
+/// The bits that [`turn`] uses.
+const TURN: u8 = 0xf0;
 
 /// Takes the request that a response answers.
 ///
@@ -328,8 +343,8 @@ unsafe fn pop(flow: *mut Flow, mid_head: bool, newest: bool) -> Answer {
         let index = bound::<{ QUEUE - 1 }>(txn) as usize;
         let request = (&raw const (*flow).queue).cast::<Outstanding>().add(index).read_volatile();
         (&raw mut (*flow).answered).write_volatile(txn.wrapping_add(1));
-        // Beyond the queue's length the entry was overwritten: only the number is certain.
-        if waiting > QUEUE as i32 && !newest {
+        // It found no room: only the number is certain.
+        if request.flags & TURN != turn(txn) {
             return Answer { txn, request: NOBODY, anomalies: anomaly::QUEUE_OVERFLOW };
         }
         Answer { txn, request, anomalies: 0 }

@@ -255,20 +255,27 @@ pub fn skip(work: &mut Work) {
 /// Value that is captured.
 #[inline(always)]
 pub fn capture(work: &mut Work) {
-    let (count, found) = find_lf(work);
+    // Of a redirect only the path: its query or fragment may be a credential (RFC 6749 §4.2.2).
+    let (query, fragment) =
+        if work.captured.open == captures::LOCATION as u32 + 1 { (splat(b'?'), splat(b'#')) } else { (LF, LF) };
+    let (count, found) = scan!(work, word => equal(word, LF) | equal(word, query) | equal(word, fragment));
     work.pos += count;
     if found {
         work.parser.phase = phase::CAPTURE_DONE;
     }
 }
 
-/// The position is at the LF of a captured value.
+/// The position is at the LF of a captured value, or where its capture is to end.
 #[inline(always)]
 pub fn capture_done<E: Env>(work: &mut Work, env: &mut E) {
     let at = work.pos;
     close_capture(work, env, at);
-    work.pos += 1;
-    work.parser.phase = phase::LINE_START;
+    if work.byte(0) == b'\n' {
+        work.pos += 1;
+        work.parser.phase = phase::LINE_START;
+    } else {
+        work.parser.phase = phase::SKIP;
+    }
 }
 
 /// Short value, gathered in small letters up to its line end; whitespace only where more follows, and one space for all.

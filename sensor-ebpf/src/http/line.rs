@@ -10,6 +10,8 @@ use crate::work::{Work, bound};
 
 const LF: u64 = splat(b'\n');
 const SP: u64 = splat(b' ');
+/// Bytes gathered of a word behind the target.
+const WORD_MAX: u32 = 16;
 /// First byte beyond space and control characters.
 const PRINTABLE: u64 = splat(0x21);
 
@@ -101,10 +103,11 @@ pub(super) use scan;
 pub fn method(work: &mut Work) {
     let (word, count, stopped) = take!(work, word => below(word, PRINTABLE));
     if work.parser.name_len + count > 24 {
-        give_up(work);
-        return;
+        // No method that is known, but a request all the same.
+        work.parser.name_len = 24;
+    } else {
+        work.gather(keep(word, count), count);
     }
-    work.gather(keep(word, count), count);
     work.pos += count;
     if !stopped {
         return;
@@ -343,8 +346,9 @@ pub fn line_skip(work: &mut Work) {
 #[inline(always)]
 pub fn line_word(work: &mut Work) {
     let (word, count, stopped) = take!(work, word => equal(word, LF) | equal(word, SP));
-    if work.parser.name_len + count > 16 {
-        work.parser.name_len = 0;
+    if work.parser.name_len + count > WORD_MAX {
+        // Its beginning stays: a version may be written at any length (`HTTP/1.000…1`), and servers take it.
+        work.parser.name_len = WORD_MAX + 1;
         work.parser.phase = phase::LINE_SKIP;
         return;
     }
@@ -357,7 +361,10 @@ pub fn line_word(work: &mut Work) {
         work.pos += 1;
         // Spaces at the end of the line leave the last word the last.
         if work.parser.name_len != 0 {
-            work.parser.version = version(work).unwrap_or(0);
+            if let Some(version) = version(work) {
+                work.parser.version = version;
+                work.parser.flags |= state_flag::VERSION_WORD;
+            }
             work.gather_start();
         }
     } else {
@@ -365,21 +372,19 @@ pub fn line_word(work: &mut Work) {
     }
 }
 
-/// The version that the gathered word names: `Some(0)` for an HTTP version that is not known.
+/// The version that the gathered word names: `Some(0)` for an HTTP version that is not known, however it goes on.
 #[inline(always)]
 fn version(work: &Work) -> Option<u8> {
     const HTTP: u64 = literal(b"http/");
     const HTTP_11: u64 = literal(b"http/1.1");
     const HTTP_10: u64 = literal(b"http/1.0");
     // Behind it stands nothing but the CR.
-    if work.parser.name_len < 8 || work.parser.name_len > 9 || (work.parser.name_len == 9 && work.parser.name[1] != 13)
-    {
-        return None;
-    }
+    let len = work.parser.name_len;
+    let whole = len == 8 || (len == 9 && work.parser.name[1] == 13);
     match lower(work.parser.name[0]) {
-        HTTP_11 => Some(wire::version::HTTP_11),
-        HTTP_10 => Some(wire::version::HTTP_10),
-        other if keep(other, 5) == HTTP => Some(0),
+        HTTP_11 if whole => Some(wire::version::HTTP_11),
+        HTTP_10 if whole => Some(wire::version::HTTP_10),
+        other if len >= 5 && keep(other, 5) == HTTP => Some(0),
         _ => None,
     }
 }
@@ -389,14 +394,25 @@ fn version(work: &Work) -> Option<u8> {
 pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
     const HTTP_20: u64 = literal(b"HTTP/2.0");
     let at = work.pos;
-    // Of "PRI * HTTP/2.0" only the method differs from a request of HTTP/1; it names no method elsewhere (RFC 9113 §3.4).
-    let preface = work.parser.name[0] == HTTP_20 && work.parser.name_len >= 8;
+    let last_word_is_20 = work.parser.name[0] == HTTP_20 && work.parser.name_len >= 8;
     let blank = work.parser.name_len == 0 || (work.parser.name_len == 1 && work.parser.name[0] == 13);
-    let version = if blank && work.parser.version != 0 { Some(work.parser.version) } else { version(work) };
+    // A line with a version word has headers behind it, whatever else stands on it.
+    let earlier = (work.parser.flags & state_flag::VERSION_WORD != 0).then_some(work.parser.version);
+    let version = version(work).or(earlier);
+    work.parser.flags &= !state_flag::VERSION_WORD;
     close_capture(work, env, at);
     copy_query_claims(work, env);
     work.pos += 1;
-    if preface && work.parser.method == methods::OTHER {
+    // The preface "PRI * HTTP/2.0" is the first that a client sends (RFC 9113 §3.4), and nothing else is.
+    let start = work.captured.open_at;
+    let preface = last_word_is_20
+        && work.parser.message_at == 0
+        && work.parser.method == methods::OTHER
+        && work.captured.byte(start) == b'P'
+        && work.captured.byte(start + 1) == b'R'
+        && work.captured.byte(start + 2) == b'I'
+        && work.captured.byte(start + 3) == b' ';
+    if preface {
         env.count(Counter::PassedH2, 1);
         pass(work, env, false);
         return;

@@ -80,6 +80,8 @@ pub mod state_flag {
     pub const AUTHORIZATION: u8 = 32;
     /// The half lost its place and found it again: the next response pairs with the newest request.
     pub const RESYNCHRONISED: u8 = 64;
+    /// A version word stood on the request line.
+    pub const VERSION_WORD: u8 = 128;
 }
 
 /// Bits of [`crate::flow::Parser::token_flags`].

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use sensor_ebpf::reason::Counter;
 
 use super::interface::local_addresses;
 use super::start::CliError;
@@ -54,6 +55,10 @@ pub struct DataPlane {
     pub metrics: Option<Arc<Metrics>>,
     /// How often the rings are read.
     pub poll_interval: Duration,
+    /// Losses of the kernel that were made gaps.
+    pub lost: u64,
+    /// When they were last looked at, monotonic nanoseconds.
+    pub looked: u64,
 }
 
 impl DataPlane {
@@ -90,11 +95,27 @@ impl DataPlane {
         let now = monotonic();
         let bytes_to = self.bytes.produced();
         let events_to = self.events.produced();
+        self.note_losses(now)?;
         let pipeline = &mut self.pipeline;
         self.events.read(events_to, |record| pipeline.record(record));
         self.bytes.read(bytes_to, |record| pipeline.record(record));
         pipeline.advance(now)?;
         Ok(now)
+    }
+
+    /// What the kernel could not hand over since the last turn may have held issuances: a gap of that many, so that no
+    /// credential is called unissued for it.
+    fn note_losses(&mut self, now: u64) -> Result<(), CliError> {
+        const LOSSES: [Counter; 4] =
+            [Counter::LostEventRing, Counter::LostByteRing, Counter::LostEnd, Counter::PacketBusy];
+        let totals = self.kernel.totals()?;
+        let lost: u64 = LOSSES.iter().filter_map(|counter| totals.get(*counter as usize)).sum();
+        if lost > self.lost {
+            self.pipeline.lost(self.looked, now, lost - self.lost);
+            self.lost = lost;
+        }
+        self.looked = now;
+        Ok(())
     }
 
     fn publish(&mut self) -> Result<(), CliError> {

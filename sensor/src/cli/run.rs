@@ -51,6 +51,8 @@ pub fn run(path: &Path, interfaces: &[String]) -> Result<(), CliError> {
         pipeline,
         metrics: Some(Arc::clone(&metrics)),
         poll_interval: config.bounds.poll_interval,
+        lost: 0,
+        looked: at.monotonic_ns,
     };
     serve(plane, listener, metrics)
 }

@@ -45,14 +45,16 @@ pub(super) enum Success {
     Unknown,
 }
 
-/// True when the response body decides over the success or names the account, so that nothing is issued before it.
+/// True when the response body decides over the success, so that nothing is issued before it. (One that only names the
+/// account does not: what the head hands out can be used at once, and its account is added later.)
 fn waits_for_body(rule: &IssuanceRule) -> bool {
-    rule.success.json.is_some() || rule.account_pointer.is_some()
+    rule.success.json.is_some()
 }
 
 /// True when something is read from the response body under `rule`.
 pub(super) fn reads_response(rule: &IssuanceRule) -> bool {
-    waits_for_body(rule) || rule.issues.iter().any(|source| matches!(source, IssueSource::Json(_)))
+    let body = rule.success.json.is_some() || rule.account_pointer.is_some();
+    body || rule.issues.iter().any(|source| matches!(source, IssueSource::Json(_)))
 }
 
 /// True when something is read from the request body under `rule`.
@@ -157,7 +159,7 @@ impl Applier<'_> {
         }
         let account =
             rule.account_pointer.as_ref().zip(body).and_then(|(pointer, body)| self.account_in(body, pointer));
-        if waits_for_body(rule) {
+        if waits_for_body(rule) || account.is_some() {
             self.issue_from_head(exchange, rule, account);
         }
         self.issue_from_body(exchange, rule, body, account);
