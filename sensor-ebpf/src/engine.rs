@@ -15,7 +15,7 @@ use crate::work::Work;
 
 /// Longest head, bytes.
 pub const HEAD_MAX: u64 = 256 * 1024;
-/// A segment that begins further than this behind the next expected byte is out of every window: ignored.
+/// A segment that begins further than this beyond the next expected byte is out of every window: ignored.
 const HOLE_MAX: i32 = 1 << 26;
 
 /// The tables that [`packet`] needs beside the parser's environment.

@@ -235,16 +235,10 @@ pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
 /// Value of [`crate::flow::Parser::header`] while whitespace behind a scheme word is skipped.
 pub const AUTHORIZATION: u8 = 100;
 
-/// Position, from the current one, of the next LF among the next 64 bytes at hand: (bytes to move, found).
-#[inline(always)]
-fn find_lf(work: &Work) -> (u32, bool) {
-    scan!(work, word => equal(word, LF))
-}
-
 /// Rest of a line that is of no interest.
 #[inline(always)]
 pub fn skip(work: &mut Work) {
-    let (count, found) = find_lf(work);
+    let (count, found) = scan!(work, word => equal(word, LF));
     work.pos += count;
     if found {
         work.pos += 1;

@@ -143,7 +143,7 @@ impl HostEngine {
         self.inner.records.clear();
     }
 
-    /// Closes the books at the end of a capture: bodies that last until the connection closes are over.
+    /// Flows in the table.
     pub fn flows(&self) -> usize {
         self.inner.flows.len()
     }

@@ -96,13 +96,6 @@ impl Tables {
         }
         Ok(tables)
     }
-
-    /// For `--all-tcp`: every flow is a candidate, `Authorization` is looked at, nothing else is known.
-    pub fn all_tcp(&mut self) {
-        if self.states.is_empty() {
-            self.states.push(RouteState::default());
-        }
-    }
 }
 
 fn names<const N: usize>(from: &[String], fold_case: bool) -> [Name; N] {
