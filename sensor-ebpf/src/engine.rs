@@ -13,8 +13,6 @@ use crate::wire::{ListenKey, anomaly, direction, framing, head_flag, kind, place
 use crate::words;
 use crate::work::Work;
 
-/// Longest head, bytes.
-pub const HEAD_MAX: u64 = 256 * 1024;
 /// A segment that begins further than this beyond the next expected byte is out of every window: ignored.
 const HOLE_MAX: i32 = 1 << 26;
 
@@ -508,7 +506,7 @@ fn starts_a_message<T: Tables>(tables: &mut T, work: &mut Work) -> bool {
 /// The head goes on in the next segment: its captures are kept.
 #[inline(always)]
 fn suspend<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, consumed: u64) {
-    let too_long = consumed.wrapping_sub(work.parser.message_at) > HEAD_MAX;
+    let too_long = consumed.wrapping_sub(work.parser.message_at) > u64::from(tables.settings().head_bytes);
     // After a pick-up only a start line that is complete in its segment counts.
     let unproven = work.parser.flags & state_flag::PICKED_UP != 0 && http::in_request_line(work.parser.phase);
     if too_long || unproven {

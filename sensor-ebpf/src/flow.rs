@@ -71,6 +71,8 @@ pub mod flow_flag {
     pub const FIN_REQUEST: u32 = 4;
     /// FIN from the server.
     pub const FIN_RESPONSE: u32 = 8;
+    /// The slow path follows the flow.
+    pub const SLOW: u32 = 32;
 }
 
 /// What a half does with bytes that are next in order. Stored in [`Parser::phase`].
@@ -180,10 +182,8 @@ pub struct Parser {
     pub route_state: u32,
     /// Fingerprint in progress.
     pub sip: SipState,
-    /// Body or chunk bytes still to come.
+    /// In a head: the declared length, or `NO_LENGTH`. In a body: bytes of it, or of the chunk, still to come.
     pub remaining: u64,
-    /// Declared length, or `NO_LENGTH`.
-    pub content_length: u64,
     /// Body bytes so far, transfer coding removed.
     pub body_bytes: u64,
     /// Stream offset at which the message began.
@@ -226,7 +226,7 @@ pub struct Half {
     pub next_sequence: u32,
     /// Bytes of the stream so far, gaps included.
     pub consumed: u64,
-    /// Hand-over epoch (the slow path's; 0 until then).
+    /// Hand-over epoch: how often the slow path took the half.
     pub epoch: u32,
     /// Bits of [`half_flag`].
     pub flags: u32,
@@ -240,6 +240,8 @@ pub mod half_flag {
     pub const STARTED: u32 = 1;
     /// Captures of an unfinished head stand in a slot.
     pub const SLOT: u32 = 2;
+    /// The half was handed over to the slow path.
+    pub const SLOW: u32 = 4;
 }
 
 /// One connection.
@@ -250,14 +252,16 @@ pub struct Flow {
     pub id: FlowId,
     /// Index of the service, or `NO_SERVICE`.
     pub service: u16,
-    /// Always 0.
-    pub reserved: u16,
+    /// Port of the client that a PROXY protocol header named, with `proxied`.
+    pub proxied_port: u16,
     /// Bits of [`flow_flag`].
     pub flags: u32,
     /// Requests whose heads were completed: the next transaction number. Written by the request half.
     pub requested: u32,
     /// Transaction number that the next response answers. Written by the response half.
     pub answered: u32,
+    /// Address of the client that a PROXY protocol header named; all 0 for none.
+    pub proxied: [u64; 2],
     /// The outstanding requests, by transaction number modulo [`QUEUE`].
     pub queue: [Outstanding; QUEUE as usize],
     /// From the client.

@@ -65,6 +65,20 @@ pub mod kind {
     pub const TEE_END: u8 = 5;
     /// The connection was closed or reset: what is pending on it stays unanswered ([`super::RecordHead`] alone), event ring.
     pub const CLOSE: u8 = 6;
+    /// A half is the slow path's from here on ([`super::HandoverRecord`]), byte ring.
+    pub const HANDOVER: u8 = 7;
+    /// Bytes of a half that the slow path follows ([`super::SegmentRecord`]), byte ring.
+    pub const SEGMENT: u8 = 8;
+    /// The kernel took a flow back where the slow path left it ([`super::EndRecord`]), byte ring.
+    pub const RESUMED: u8 = 9;
+    /// Part of a fragmented IP packet ([`super::FragmentRecord`]), byte ring.
+    pub const FRAGMENT: u8 = 10;
+    /// Bytes that were seen before, of a request that is not answered yet ([`super::SegmentRecord`]), byte ring: the slow
+    /// path compares what they say.
+    pub const AGAIN: u8 = 11;
+    /// Another version of a request head ([`super::HeadRecord`], `txn` of the first): a retransmission said something
+    /// else. Made by the slow path only.
+    pub const VERSION: u8 = 12;
 }
 
 /// Identifies one connection for the life of the sensor.
@@ -271,6 +285,18 @@ pub mod anomaly {
     pub const MANY_AUTHORIZATIONS: u32 = 1 << 13;
     /// A captured value was longer than its bound and is cut.
     pub const VALUE_CUT: u32 = 1 << 14;
+    /// Two versions of the same bytes were seen: what the server read is one of them.
+    pub const CONFLICT: u32 = 1 << 15;
+    /// The server's acknowledgement did not cover the request that its response answers: it may never have seen it.
+    pub const AMBIGUOUS: u32 = 1 << 16;
+    /// A header line that RFC 9112 §5 forbids and servers read differently: no colon, whitespace before it, an empty name.
+    pub const ODD_HEADER: u32 = 1 << 17;
+    /// A chunk size or its line end that servers read differently (RFC 9112 §7.1).
+    pub const ODD_CHUNK: u32 = 1 << 18;
+    /// The request line has a form that servers read differently: more than one space, a tab, a control character.
+    pub const ODD_LINE: u32 = 1 << 19;
+    /// `Host` is missing, empty, repeated, or not that of an absolute target.
+    pub const ODD_HOST: u32 = 1 << 20;
 }
 
 /// Bits of [`HeadRecord::flags`].
@@ -376,6 +402,82 @@ pub struct TeeRecord {
     pub reserved: u32,
 }
 
+/// The state of a half at the byte from which the slow path follows it. When `captured` is not 0, a
+/// [`crate::work::Captured`] follows: the captures of the head that is open there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandoverRecord {
+    /// Common head; `offset` counts the half's bytes up to there.
+    pub head: RecordHead,
+    /// The connection.
+    pub key: crate::flow::FlowKey,
+    /// The flow as it stands, both halves and the outstanding requests included.
+    pub flow: crate::flow::Flow,
+    /// 1 when captures follow.
+    pub captured: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A piece of a TCP segment, `len` bytes of payload follow. `head.offset` is 0; the place is a sequence number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentRecord {
+    /// Common head.
+    pub head: RecordHead,
+    /// The connection.
+    pub key: crate::flow::FlowKey,
+    /// Sequence number of the first byte that follows.
+    pub sequence: u32,
+    /// What the segment acknowledges, of the other half.
+    pub acknowledged: u32,
+    /// Bits of [`crate::packet::tcp_flag`]; FIN stands on the last piece only.
+    pub flags: u32,
+    /// Bytes that follow.
+    pub len: u32,
+}
+
+/// A piece of an IP fragment, `len` bytes of the datagram's payload follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentRecord {
+    /// Common head; flow and service are unknown.
+    pub head: RecordHead,
+    /// Source address.
+    pub source: [u64; 2],
+    /// Destination address.
+    pub destination: [u64; 2],
+    /// The datagram's identification.
+    pub identification: u32,
+    /// Offset of the piece in the datagram's payload.
+    pub at: u32,
+    /// Bytes that follow.
+    pub len: u32,
+    /// 1 unless the piece ends the datagram.
+    pub more: u32,
+}
+
+/// Where the kernel may take a flow back: both halves stand between messages and nothing is outstanding. Value of the
+/// `RESUME` map, whose key is the connection's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResumeEntry {
+    /// The flow.
+    pub flow: FlowId,
+    /// Bytes of the request half.
+    pub request_consumed: u64,
+    /// Bytes of the response half.
+    pub response_consumed: u64,
+    /// Sequence number of the request half's next byte.
+    pub request_sequence: u32,
+    /// Sequence number of the response half's next byte.
+    pub response_sequence: u32,
+    /// Requests so far, all answered: the next transaction number.
+    pub requested: u32,
+    /// Hand-over epoch in which this holds.
+    pub epoch: u32,
+}
+
 /// A configured name, lower-cased for headers, as words so that comparing it is four loads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -418,6 +520,8 @@ pub mod service_flag {
     pub const HEADERS: u32 = 8;
     /// Some response header issues credentials.
     pub const RESPONSE_HEADERS: u32 = 16;
+    /// Connections begin with a PROXY protocol header.
+    pub const PROXY: u32 = 32;
 }
 
 /// One service as the kernel sees it: value of the `SERVICES` array.
@@ -436,6 +540,16 @@ pub struct ServiceConfig {
     pub response_headers: [Name; RESPONSE_HEADERS_MAX],
     /// Named query parameters.
     pub query: [Name; QUERY_MAX],
+}
+
+/// What holds for all services: the one value of the `SETTINGS` array.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Longest head, bytes.
+    pub head_bytes: u32,
+    /// 1 when traffic inside tunnels is looked into.
+    pub tunnels: u32,
 }
 
 /// Key of the service table.
@@ -545,8 +659,13 @@ const _: () = {
     assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32);
     assert!(size_of::<EndRecord>() == 64);
     assert!(size_of::<TeeRecord>() == 56);
+    assert!(size_of::<HandoverRecord>() == 48 + 40 + size_of::<crate::flow::Flow>() + 8);
+    assert!(size_of::<SegmentRecord>() == 48 + 40 + 16);
+    assert!(size_of::<FragmentRecord>() == 48 + 32 + 16);
+    assert!(size_of::<ResumeEntry>() == 48);
     assert!(size_of::<Name>() == 40);
     assert!(size_of::<ServiceConfig>() == 8 + 40 * (COOKIES_MAX + HEADERS_MAX + RESPONSE_HEADERS_MAX + QUERY_MAX));
+    assert!(size_of::<Settings>() == 8);
     assert!(size_of::<EdgeKey>() == 16);
     assert!(size_of::<RouteState>() == 24);
 };

@@ -80,14 +80,14 @@ pub fn head_done<E: Env>(work: &mut Work, env: &mut E) {
 /// Framing of a message that has a body as its headers say; `otherwise` where they say nothing.
 #[inline(always)]
 fn declared_framing(work: &mut Work, otherwise: u8) -> u8 {
-    if work.parser.content_length != NO_LENGTH && work.parser.flags & state_flag::CODING != 0 {
+    if work.parser.remaining != NO_LENGTH && work.parser.flags & state_flag::CODING != 0 {
         work.parser.anomalies |= anomaly::LENGTH_AND_CODING;
     }
     if work.parser.flags & state_flag::CHUNKED != 0 {
         framing::CHUNKED
-    } else if work.parser.content_length == NO_LENGTH {
+    } else if work.parser.remaining == NO_LENGTH {
         otherwise
-    } else if work.parser.content_length == 0 {
+    } else if work.parser.remaining == 0 {
         framing::NONE
     } else {
         framing::LENGTH
@@ -195,7 +195,6 @@ pub fn without_status<E: Env>(work: &mut Work, env: &mut E) {
 fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
     match work.parser.framing {
         framing::LENGTH => {
-            work.parser.remaining = work.parser.content_length;
             work.parser.phase = phase::BODY;
         }
         framing::CHUNKED => {
@@ -260,7 +259,7 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     work.captured.record.server_port = work.key.server_port;
     work.captured.record.route = work.parser.route;
     work.captured.record.status = work.parser.status;
-    work.captured.record.content_length = work.parser.content_length;
+    work.captured.record.content_length = work.parser.remaining;
     work.captured.record.head_bytes = stream.wrapping_sub(message_at) as u32;
     work.captured.record.anomalies = work.parser.anomalies;
     work.captured.record.method = work.parser.method;

@@ -331,11 +331,11 @@ fn content_length(work: &mut Work) {
             value = value * 10 + u64::from(digit);
         }
     }
-    let known = work.parser.content_length;
+    let known = work.parser.remaining;
     if bad || (known != NO_LENGTH && known != value) {
         work.parser.anomalies |= anomaly::BAD_LENGTH;
     } else {
-        work.parser.content_length = value;
+        work.parser.remaining = value;
     }
 }
 

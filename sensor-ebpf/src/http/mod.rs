@@ -16,7 +16,7 @@ mod token;
 use crate::flow::{Flow, phase};
 use crate::reason::Counter;
 use crate::siphash::Key;
-use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, direction};
+use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, Settings, direction};
 use crate::work::{Captured, WINDOW, Work};
 
 pub use head::announce_end;
@@ -42,6 +42,8 @@ pub trait Env {
     fn state(&self, state: u32) -> Option<&RouteState>;
     /// A route of a service.
     fn route(&self, service: u32, route: u16) -> Option<&RouteConfig>;
+    /// What holds for all services.
+    fn settings(&self) -> Settings;
     /// The fingerprint key.
     fn key(&self) -> Key;
     /// Adds to a total.
@@ -262,8 +264,7 @@ fn begin(work: &mut Work) {
     work.parser.flags = keep;
     work.parser.anomalies = 0;
     work.gather_start();
-    work.parser.remaining = 0;
-    work.parser.content_length = crate::wire::NO_LENGTH;
+    work.parser.remaining = crate::wire::NO_LENGTH;
     work.parser.body_bytes = 0;
     work.parser.message_at = work.stream + u64::from(work.pos);
     work.parser.status = 0;

@@ -18,7 +18,7 @@ use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
     CAPTURES_MAX, CREDENTIALS_MAX, Credential, EdgeKey, EndRecord, HeadRecord, ListenKey, ROUTES_MAX, RouteConfig,
-    RouteState, ServiceConfig, TEE_CHUNK_MAX, TeeRecord, Totals, kind,
+    RouteState, ServiceConfig, Settings, TEE_CHUNK_MAX, TeeRecord, Totals, kind,
 };
 use sensor_ebpf::work::{COPY_MAX, WINDOW, Work, bound};
 
@@ -146,6 +146,11 @@ impl Env for Kernel {
             return None;
         }
         maps::ROUTES.get(service * ROUTES_MAX as u32 + u32::from(route))
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        maps::SETTINGS.get(0).copied().unwrap_or_default()
     }
 
     #[inline(always)]

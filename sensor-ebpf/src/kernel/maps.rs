@@ -4,7 +4,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::siphash::Key;
-use sensor_ebpf::wire::{EdgeKey, ListenKey, ROUTES_MAX, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Totals};
+use sensor_ebpf::wire::{
+    EdgeKey, ListenKey, ROUTES_MAX, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Settings, Totals,
+};
 use sensor_ebpf::work::{Captured, Work};
 
 /// One bit a port: some service may listen there. Written by user space, read on every packet.
@@ -29,6 +31,10 @@ pub static LOCALS: HashMap<[u64; 2], u32> = HashMap::with_max_entries(4096, 0);
 /// Services by index. Written by user space.
 #[map]
 pub static SERVICES: Array<ServiceConfig> = Array::with_max_entries(SERVICES_MAX as u32, 0);
+
+/// What holds for all services. One entry, written by user space.
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
 /// Edges of the route automata. Written by user space.
 #[map]

@@ -17,7 +17,7 @@ use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
     Credential, EdgeKey, EndRecord, HeadRecord, ListenKey, NO_SERVICE, ROUTES_MAX, RouteConfig, RouteState,
-    ServiceConfig, TeeRecord, Totals, direction, kind, service_flag,
+    ServiceConfig, Settings, TeeRecord, Totals, direction, kind, service_flag,
 };
 use sensor_ebpf::work::{Captured, Work};
 
@@ -224,6 +224,9 @@ impl Env for Inner {
         }
         let place = service.checked_mul(u32::try_from(ROUTES_MAX).ok()?)?.checked_add(u32::from(route))?;
         self.tables.routes.get(&place)
+    }
+    fn settings(&self) -> Settings {
+        self.tables.settings
     }
     fn key(&self) -> Key {
         self.tables.key

@@ -15,7 +15,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod, VerifierLogLevel};
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{ROUTES_MAX, RouteConfig, RouteState, ServiceConfig};
+use sensor_ebpf::wire::{ROUTES_MAX, RouteConfig, RouteState, ServiceConfig, Settings};
 
 use super::ring::Ring;
 use super::tables::{Tables, mapped};
@@ -167,6 +167,7 @@ impl Kernel {
         }
         self.array("PORTS", 0, ports)?;
         self.array("KEY", 0, bytes::<_, 16>(&tables.key))?;
+        self.array("SETTINGS", 0, bytes::<_, { size_of::<Settings>() }>(&tables.settings))?;
         for (index, service) in tables.services.iter().enumerate() {
             self.array("SERVICES", index, bytes::<ServiceConfig, { size_of::<ServiceConfig>() }>(service))?;
         }

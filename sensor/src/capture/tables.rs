@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use sensor_ebpf::route::segment_hash;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
-    EdgeKey, ListenKey, NO_ROUTE, Name, ROUTES_MAX, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, method,
-    route_flag, service_flag,
+    EdgeKey, ListenKey, NO_ROUTE, Name, ROUTES_MAX, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Settings,
+    method, route_flag, service_flag,
 };
 
 use crate::config::model::{Config, IssueSource, PresentSource, Route, Segment, Service};
@@ -57,6 +57,8 @@ pub struct Tables {
     pub routes: BTreeMap<u32, RouteConfig>,
     /// The fingerprint key.
     pub key: Key,
+    /// What holds for all services.
+    pub settings: Settings,
 }
 
 /// An address as records and keys hold it: IPv4 mapped into IPv6.
@@ -73,7 +75,8 @@ impl Tables {
         if config.services.len() > SERVICES_MAX {
             return Err(TablesError::Services(config.services.len()));
         }
-        let mut tables = Self { key, states: vec![RouteState::default()], ..Self::default() };
+        let settings = Settings { head_bytes: config.bounds.head_bytes, tunnels: u32::from(config.tunnels) };
+        let mut tables = Self { key, settings, states: vec![RouteState::default()], ..Self::default() };
         for (index, service) in config.services.iter().enumerate() {
             let id = u16::try_from(index).unwrap_or(u16::MAX);
             for listen in &service.listen {

@@ -73,7 +73,9 @@ impl<'a> Player<'a> {
     /// Ready to play.
     pub fn new(start: &'a Start, all_tcp: bool, findings: NdjsonSink) -> Result<Self, CliError> {
         let keys = start::fixed_keys(&start.config);
-        let tables = Tables::new(&start.config, keys.fingerprint)?;
+        let mut tables = Tables::new(&start.config, keys.fingerprint)?;
+        // A capture shows what there was: there is no line rate to keep here.
+        tables.settings.tunnels = 1;
         let bounds = &start.config.bounds;
         let engine = HostEngine::new(tables, all_tcp, bounds.flows as usize, bounds.split_heads as usize);
         Ok(Self { start, engine, findings: Some(findings), pipeline: None, setup: None, latest_ns: 0, since: 0 })

@@ -30,6 +30,16 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         unanswered_after: duration_or(&mut table, cx, "unanswered_after", 30 * SECOND, SECOND..=HOUR),
         tee_bytes: bytes(&mut table, cx, "tee_bytes", 64 << 10, 1 << 10..=16 << 20),
         tee_bodies: count(&mut table, cx, "tee_bodies", 4096, 1..=ENTRIES_MAX),
+        head_bytes: {
+            let most = bytes(&mut table, cx, "head_bytes", 64 << 10, 1 << 10..=256 << 10);
+            u32::try_from(most).unwrap_or(u32::MAX)
+        },
+        slow_path_bytes: bytes(&mut table, cx, "slow_path_bytes", 64 << 20, 1 << 20..=16 << 30),
+        slow_half_bytes: bytes(&mut table, cx, "slow_half_bytes", 1 << 20, 64 << 10..=64 << 20),
+        slow_flows: count(&mut table, cx, "slow_flows", 16_384, 16..=ENTRIES_MAX),
+        hole_timeout: duration_or(&mut table, cx, "hole_timeout", 5 * SECOND, 100 * MILLISECOND..=HOUR),
+        fragments: count(&mut table, cx, "fragments", 1024, 1..=ENTRIES_MAX),
+        decoded_bytes: bytes(&mut table, cx, "decoded_bytes", 256 << 10, 1 << 10..=16 << 20),
         kids: count(&mut table, cx, "kids", 4096, 1..=ENTRIES_MAX),
         claims_cache: count(&mut table, cx, "claims_cache", 65_536, 1..=ENTRIES_MAX),
         rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),

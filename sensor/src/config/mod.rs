@@ -127,6 +127,7 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         hash: stable_hash(bytes),
         interfaces: interfaces(&mut root, cx),
         trusted_proxies: trusted_proxies(&mut root, cx),
+        tunnels: tunnels(&mut root, cx),
         services: service::services(&mut root, cx),
         keys: keys::keys(&mut root, cx),
         ledger: bounds::ledger(&mut root, cx),
@@ -174,6 +175,11 @@ fn at_most(section: &Section, key: &str, count: usize, max: usize, cx: &mut Cont
     if count > max {
         cx.error(section.key_at(key), format!("`{key}` has {count} entries"), format!("Keep at most {max}"));
     }
+}
+
+/// Traffic inside tunnels is looked into only where that is asked for: each layer costs every packet.
+fn tunnels(root: &mut Section, cx: &mut Context) -> bool {
+    root.get(cx, "tunnels").and_then(|item| item.boolean(cx)).unwrap_or(false)
 }
 
 fn trusted_proxies(root: &mut Section, cx: &mut Context) -> Vec<IpNet> {

@@ -23,6 +23,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Traffic inside VXLAN, GENEVE, GRE, IP-in-IP, GTP-U and Teredo is looked into.
+    pub tunnels: bool,
     /// The services, in file order ([`crate::observation::ServiceId`] is the index).
     pub services: Vec<Service>,
     /// Key files.
@@ -357,6 +359,20 @@ pub struct Bounds {
     pub tee_bytes: usize,
     /// Teed bodies kept at once.
     pub tee_bodies: usize,
+    /// Longest head that is followed, bytes.
+    pub head_bytes: u32,
+    /// Most bytes that the slow path holds of all flows.
+    pub slow_path_bytes: usize,
+    /// Most bytes that the slow path holds of one half of a flow, waiting for those before them.
+    pub slow_half_bytes: usize,
+    /// Flows that the slow path follows at once.
+    pub slow_flows: usize,
+    /// How long missing bytes are waited for.
+    pub hole_timeout: Duration,
+    /// Fragmented IP packets that are put together at once.
+    pub fragments: usize,
+    /// Most bytes that a compressed body may grow to.
+    pub decoded_bytes: usize,
     /// Distinct `kid`s told apart.
     pub kids: usize,
     /// Decoded claims cached.

@@ -8,7 +8,8 @@ use sensor::collect::decode::{Head, Record, decode};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::{
-    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, capture, credential_flag, service_flag,
+    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, capture, credential_flag,
+    service_flag,
 };
 
 pub const KEY: Key = Key { k0: 0x0123_4567_89ab_cdef, k1: 0xfedc_ba98_7654_3210 };
@@ -41,7 +42,13 @@ pub fn tables() -> Tables {
     service.response_headers[0] = name("x-new-token");
     service.query[0] = name("access_token");
     service.query[1] = name("t");
-    let mut tables = Tables { key: KEY, ports: vec![PORT], services: vec![service], ..Tables::default() };
+    let mut tables = Tables {
+        key: KEY,
+        settings: Settings { head_bytes: 64 << 10, tunnels: 1 },
+        ports: vec![PORT],
+        services: vec![service],
+        ..Tables::default()
+    };
     tables.listens.insert(ListenKey { address: [0; 16], port: PORT, reserved: [0; 6] }, 0);
     tables.states.push(RouteState::default());
     tables.routes.insert(0, RouteConfig::default());
