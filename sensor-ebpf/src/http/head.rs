@@ -206,7 +206,7 @@ fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
         framing::UPGRADE => {
             let flow = env.flow();
             // SAFETY: as above.
-            unsafe { (*flow).flags |= flow_flag::PASSED };
+            unsafe { crate::lock::set_bits(&raw mut (*flow).flags, flow_flag::PASSED) };
             env.count(Counter::FlowsUpgraded, 1);
             work.parser.phase = phase::MESSAGE_DONE;
         }
