@@ -9,8 +9,8 @@ use crate::http::{self, Env, state_flag, token_flag};
 use crate::lock;
 use crate::packet::{Address, Packet, tcp_flag};
 use crate::reason::Counter;
-use crate::wire::{ListenKey, anomaly, direction, framing, head_flag, kind, place};
 use crate::slow;
+use crate::wire::{ListenKey, anomaly, direction, framing, head_flag, kind, place};
 use crate::words;
 use crate::work::{Work, stage};
 
@@ -131,7 +131,10 @@ pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> u32 {
     if !matches!(disposition, Counter::PacketSlow) {
         work.disposition = disposition as u32;
     }
-    if work.stage >= stage::PARSE && (work.end > 0 || work.parser.phase >= phase::COMPLETIONS) && !tables.flow().is_null() {
+    if work.stage >= stage::PARSE
+        && (work.end > 0 || work.parser.phase >= phase::COMPLETIONS)
+        && !tables.flow().is_null()
+    {
         let complete = tables.run(work);
         work.overrun = u32::from(!complete);
     }
@@ -347,16 +350,16 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     if present == 0 && ahead != 0 && flags & flow_flag::SLOW == 0 && !fin_ahead {
         return Counter::PacketEmpty;
     }
-    if (ahead < 0 || ahead > HOLE_MAX) && misplaced(tables, work, half, flags) {
+    if !(0..=HOLE_MAX).contains(&ahead) && misplaced(tables, work, half, flags) {
         half.next_sequence = sequence;
         ahead = 0;
         work.in_order = 1;
     }
-    let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
     if ahead > HOLE_MAX {
         return Counter::PacketHole;
     }
-    if flags & (flow_flag::SLOW | flow_flag::PASSED) == flow_flag::SLOW || (ahead != 0 && flags & flow_flag::PASSED == 0)
+    if flags & (flow_flag::SLOW | flow_flag::PASSED) == flow_flag::SLOW
+        || (ahead != 0 && flags & flow_flag::PASSED == 0)
     {
         out_of_order(tables, work, half, flags, ahead);
         if work.disposition != u32::MAX {
@@ -376,13 +379,29 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         hole(tables, work, half, ahead as u32);
     }
     let new = present - skip;
+    work.base = work.packet.payload_at + skip;
+    let passed = flags & flow_flag::PASSED != 0;
+    take(tables, work, half, new, passed);
+    match (passed, ahead > 0, new) {
+        (false, true, _) => Counter::PacketHole,
+        (_, _, 0) => Counter::PacketEmpty,
+        (true, _, _) => Counter::PacketPassed,
+        _ => Counter::PacketData,
+    }
+}
+
+/// The next `new` bytes of a half, which stand at `work.base`: skipped where nothing in them is of interest, else made
+/// ready for the parser.
+#[inline(always)]
+fn take<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, new: u32, passed: bool) {
     half.next_sequence = half.next_sequence.wrapping_add(new);
     tables.count(Counter::BytesNew, u64::from(new));
-    if flags & flow_flag::PASSED != 0 {
+    if passed {
         half.consumed += u64::from(new);
         tables.count(Counter::BytesSkipped, u64::from(new));
-        return if new == 0 { Counter::PacketEmpty } else { Counter::PacketPassed };
+        return;
     }
+    let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
     let teed = half.parser.head_flags & head_flag::TEE != 0;
     let body = (half.parser.phase == phase::BODY && half.parser.remaining > u64::from(new))
         || half.parser.phase == phase::UNTIL_CLOSE;
@@ -393,16 +412,44 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         half.consumed += u64::from(new);
         tables.count(Counter::BytesSkipped, u64::from(new));
     } else {
-        work.base = work.packet.payload_at + skip;
         work.end = new;
         work.ending = u32::from(ending);
         prepare(tables, work, half);
     }
-    match (ahead > 0, new) {
-        (true, _) => Counter::PacketHole,
-        (false, 0) => Counter::PacketEmpty,
-        _ => Counter::PacketData,
+}
+
+/// Bytes of a half that the slow path follows: `work.present` of them, next in order, at the start of the frame. The
+/// current flow, `work.key`, `work.direction` and `work.packet` are set.
+///
+/// # Safety
+/// The current flow is valid and nobody else uses it.
+pub unsafe fn follow<T: Tables>(tables: &mut T, work: &mut Work) {
+    let flow = tables.flow();
+    let half = half_of(flow, work.direction);
+    work.stage = stage::LOCKED;
+    work.base = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let passed = (*flow).flags & flow_flag::PASSED != 0;
+        take(tables, work, &mut *half, work.present, passed);
+        if work.stage == stage::PARSE && (work.end > 0 || work.parser.phase >= phase::COMPLETIONS) {
+            let complete = tables.run(work);
+            work.overrun = u32::from(!complete);
+        }
+        if work.stage == stage::PARSE {
+            parsed(tables, work, &mut *half);
+        }
     }
+}
+
+/// The slow path gives up waiting for `missing` bytes of a half that it follows.
+///
+/// # Safety
+/// As for [`follow`].
+pub unsafe fn gap<T: Tables>(tables: &mut T, work: &mut Work, missing: u32) {
+    let half = half_of(tables.flow(), work.direction);
+    // SAFETY: the caller's promise.
+    unsafe { hole(tables, work, &mut *half, missing) };
 }
 
 /// A segment of a flow that the slow path follows, or one that does not begin where its half stands. Its disposition is

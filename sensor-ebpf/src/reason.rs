@@ -116,6 +116,8 @@ counters! {
     HeadSlotLost = "head_slot_lost",
     /// Heads longer than the bound: abandoned, half desynchronised.
     HeadTooLong = "head_too_long",
+    /// Responses whose packet does not acknowledge the request that they answer.
+    Ambiguous = "ambiguous",
     /// Responses without a request.
     Unsolicited = "unsolicited",
     /// More than 32 requests outstanding on a flow.

@@ -195,15 +195,20 @@ pub fn worth_comparing<T: Tables>(tables: &T, work: &mut Work, half: &Half) -> b
         let answered = (&raw const (*flow).answered).read_volatile();
         (&raw const (*flow).requested).read_volatile() != answered
     };
-    if half.parser.phase == phase::LOST || !(unanswered || http::in_head(half.parser.phase)) {
+    let open = http::in_head(half.parser.phase);
+    if half.parser.phase == phase::LOST || !(unanswered || open) {
         return false;
     }
-    // The message's first byte stands that far behind the next one; further back nothing is open.
+    // The message's first byte, and the first one behind its head, stand that far behind the next one.
     let back = half.consumed.wrapping_sub(half.parser.message_at);
-    if back > 1 << 20 {
+    let body = if open { 0 } else { half.parser.body_bytes };
+    if back > 1 << 20 || body >= back {
         return false;
     }
+    // SAFETY: as above; only the request half writes `requested`.
+    work.parser.txn = if open { unsafe { (*flow).requested } } else { half.parser.txn };
     work.slow_from = half.next_sequence.wrapping_sub(back as u32);
+    let head_end = half.next_sequence.wrapping_sub(body as u32);
     let end = work.sequence.wrapping_add(work.present);
-    (end.wrapping_sub(work.slow_from) as i32) > 0
+    (end.wrapping_sub(work.slow_from) as i32) > 0 && (head_end.wrapping_sub(work.sequence) as i32) > 0
 }

@@ -432,11 +432,14 @@ pub struct SegmentRecord {
     /// What the segment acknowledges, of the other half. Of [`kind::AGAIN`]: sequence number of the first byte of the
     /// message that the piece is compared with.
     pub acknowledged: u32,
-    /// Bits of [`crate::packet::tcp_flag`]; FIN stands on the last piece only.
+    /// Bits of [`crate::packet::tcp_flag`], and [`SEGMENT_LAST`]; FIN stands on the last piece only.
     pub flags: u32,
     /// Bytes that follow.
     pub len: u32,
 }
+
+/// Bit of [`SegmentRecord::flags`]: the last piece of its segment.
+pub const SEGMENT_LAST: u32 = 1 << 16;
 
 /// A piece of an IP fragment, `len` bytes of the datagram's payload follow.
 #[repr(C)]

@@ -239,7 +239,7 @@ impl Work {
         let again = self.slow_kind == u32::from(wire::kind::AGAIN);
         let acknowledged = if again { self.slow_from } else { self.packet.acknowledgement };
         // A FIN stands behind the last byte of the segment.
-        let flags = if last { self.packet.flags } else { self.packet.flags & !tcp_flag::FIN };
+        let flags = if last { self.packet.flags | wire::SEGMENT_LAST } else { self.packet.flags & !tcp_flag::FIN };
         [self.sequence.wrapping_add(self.pos), acknowledged, flags, len]
     }
 }
