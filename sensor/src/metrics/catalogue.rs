@@ -145,6 +145,8 @@ families! {
 
     OBSERVATIONS: Counter "authsensor_observations_total" ["service", "class", "provenance", "outcome"] in "requests",
         "Requests with their answer, judged.";
+    ANOMALIES: Counter "authsensor_anomalies_total" ["anomaly"] in "requests",
+        "Observations whose request or response was odd, by what was; one that was odd in several ways counts for each.";
     ACCOUNT_READS: Counter "authsensor_account_reads_total" ["service", "login"] in "requests",
         "Answered reads of personal data by whether the login behind their credential was seen.";
     ACCOUNTS_WITHOUT_LOGIN: Gauge "authsensor_accounts_read_without_login" ["service"] in "accounts",

@@ -181,6 +181,7 @@ pub fn drain(engine: &mut Offline) -> Output {
     engine.settle(|bytes| match decode(bytes).expect("the parser writes whole records") {
         Record::Request(head) => output.heads.push(seen(&head, true)),
         Record::Response(head) => output.heads.push(seen(&head, false)),
+        Record::Version(_) => panic!("only the slow path makes versions"),
         Record::End(end) | Record::TeeEnd(end) => {
             output.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
         }
