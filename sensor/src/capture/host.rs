@@ -12,6 +12,7 @@ use ahash::AHasher;
 use sensor_ebpf::engine::{self, Tables as Lookups};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::http::{self, Env};
+use sensor_ebpf::layers::{self, FOUND};
 use sensor_ebpf::packet::{self, Address, Packet, SliceHeaders};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
@@ -99,18 +100,19 @@ impl HostEngine {
 
     /// Parses one Ethernet frame seen at `at_ns`; `frame_len` is its length on the wire.
     pub fn ethernet(&mut self, at_ns: u64, frame: &[u8], frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::ethernet(headers, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::ethernet(headers, frame_len, out));
     }
 
     /// Parses a packet whose network layer, of type `ethertype`, begins at `offset`.
     pub fn network(&mut self, at_ns: u64, frame: &[u8], ethertype: u16, offset: u32, frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
     }
 
     fn frame(
         &mut self,
         at_ns: u64,
         frame: &[u8],
+        frame_len: u32,
         parse: impl FnOnce(&SliceHeaders<'_>, &mut Packet) -> Result<(), Counter>,
     ) {
         let inner = &mut self.inner;
@@ -119,14 +121,15 @@ impl HostEngine {
         inner.frame.clear();
         inner.frame.extend_from_slice(frame);
         inner.add(Counter::PacketsSeen, 1);
-        let disposition = match parse(&SliceHeaders(frame), &mut self.work.packet) {
-            Ok(()) => {
-                let held = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-                let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
-                engine::packet(inner, &mut self.work, present)
-            }
-            Err(counter) => counter as u32,
+        let mut disposition = match parse(&SliceHeaders(frame), &mut self.work.packet) {
+            Ok(()) => FOUND,
+            Err(counter) => follow(inner.tables.settings.tunnels != 0, &mut self.work, frame, frame_len, counter),
         };
+        if disposition == FOUND {
+            let held = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
+            disposition = engine::packet(inner, &mut self.work, present);
+        }
         if let Some(count) = inner.totals.counts.get_mut(disposition as usize) {
             *count += 1;
         }
@@ -147,6 +150,21 @@ impl HostEngine {
     pub fn flows(&self) -> usize {
         self.inner.flows.len()
     }
+}
+
+/// Follows a packet that is not plain TCP, of which the short way said `outcome`: [`FOUND`], or the counter.
+fn follow(tunnels: bool, work: &mut Work, frame: &[u8], frame_len: u32, outcome: Counter) -> u32 {
+    if !layers::begin(&mut work.walk, &work.packet, outcome, frame_len, || tunnels) {
+        return outcome as u32;
+    }
+    for _ in 0..layers::STEPS_MAX {
+        let rest = frame.get(work.walk.at as usize..).unwrap_or_default();
+        let look = rest.get(..work.walk.look() as usize).unwrap_or(rest);
+        if layers::step(&SliceHeaders(look), &mut work.walk, &mut work.packet) {
+            break;
+        }
+    }
+    work.walk.outcome
 }
 
 /// The bytes of a record structure.
