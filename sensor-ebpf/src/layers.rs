@@ -478,14 +478,26 @@ fn udp<H: Headers>(headers: &H, walk: &mut Walk) -> Option<u32> {
     }
     walk.at += 8;
     match ports & 0xffff {
-        // The second is what Linux used before the first was assigned.
-        4789 | 8472 => Some(layer::VXLAN),
+        // The second is what Linux used before the first was assigned, the third is for other things than Ethernet.
+        4789 | 8472 | 4790 => Some(layer::VXLAN),
         6081 => Some(layer::GENEVE),
         2152 => Some(layer::GTP),
         6635 => Some(u32::from(ethertype::MPLS)),
         to if to == TEREDO_PORT || ports >> 16 == TEREDO_PORT => Some(layer::TEREDO),
+        _ if teredo_peers(headers, len) => Some(u32::from(ethertype::IPV6)),
         _ => None,
     }
+}
+
+/// Between Teredo peers any port may stand (RFC 4380 §5.2), and nothing precedes the IPv6 header: a packet that fills
+/// the datagram, from or to an address of Teredo's own prefix.
+#[inline(always)]
+fn teredo_peers<H: Headers>(headers: &H, len: u32) -> bool {
+    const PREFIX: u32 = 0x2001_0000;
+    const ADDRESSES: u32 = 8 + 8;
+    headers.byte(8).is_some_and(|first| first >> 4 == 6)
+        && headers.half(12).is_some_and(|inside| u32::from(inside) + 48 == len)
+        && (headers.word(ADDRESSES) == Some(PREFIX) || headers.word(ADDRESSES + 16) == Some(PREFIX))
 }
 
 /// RFC 2784 and 2890, and version 1 of RFC 2637.
@@ -503,21 +515,17 @@ fn gre<H: Headers>(headers: &H, walk: &mut Walk) -> Option<u32> {
     }
     let words = |flag: u32| if flags & flag != 0 { 4 } else { 0 };
     let len = 4 + words(CHECKSUM) + words(KEY) + words(SEQUENCE);
-    match flags & 7 {
-        0 => {
-            walk.at += len;
-            match kind {
-                // Type I has no header, and no sequence number.
-                ERSPAN_II if flags & SEQUENCE == 0 => Some(layer::ETHERNET),
-                ERSPAN_II | ERSPAN_III => Some(layer::ERSPAN),
-                _ => Some(u32::from(kind)),
-            }
-        }
-        1 if kind == PPP_IN_GRE => {
-            walk.at += len + words(ACKNOWLEDGEMENT);
+    walk.at += len;
+    // Not the version decides what follows: some mirrors write 1 where RFC 2637 is not meant.
+    match kind {
+        PPP_IN_GRE => {
+            walk.at += words(ACKNOWLEDGEMENT);
             Some(layer::PPP)
         }
-        _ => None,
+        // Type I has no header, and no sequence number.
+        ERSPAN_II if flags & SEQUENCE == 0 => Some(layer::ETHERNET),
+        ERSPAN_II | ERSPAN_III => Some(layer::ERSPAN),
+        _ => Some(u32::from(kind)),
     }
 }
 
@@ -544,14 +552,22 @@ fn erspan<H: Headers>(headers: &H, walk: &mut Walk) -> Option<u32> {
     }
 }
 
-/// RFC 7348 §5: without its flag the identifier is not valid, and the packet is none.
+/// RFC 7348 §5. The flag that says that the identifier is valid is not asked for: what stands inside shows it. With
+/// the flag of draft-ietf-nvo3-vxlan-gpe, the last byte of the first word says what follows.
 #[inline(always)]
 fn vxlan<H: Headers>(headers: &H, walk: &mut Walk) -> Option<u32> {
-    if headers.byte(0)? & 8 == 0 {
-        return None;
-    }
+    let first = headers.word(0)?;
     walk.at += 8;
-    Some(layer::ETHERNET)
+    if first >> 24 & 4 == 0 {
+        return Some(layer::ETHERNET);
+    }
+    match first & 0xff {
+        1 => Some(u32::from(ethertype::IPV4)),
+        2 => Some(u32::from(ethertype::IPV6)),
+        3 => Some(layer::ETHERNET),
+        5 => Some(u32::from(ethertype::MPLS)),
+        _ => None,
+    }
 }
 
 /// RFC 8926 §3.4.
