@@ -77,7 +77,8 @@ impl<'a> Player<'a> {
         // A capture shows what there was: there is no line rate to keep here.
         tables.settings.tunnels = 1;
         let bounds = &start.config.bounds;
-        let engine = HostEngine::new(tables, all_tcp, bounds.flows as usize, bounds.split_heads as usize);
+        let engine = HostEngine::new(tables, all_tcp, bounds.flows as usize, bounds.split_heads as usize)
+            .with_fragments(bounds.fragments);
         Ok(Self { start, engine, findings: Some(findings), pipeline: None, setup: None, latest_ns: 0, since: 0 })
     }
 

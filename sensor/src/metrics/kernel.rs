@@ -64,6 +64,9 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::Unsolicited
         | Counter::PairingOverflow
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
+        Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped => {
+            &catalogue::FRAGMENTS
+        }
     }
 }
 
