@@ -3,6 +3,9 @@
 //! [`tables`] compiles the configuration into what that parser looks up.
 
 pub mod file;
+pub mod fragments;
+#[cfg(test)]
+mod fragments_tests;
 pub mod host;
 pub mod kernel;
 pub mod offline;
