@@ -31,7 +31,7 @@ pub struct Args {
     /// Also what `.ci/run` needs: --tests and cargo-deny
     #[arg(long)]
     pub ci: bool,
-    /// Also what `cargo xtask vm` needs: qemu
+    /// Also what `cargo xtask vm` needs: qemu, and the tools that tests use in the guest
     #[arg(long)]
     pub vm: bool,
 }
