@@ -3,6 +3,7 @@
 //! [`tables`] compiles the configuration into what that parser looks up.
 
 pub mod file;
+mod flows;
 pub mod host;
 pub mod kernel;
 pub mod ring;
