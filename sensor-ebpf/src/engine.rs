@@ -329,7 +329,8 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let mut skip = 0;
     if ahead < 0 {
         skip = ahead.unsigned_abs();
-        if skip >= present {
+        // Bytes sent again with the end behind them: the end is new.
+        if skip > present || (skip == present && !ending) {
             return Counter::PacketDuplicate;
         }
         work.in_order = 1;
@@ -365,6 +366,7 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     }
     match (ahead > 0, new) {
         (true, _) => Counter::PacketHole,
+        (false, 0) if skip > 0 => Counter::PacketDuplicate,
         (false, 0) => Counter::PacketEmpty,
         _ => Counter::PacketData,
     }
