@@ -371,7 +371,8 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let mut skip = 0;
     if ahead < 0 {
         skip = ahead.unsigned_abs();
-        if skip >= present {
+        // Bytes sent again with the end behind them: the end is new.
+        if skip > present || (skip == present && work.packet.flags & tcp_flag::FIN == 0) {
             return Counter::PacketDuplicate;
         }
         work.in_order = 1;
@@ -384,6 +385,7 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     take(tables, work, half, new, passed);
     match (passed, ahead > 0, new) {
         (false, true, _) => Counter::PacketHole,
+        (_, _, 0) if skip > 0 => Counter::PacketDuplicate,
         (_, _, 0) => Counter::PacketEmpty,
         (true, _, _) => Counter::PacketPassed,
         _ => Counter::PacketData,
@@ -486,7 +488,10 @@ fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, 
             return Way::Fast;
         }
     } else {
-        let known = ahead.unsigned_abs() >= work.present;
+        let fin = work.packet.flags & tcp_flag::FIN != 0;
+        let back = ahead.unsigned_abs();
+        // Bytes sent again with the end behind them: the end is new.
+        let known = back > work.present || (back == work.present && !fin);
         let compare = slow::worth_comparing(tables, work, half);
         if known && compare {
             tables.count(Counter::SegmentsCompared, 1);

@@ -4,7 +4,7 @@
 //! Owns a flow table and slots of the same bounds as the kernel's maps. `unsafe` here is what the shared parser's
 //! environment asks for: copies into its scratch area, and a pointer to the current flow.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::ptr::null_mut;
 
@@ -24,6 +24,7 @@ use sensor_ebpf::work::{Captured, Work};
 
 use zeroize::Zeroize as _;
 
+use super::flows::FlowTable;
 use super::fragments::{Piece, Reassembler};
 use super::tables::Tables;
 use crate::slow::Resume;
@@ -83,9 +84,7 @@ impl Followed<'_> {
 struct Inner {
     tables: Tables,
     all_tcp: bool,
-    flows: Map<FlowKey, Box<Flow>>,
-    order: VecDeque<FlowKey>,
-    flows_max: usize,
+    flows: FlowTable,
     slots: Map<SlotKey, Box<Captured>>,
     slots_max: usize,
     resume: Map<FlowKey, ResumeEntry>,
@@ -117,9 +116,7 @@ impl HostEngine {
         let inner = Inner {
             tables,
             all_tcp,
-            flows: Map::default(),
-            order: VecDeque::new(),
-            flows_max: flows_max.max(1),
+            flows: FlowTable::new(flows_max),
             slots: Map::default(),
             slots_max: slots_max.max(1),
             resume: Map::default(),
@@ -342,9 +339,9 @@ impl Inner {
         true
     }
 
-    /// Removes a flow and the slots of its unfinished heads. (The kernel's slots are a map that drops the oldest.)
-    fn forget(&mut self, key: &FlowKey) {
-        let Some(flow) = self.flows.remove(key) else { return };
+    /// A flow is gone: the slots of its unfinished heads go too. (The kernel's slots are a map that drops the oldest.)
+    fn gone(&mut self, flow: Option<Box<Flow>>) {
+        let Some(flow) = flow else { return };
         for direction in [direction::REQUEST, direction::RESPONSE] {
             self.slots.remove(&SlotKey { flow: flow.id, direction: u64::from(direction) });
         }
@@ -505,29 +502,18 @@ impl Lookups for Inner {
         true
     }
     fn find(&mut self, key: &FlowKey) -> bool {
-        let Some(flow) = self.flows.get_mut(key) else { return false };
-        self.flow = &raw mut **flow;
+        let Some(flow) = self.flows.find(key) else { return false };
+        self.flow = flow;
         true
     }
     fn insert(&mut self, key: &FlowKey, flow: &Flow) -> bool {
-        if !self.flows.contains_key(key) {
-            while self.flows.len() >= self.flows_max {
-                let Some(oldest) = self.order.pop_front() else { break };
-                self.forget(&oldest);
-            }
-            self.order.push_back(*key);
-        }
-        self.forget(key);
-        self.flows.insert(*key, Box::new(*flow));
+        let gone = self.flows.insert(key, flow);
+        self.gone(gone);
         true
     }
     fn delete(&mut self, key: &FlowKey) {
-        self.forget(key);
-        // Stale keys are dropped in passing, so that the order list stays in proportion to the table.
-        if self.order.len() > 2 * self.flows.len() + 1024 {
-            let flows = &self.flows;
-            self.order.retain(|key| flows.contains_key(key));
-        }
+        let gone = self.flows.remove(key);
+        self.gone(gone);
     }
     fn resume_at(&mut self, work: &mut Work) -> bool {
         let Some(entry) = self.resume.get(&work.key) else { return false };

@@ -3,6 +3,7 @@
 //! [`tables`] compiles the configuration into what that parser looks up.
 
 pub mod file;
+mod flows;
 pub mod fragments;
 #[cfg(test)]
 mod fragments_tests;
