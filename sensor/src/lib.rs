@@ -15,4 +15,5 @@ pub mod metrics;
 pub mod object;
 pub mod observation;
 pub mod pipeline;
+pub mod slow;
 mod suggest;

@@ -5,5 +5,6 @@
 pub mod file;
 pub mod host;
 pub mod kernel;
+pub mod offline;
 pub mod ring;
 pub mod tables;
