@@ -76,7 +76,7 @@ pub fn target(data: &[u8]) {
     head.extend(b"\r\n");
     // Two cuts where the value's own do not reach; further apart than a byte says in a long head.
     for at in [first, second] {
-        cuts.push(Cut { at: usize::from(*at) * head.len() / 256, again: 0 });
+        cuts.push(Cut { at: usize::from(*at) * head.len() / 256, again: 0, late: false });
     }
     cuts.sort_by_key(|cut| cut.at);
     let side =
@@ -101,7 +101,7 @@ fn value(form: &Form, bytes: &[u8]) -> (Vec<u8>, Vec<Cut>) {
         let mut places = places.into_iter().peekable();
         for (at, byte) in said.into_iter().enumerate() {
             while let Some(cut) = places.next_if(|cut| cut.at <= at) {
-                cuts.push(Cut { at: value.len(), again: cut.again.min(value.len()) });
+                cuts.push(Cut { at: value.len(), again: cut.again.min(value.len()), late: cut.late });
             }
             match byte {
                 b'S' => value.extend(SIGNATURE),

@@ -2,10 +2,10 @@
 //!
 //! What must hold: every packet gets one disposition, the other identities of the totals, and the bound of the flow table.
 
-use sensor::capture::host::HostEngine;
+use sensor::capture::offline::Offline;
 
 use crate::frames::{ACK, FIN, Numbers, SYN, ipv4, ipv6, tcp};
-use crate::rig::{Side, check_identities, drain, tables};
+use crate::rig::{Side, check_identities, limits, settle, tables};
 
 /// Flows that the table holds.
 const FLOWS: usize = 2;
@@ -31,7 +31,7 @@ impl<'a> Input<'a> {
 
 /// Each frame begins with a byte: 0 to 3 for bytes as they stand, above for a segment in layers.
 pub fn target(data: &[u8]) {
-    let mut engine = HostEngine::new(tables(0), data.len().is_multiple_of(2), FLOWS, 2);
+    let mut engine = Offline::new(tables(0), data.len().is_multiple_of(2), FLOWS, 2, limits());
     let mut input = Input(data);
     let mut next = [0xffff_ff00, 1000];
     for at in 0..FRAMES {
@@ -49,11 +49,11 @@ pub fn target(data: &[u8]) {
         }
         assert!(engine.flows() <= FLOWS, "more flows than the table may hold");
     }
+    settle(&mut engine);
     check_identities(&engine);
-    drain(&mut engine);
 }
 
-fn raw(engine: &mut HostEngine, at: u64, kind: u8, input: &mut Input<'_>) {
+fn raw(engine: &mut Offline, at: u64, kind: u8, input: &mut Input<'_>) {
     let (len, stated) = (input.byte(), input.half());
     let frame = input.bytes(usize::from(len));
     let stated = if stated == 0 { u32::from(len) } else { u32::from(stated) };

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use sensor::capture::host::HostEngine;
+use sensor::capture::offline::Offline;
 use sensor::capture::tables::Tables;
 use sensor::collect::decode::{Head, Record, decode};
+use sensor::slow::Limits;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
@@ -93,6 +94,8 @@ impl Seen {
         fixed.captures = [Span::default(); capture::COUNT];
         fixed.captures_len = 0;
         fixed.head.size = 0;
+        // How often the slow path took the flow: that depends on the cuts.
+        fixed.head.epoch = 0;
         Self {
             fixed,
             captures: (0..capture::COUNT).map(|which| head.capture(which).map(<[u8]>::to_vec)).collect(),
@@ -126,11 +129,34 @@ pub struct Output {
     pub raw: Vec<u8>,
 }
 
-/// Takes what came out. Every record must be whole.
-#[allow(clippy::match_wildcard_for_single_variants, reason = "further kinds of records are counted alike")]
-pub fn drain(engine: &mut HostEngine) -> Output {
+impl Output {
+    /// Ends of bodies by direction, without what depends on the cuts.
+    fn ends(&self) -> Vec<EndRecord> {
+        let mut ends = self.ends.clone();
+        for end in &mut ends {
+            end.head.epoch = 0;
+        }
+        ends.sort_by_key(|end| (end.head.direction, end.head.txn));
+        ends
+    }
+}
+
+/// Bounds of the slow path: small enough that a fuzzer can reach them.
+pub fn limits() -> Limits {
+    Limits { flows: 4, held_bytes: 256 << 10, half_bytes: 64 << 10, head_bytes: 64 << 10, ..Limits::default() }
+}
+
+/// Takes what came out, for good: what is missing is not waited for. Every record must be whole.
+pub fn settle(engine: &mut Offline) -> Output {
     let mut output = Output::default();
-    engine.drain(|bytes| {
+    take(engine, &mut output, true);
+    output
+}
+
+/// Takes what came out so far.
+#[allow(clippy::match_wildcard_for_single_variants, reason = "further kinds of records are counted alike")]
+fn take(engine: &mut Offline, output: &mut Output, last: bool) {
+    let each = |bytes: &[u8]| {
         output.raw.extend_from_slice(bytes);
         match decode(bytes).expect("the parser writes whole records") {
             Record::Request(head) | Record::Response(head) => output.heads.push(Seen::new(&head)),
@@ -143,35 +169,44 @@ pub fn drain(engine: &mut HostEngine) -> Output {
             }
             _ => output.others += 1,
         }
-    });
-    output
+    };
+    if last {
+        engine.settle(each);
+    } else {
+        engine.drain(each);
+    }
 }
 
 /// The total of one counter.
-pub fn count(engine: &HostEngine, counter: Counter) -> u64 {
+pub fn count(engine: &Offline, counter: Counter) -> u64 {
     engine.totals()[counter as usize]
 }
 
 /// The three identities of the totals.
-pub fn check_identities(engine: &HostEngine) {
+pub fn check_identities(engine: &Offline) {
     let sum = |counters: &[Counter]| counters.iter().map(|one| count(engine, *one)).sum::<u64>();
     assert_eq!(count(engine, Counter::PacketsSeen), sum(Counter::PACKET_DISPOSITIONS), "packets");
     assert_eq!(count(engine, Counter::BytesNew), sum(Counter::BYTE_DISPOSITIONS), "bytes");
     assert_eq!(count(engine, Counter::HeadsCompleted), sum(Counter::HEAD_DISPOSITIONS), "heads");
+    let slow = |counter: Counter| engine.slow_totals()[counter as usize];
+    let parsed: u64 = Counter::BYTE_DISPOSITIONS.iter().map(|one| slow(*one)).sum();
+    assert_eq!(slow(Counter::BytesNew), parsed, "bytes on the slow path");
 }
 
 /// One connection to the service.
 pub struct Connection {
     /// The parser.
-    pub engine: HostEngine,
+    pub engine: Offline,
     next: [u32; 2],
+    output: Output,
 }
 
 impl Connection {
     /// Opens it.
     pub fn open(tables: Tables) -> Self {
         // Sequence numbers wrap in the middle of whatever is said.
-        let mut connection = Self { engine: HostEngine::new(tables, false, 64, 16), next: [0xffff_ff00, 0x7fff_ff00] };
+        let engine = Offline::new(tables, false, 64, 16, limits());
+        let mut connection = Self { engine, next: [0xffff_ff00, 0x7fff_ff00], output: Output::default() };
         connection.send(Side::Client, SYN, &[]);
         connection.send(Side::Server, SYN | ACK, &[]);
         connection
@@ -179,44 +214,67 @@ impl Connection {
 
     /// The next bytes of one end.
     pub fn send(&mut self, from: Side, flags: u8, payload: &[u8]) {
-        self.overlapping(from, flags, 0, payload);
+        let sequence = self.next[from as usize];
+        self.segment(from, sequence, flags, payload);
+        let len = u32::try_from(payload.len()).expect("scripts are short") + u32::from(flags & (SYN | FIN) != 0);
+        self.next[from as usize] = sequence.wrapping_add(len);
     }
 
-    /// A segment that begins `again` bytes in front of what comes next.
-    fn overlapping(&mut self, from: Side, flags: u8, again: usize, payload: &[u8]) {
-        let back = u32::try_from(again).expect("scripts are short");
-        let numbers = Numbers {
-            sequence: self.next[from as usize].wrapping_sub(back),
-            acknowledged: self.next[from.other() as usize],
-        };
+    fn segment(&mut self, from: Side, sequence: u32, flags: u8, payload: &[u8]) {
+        let numbers = Numbers { sequence, acknowledged: self.next[from.other() as usize] };
         let frame = segment(from, numbers, flags, payload);
         self.engine.ethernet(1, &frame, u32::try_from(frame.len()).expect("frames are short"));
-        let len = u32::try_from(payload.len()).expect("frames are short") + u32::from(flags & (SYN | FIN) != 0);
-        self.next[from as usize] = numbers.sequence.wrapping_add(len);
+        take(&mut self.engine, &mut self.output, false);
     }
 
     /// What one end says, cut as it is told.
     pub fn say(&mut self, from: Side, bytes: &[u8], cuts: &[Cut]) {
-        let (mut begin, mut again) = (0, 0);
-        let end = Cut { at: bytes.len(), again: 0 };
-        for cut in cuts.iter().chain([&end]) {
-            // An empty segment is none; what it would have repeated, the next one repeats.
-            if cut.at > begin {
-                self.piece(from, &bytes[begin - again..cut.at], again);
-                again = 0;
+        let start = self.next[from as usize];
+        let place = |at: usize| start.wrapping_add(u32::try_from(at).expect("scripts are short"));
+        // A late segment comes behind the one after it.
+        let mut waiting: Option<(usize, usize)> = None;
+        for (begin, end, late) in pieces(bytes.len(), cuts) {
+            if late && waiting.is_none() {
+                waiting = Some((begin, end));
+                continue;
             }
-            begin = cut.at;
-            again = again.max(cut.again);
+            for (begin, end) in [Some((begin, end)), waiting.take()].into_iter().flatten() {
+                self.segment(from, place(begin), ACK, &bytes[begin..end]);
+            }
         }
+        if let Some((begin, end)) = waiting {
+            self.segment(from, place(begin), ACK, &bytes[begin..end]);
+        }
+        self.next[from as usize] = place(bytes.len());
     }
 
-    fn piece(&mut self, from: Side, bytes: &[u8], again: usize) {
-        let (first, rest) = bytes.split_at(bytes.len().min(SEGMENT_MAX));
-        self.overlapping(from, ACK, again, first);
-        for more in rest.chunks(SEGMENT_MAX) {
-            self.send(from, ACK, more);
-        }
+    /// It is over: what came out of it.
+    pub fn finish(mut self) -> (Output, Offline) {
+        take(&mut self.engine, &mut self.output, true);
+        (self.output, self.engine)
     }
+}
+
+/// The segments of `len` bytes: begin, end, and whether each comes late.
+fn pieces(len: usize, cuts: &[Cut]) -> Vec<(usize, usize, bool)> {
+    let mut pieces = Vec::new();
+    let (mut begin, mut again) = (0, 0);
+    let end = Cut { at: len, again: 0, late: false };
+    for cut in cuts.iter().chain([&end]) {
+        // Between two cuts at one place stands nothing; what the second one repeats, the next segment does.
+        if cut.at > begin {
+            let mut from = begin - again;
+            while cut.at - from > SEGMENT_MAX {
+                pieces.push((from, from + SEGMENT_MAX, false));
+                from += SEGMENT_MAX;
+            }
+            pieces.push((from, cut.at, cut.late));
+            again = 0;
+        }
+        begin = cut.at;
+        again = again.max(cut.again);
+    }
+    pieces
 }
 
 /// What a script came to.
@@ -232,14 +290,11 @@ pub struct Played {
 
 /// Totals that no cut may change.
 const SAME: &[Counter] = &[
-    Counter::BytesNew,
-    Counter::BytesGap,
     Counter::HeadsCompleted,
     Counter::HeadsRequest,
     Counter::RecordsEmitted,
     Counter::Unsolicited,
     Counter::FlowsCreated,
-    Counter::FlowsDeleted,
     Counter::FlowsUpgraded,
     Counter::PassedTls,
     Counter::PassedH2,
@@ -256,10 +311,10 @@ pub fn play(tables: Tables, events: &[Event], cut: bool) -> Played {
             Event::Fin(side) => connection.send(*side, FIN | ACK, &[]),
         }
     }
-    check_identities(&connection.engine);
-    let totals = SAME.iter().map(|counter| count(&connection.engine, *counter)).collect();
-    let lost = count(&connection.engine, Counter::Desynchronised);
-    Played { output: drain(&mut connection.engine), lost, totals }
+    let (output, engine) = connection.finish();
+    check_identities(&engine);
+    let totals = SAME.iter().map(|counter| count(&engine, *counter)).collect();
+    Played { output, lost: count(&engine, Counter::Desynchronised), totals }
 }
 
 /// Header and payload of a JWT in a query are only taken when it stands in one segment as a whole: the one thing that
@@ -281,21 +336,23 @@ fn without_query_claims(seen: &Seen) -> Seen {
 /// it finds there depends on the cuts by design. Then only the requests in front of that are compared.
 pub fn check_invariance(uncut: &Played, cut: &Played) {
     assert_eq!(uncut.lost == 0, cut.lost == 0, "lost its place: {} times uncut, {} times cut", uncut.lost, cut.lost);
-    let heads = |played: &Played| -> Vec<Seen> {
-        let all = played.output.heads.iter();
-        if played.lost == 0 {
-            return all.map(without_query_claims).collect();
-        }
-        all.filter(|head| head.is_request())
-            .take_while(|head| !head.odd(anomaly::PICKED_UP))
-            .map(without_query_claims)
-            .collect()
-    };
-    assert_eq!(heads(uncut), heads(cut), "heads, uncut and cut");
+    for direction in [direction::REQUEST, direction::RESPONSE] {
+        assert_eq!(heads(uncut, direction), heads(cut, direction), "heads, uncut and cut");
+    }
     if uncut.lost == 0 {
-        assert_eq!(uncut.output.ends, cut.output.ends, "ends of bodies, uncut and cut");
+        assert_eq!(uncut.output.ends(), cut.output.ends(), "ends of bodies, uncut and cut");
         assert_eq!(uncut.output.teed, cut.output.teed, "teed bytes, uncut and cut");
         assert_eq!(uncut.output.others, cut.output.others, "other records, uncut and cut");
         assert_eq!(uncut.totals, cut.totals, "totals, uncut and cut: {SAME:?}");
     }
+}
+
+/// The heads of one direction that no cut may change.
+fn heads(played: &Played, direction: u8) -> Vec<Seen> {
+    let all = played.output.heads.iter().filter(|head| head.fixed.head.direction == direction);
+    if played.lost == 0 {
+        return all.map(without_query_claims).collect();
+    }
+    let found = all.take_while(|head| !head.odd(anomaly::PICKED_UP)).map(without_query_claims);
+    if direction == direction::REQUEST { found.collect() } else { Vec::new() }
 }

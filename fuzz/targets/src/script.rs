@@ -1,6 +1,6 @@
 //! A conversation as bytes: what the two ends say, with markers for where it is cut and who speaks.
 //!
-//! Every byte stands for itself, but for five markers at the top of the range, which no HTTP head needs: so a seed is
+//! Every byte stands for itself, but for six markers at the top of the range, which no HTTP head needs: so a seed is
 //! nearly readable, and whatever a fuzzer inserts, moves or deletes is again a conversation.
 
 use crate::rig::Side;
@@ -15,6 +15,8 @@ pub const LITERAL: u8 = 0xfd;
 pub const FIN: u8 = 0xfc;
 /// The segment ends here, and the next one begins with as many bytes once more as the next byte says.
 pub const AGAIN: u8 = 0xfb;
+/// The segment ends here, and comes only behind the next one of its turn.
+pub const LATE: u8 = 0xfa;
 
 /// Longest script that is played: more teaches nothing new, and heads of any length fit.
 pub const LEN_MAX: usize = 32 << 10;
@@ -26,6 +28,8 @@ pub struct Cut {
     pub at: usize,
     /// Bytes in front of it that the next segment repeats.
     pub again: usize,
+    /// The segment in front of it comes behind the one after it.
+    pub late: bool,
 }
 
 /// What happens.
@@ -61,10 +65,10 @@ pub fn read(side: Side, bytes: &[u8]) -> Vec<Event> {
     };
     while let Some(byte) = rest.next() {
         match byte {
-            CUT => cuts.push(Cut { at: said.len(), again: 0 }),
+            CUT | LATE => cuts.push(Cut { at: said.len(), again: 0, late: byte == LATE }),
             AGAIN => {
                 let again = usize::from(rest.next().unwrap_or(0)).min(said.len());
-                cuts.push(Cut { at: said.len(), again });
+                cuts.push(Cut { at: said.len(), again, late: false });
             }
             TURN => {
                 end_turn(side, &mut said, &mut cuts, false);
@@ -85,9 +89,10 @@ mod tests {
 
     #[test]
     fn markers() {
-        let bytes = b"GE\xffT\xfb\x02 /\xfd\xff\xfe\xfeHTTP\xfc\xfe200\xfc\xfemore";
+        let cut = |at, again, late| Cut { at, again, late };
+        let bytes = b"GE\xffT\xfb\x02 \xfa/\xfd\xff\xfe\xfeHTTP\xfc\xfe200\xfc\xfemore";
         let want = vec![
-            Event::Say(Side::Client, b"GET /\xff".to_vec(), vec![Cut { at: 2, again: 0 }, Cut { at: 3, again: 2 }]),
+            Event::Say(Side::Client, b"GET /\xff".to_vec(), vec![cut(2, 0, false), cut(3, 2, false), cut(4, 0, true)]),
             Event::Say(Side::Client, b"HTTP".to_vec(), vec![]),
             Event::Fin(Side::Client),
             Event::Say(Side::Server, b"200".to_vec(), vec![]),
