@@ -123,7 +123,7 @@ fn answer(request: &Request, body: u64) -> Vec<u8> {
         }
         _ => format!("{body} bytes"),
     };
-    text.push_str(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", content.len()));
+    text.extend(["HTTP/1.1 200 OK\r\nContent-Length: ", &content.len().to_string(), "\r\n"]);
     if request.path == "/app/login" {
         text.push_str("Set-Cookie: SESSION=wire-session-0123456789; Path=/; HttpOnly\r\n");
     }

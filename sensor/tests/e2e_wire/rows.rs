@@ -12,7 +12,7 @@ pub type Client = (IpAddr, u16);
 /// One request with its answer, as far as both sides know it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// The request line.
+    /// The request line; empty for an answer without a request.
     pub request: String,
     /// The `Host` header; empty without one.
     pub host: String,
@@ -47,7 +47,7 @@ impl Rows {
             let word = |key: &str| value[key].as_str().unwrap_or_default();
             let request = match (value["uri"].as_str(), value["version"].as_str()) {
                 (Some(uri), Some(version)) => format!("{} {uri} HTTP/{version}", word("method")),
-                _ => format!("{} {} {}", value["method"], value["uri"], value["version"]),
+                _ => String::new(),
             };
             let status = value["status"].as_u64().map(|status| u16::try_from(status).unwrap());
             rows.push(client(&value), Row { request, host: word("host").to_owned(), status });

@@ -19,7 +19,11 @@ const CAPTURE: &str = "wire.pcap";
 const TRANSACTIONS: &str = "live.ndjson";
 const CONFIGURATION: &str = "authsensor.toml";
 
-/// Counters that must stay 0: whatever stands here would be a request that nobody told. Label first, then the metric.
+/// The sensor's keys.
+pub const FINGERPRINT_KEY: [u8; 16] = [0x11; 16];
+const ACCOUNT_KEY: [u8; 16] = [0x22; 16];
+
+/// Counters that must stay 0: whatever stands here would be a request that nobody told.
 const NOTHING_LOST: [&str; 14] = [
     "authsensor_heads_total{result=\"event_ring_full\"}",
     "authsensor_lost_records_total{reason=\"end_ring_full\"}",
@@ -71,7 +75,8 @@ impl Watch {
     }
 
     /// Every counter of a loss is there, and 0.
-    pub fn assert_nothing_lost(&self, net: &Net) {
+    pub fn assert_nothing_lost(&mut self, net: &Net) {
+        self.sensor.wait_until("serving metrics", |_| true);
         let metrics = net.in_server(&["curl", "-sS", "--max-time", "10", &format!("http://{METRICS}/metrics")]);
         let values: BTreeMap<&str, &str> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
         let not_zero = NOTHING_LOST.iter().filter(|name| values.get(**name) != Some(&"0"));
@@ -95,9 +100,9 @@ impl Watch {
 
 fn configuration(folder: &Path) -> String {
     // The same keys live and offline, or fingerprints could not be compared.
-    for (name, digit) in [("fingerprint.key", "1"), ("account.key", "2")] {
+    for (name, key) in [("fingerprint.key", FINGERPRINT_KEY), ("account.key", ACCOUNT_KEY)] {
         let file = folder.join(name);
-        fs::write(&file, digit.repeat(32)).unwrap();
+        fs::write(&file, key.map(|byte| format!("{byte:02x}")).concat()).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
     format!(
