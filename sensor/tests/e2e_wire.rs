@@ -70,10 +70,11 @@ fn play(name: &str, kind: Kind, offloads: bool) {
     bytes::pipelines(&net);
     bytes::slow_senders(&net);
     tools::wrk(&net, folder.path(), WRK_CONNECTIONS, WRK_REQUESTS, &|| server.lines_with("?wrk="));
+    let upgraded = bytes::upgrades(&net);
     let gave_up = aborts::all(&net);
-    server.settle();
+    watch.settle(server.log_file());
 
-    watch.assert_nothing_lost(&net);
+    watch.assert_nothing_lost(&net, upgraded);
     let seen = watch.stop();
     server.stop();
     let told = exceptions::applied(kind, &server.log(), &gave_up);
@@ -99,7 +100,7 @@ fn in_order(net: &Net) {
 fn compare(told: &Rows, seen: &watch::Seen, folder: &Path) {
     let live = Rows::of_transactions(&seen.live);
     assert!(live.len() >= LEAST_ROWS, "only {} transactions", live.len());
-    for status in [200, 206, 302, 304, 404, 416] {
+    for status in [101, 200, 204, 206, 302, 304, 404, 416] {
         assert!(live.has_status(status), "no answer with {status}");
     }
     told.assert_equal(&live, "the access log", "the sensor");

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::Duration;
 
-use crate::servers::{V4, V6};
+use crate::servers::{SMALL, V4, V6};
 use crate::support::net::{Net, inside};
 
 /// Requests in one go.
@@ -101,6 +101,42 @@ pub fn slow_senders(net: &Net) {
         stream.shutdown(Shutdown::Write).unwrap();
         read_all(&stream);
     });
+}
+
+/// Connections that leave HTTP; how many. What is said afterwards looks like requests and answers, and is none.
+pub fn upgrades(net: &Net) -> usize {
+    const REQUEST: &[u8] = b"GET /app/upgrade HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let alike: [&[u8]; 2] =
+        [b"GET /not-http HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"];
+    inside(&net.client, || {
+        for address in [V4, V6] {
+            let mut stream = connect(address);
+            stream.write_all(b"GET /files/small.txt?before HTTP/1.1\r\nHost: shop.example\r\n\r\n").unwrap();
+            assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
+            stream.read_exact(&mut [0; SMALL]).unwrap();
+            stream.write_all(REQUEST).unwrap();
+            assert!(read_head(&mut stream).starts_with("HTTP/1.1 101 "));
+            for text in alike {
+                stream.write_all(text).unwrap();
+                let mut echoed = vec![0; text.len()];
+                stream.read_exact(&mut echoed).unwrap();
+                assert_eq!(echoed, text);
+            }
+        }
+    });
+    2
+}
+
+/// Reads to the empty line.
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    String::from_utf8(head).unwrap()
 }
 
 /// Waits until nothing written is unsent: what comes next is in a segment of its own.

@@ -3,7 +3,8 @@
 //!
 //! It reads each request to its end, by Content-Length or chunked, and answers by path: `/app/echo` with a
 //! Content-Length, `/app/chunked` in chunks with a trailer, `/app/hints` after a 103, `/app/slow` after a while,
-//! `/app/big` with a body of [`BIG`] bytes, `/app/login` with a cookie, `/app/empty` with a 204.
+//! `/app/big` with a body of [`BIG`] bytes, `/app/login` with a cookie, `/app/empty` with a 204. Asked to upgrade, it
+//! echoes bytes from then on.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,6 +18,10 @@ pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::L
 const BIG: usize = 3 << 20;
 /// How long `/app/slow` thinks: long enough for a client to hang up first.
 const SLOW: Duration = Duration::from_millis(400);
+
+/// Accepts the key of RFC 6455's example (section 1.3), which this test's client sends: haproxy looks at it.
+const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Listens in the namespace; its threads end with the connections, and the listener with the test program.
 pub fn start(namespace: &str) {
@@ -35,6 +40,10 @@ fn converse(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut input, mut output) = (BufReader::new(stream), stream);
     while let Some(request) = Request::read(&mut input)? {
+        if request.upgrades {
+            output.write_all(UPGRADED)?;
+            return io::copy(&mut input, &mut output).map(drop);
+        }
         if request.expects {
             output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
@@ -44,13 +53,18 @@ fn converse(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+enum Body {
+    Length(u64),
+    Chunked,
+}
+
 /// What is needed of a head.
 struct Request {
     head_only: bool,
     path: String,
-    length: u64,
-    chunked: bool,
+    body: Body,
     expects: bool,
+    upgrades: bool,
 }
 
 impl Request {
@@ -59,14 +73,16 @@ impl Request {
         let mut words = line.split(' ');
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(None) };
         let path = target.split('?').next().unwrap_or_default().to_owned();
-        let mut request = Self { head_only: method == "HEAD", path, length: 0, chunked: false, expects: false };
+        let body = Body::Length(0);
+        let mut request = Self { head_only: method == "HEAD", path, body, expects: false, upgrades: false };
         loop {
             let field = self::line(input)?;
             let Some((name, value)) = field.split_once(':') else { return Ok(Some(request)) };
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {
-                "content-length" => request.length = value.parse().map_err(io::Error::other)?,
-                "transfer-encoding" => request.chunked = value.eq_ignore_ascii_case("chunked"),
+                "content-length" => request.body = Body::Length(value.parse().map_err(io::Error::other)?),
+                "transfer-encoding" => request.body = Body::Chunked,
+                "upgrade" => request.upgrades = true,
                 "expect" => request.expects = true,
                 _ => {}
             }
@@ -75,8 +91,8 @@ impl Request {
 
     /// Reads the body away; its length.
     fn body(&self, input: &mut impl BufRead) -> io::Result<u64> {
-        if !self.chunked {
-            return skip(input, self.length);
+        if let Body::Length(length) = self.body {
+            return skip(input, length);
         }
         let mut sum = 0;
         loop {

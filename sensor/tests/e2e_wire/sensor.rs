@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -24,14 +25,15 @@ pub const FINGERPRINT_KEY: [u8; 16] = [0x11; 16];
 const ACCOUNT_KEY: [u8; 16] = [0x22; 16];
 
 /// Counters that must stay 0: whatever stands here would be a request that nobody told.
-const NOTHING_LOST: [&str; 14] = [
+const NOTHING_LOST: [&str; 15] = [
     "authsensor_heads_total{result=\"event_ring_full\"}",
     "authsensor_lost_records_total{reason=\"end_ring_full\"}",
     "authsensor_lost_records_total{reason=\"byte_ring_full\"}",
     "authsensor_packets_total{disposition=\"busy\"}",
     "authsensor_packets_total{disposition=\"flow_table_full\"}",
     "authsensor_packets_total{disposition=\"malformed\"}",
-    "authsensor_packets_total{disposition=\"passed\"}",
+    "authsensor_flows_passed_total{reason=\"tls\"}",
+    "authsensor_flows_passed_total{reason=\"h2\"}",
     "authsensor_stream_bytes_total{disposition=\"bytes_gap\"}",
     "authsensor_halves_desynchronised_total",
     "authsensor_stream_faults_total{reason=\"head_slot_lost\"}",
@@ -40,6 +42,11 @@ const NOTHING_LOST: [&str; 14] = [
     "authsensor_collector_lost_total{reason=\"full\"}",
     "authsensor_collector_lost_total{reason=\"malformed\"}",
 ];
+
+const UPGRADED: &str = "authsensor_flows_passed_total{reason=\"flows_upgraded\"}";
+
+/// Longer than a packet stays in a block of the kernel's that tcpdump did not get yet: one second.
+const QUIET: Duration = Duration::from_millis(1300);
 
 /// Both while they watch.
 pub struct Watch {
@@ -59,7 +66,7 @@ impl Watch {
     pub fn start(net: &Net, folder: &Path) -> Self {
         fs::write(folder.join(CONFIGURATION), configuration(folder)).unwrap();
         let capture = folder.join(CAPTURE).display().to_string();
-        let words = ["tcpdump", "-i", SERVER_END, "-n", "-s", "0", "-B", "131072", "-Z", "root"];
+        let words = ["tcpdump", "-i", SERVER_END, "-n", "-s", "0", "-B", "131072", "-Z", "root", "-U"];
         let rest = ["--time-stamp-precision", "nano", "-w", &capture, "tcp port 8080"];
         let mut tcpdump = Running::start("tcpdump", command(&net.server, &[&words[..], &rest].concat()), folder);
         tcpdump.wait_until("listening", |tcpdump| tcpdump.said().contains("listening on"));
@@ -74,14 +81,29 @@ impl Watch {
         Self { sensor, tcpdump, transactions }
     }
 
-    /// Every counter of a loss is there, and 0.
-    pub fn assert_nothing_lost(&mut self, net: &Net) {
+    /// Waits until neither the access log nor the capture grows any more.
+    pub fn settle(&mut self, log: &Path) {
+        let capture = self.transactions.with_file_name(CAPTURE);
+        let lengths = || [log, &capture].map(|file| fs::metadata(file).map_or(0, |file| file.len()));
+        let (mut before, mut since) = (lengths(), Instant::now());
+        self.tcpdump.wait_until("through", |_| {
+            let now = lengths();
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
+            since.elapsed() > QUIET
+        });
+    }
+
+    /// Every counter of a loss is there, and 0; `upgraded` connections left HTTP.
+    pub fn assert_nothing_lost(&mut self, net: &Net, upgraded: usize) {
         self.sensor.wait_until("serving metrics", |_| true);
         let metrics = net.in_server(&["curl", "-sS", "--max-time", "10", &format!("http://{METRICS}/metrics")]);
         let values: BTreeMap<&str, &str> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
         let not_zero = NOTHING_LOST.iter().filter(|name| values.get(**name) != Some(&"0"));
         let lost: Vec<String> = not_zero.map(|name| format!("{name} {:?}", values.get(*name))).collect();
         let all = || metrics.lines().filter(|line| !line.ends_with(" 0")).collect::<Vec<_>>().join("\n");
+        assert_eq!(values.get(UPGRADED), Some(&upgraded.to_string().as_str()), "{}", all());
         assert!(lost.is_empty(), "{lost:#?}; all that is not 0:\n{}", all());
     }
 

@@ -7,13 +7,11 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::origin;
-use crate::process::{PATIENCE, Running, unprivileged};
+use crate::process::{Running, unprivileged};
 use crate::support::net::{Net, inside};
 
 /// Where the server under test listens.
@@ -21,9 +19,11 @@ pub const V4: &str = "192.0.2.10:8080";
 pub const V6: &str = "[2001:db8::10]:8080";
 /// The nginx behind haproxy.
 const BEHIND: &str = "127.0.0.1:9001";
+/// Bytes of the smallest file.
+pub const SMALL: usize = 180;
 /// Files that are served, by name and bytes.
 pub const FILES: [(&str, u64); 4] =
-    [("small.txt", 180), ("page.html", 20_000), ("1m.bin", 1 << 20), ("10m.bin", 10 << 20)];
+    [("small.txt", SMALL as u64), ("page.html", 20_000), ("1m.bin", 1 << 20), ("10m.bin", 10 << 20)];
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,6 @@ impl Kind {
 
 /// A running server.
 pub struct Server {
-    kind: Kind,
     running: Running,
     /// The nginx behind haproxy.
     behind: Option<Running>,
@@ -71,7 +70,12 @@ impl Server {
                 (running, log)
             }
         };
-        Self { kind, running, behind, log }
+        Self { running, behind, log }
+    }
+
+    /// The file of the access log.
+    pub fn log_file(&self) -> &Path {
+        &self.log
     }
 
     /// The access log so far.
@@ -82,20 +86,6 @@ impl Server {
     /// How many lines of the log have `text`.
     pub fn lines_with(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
-    }
-
-    /// Waits until nothing is logged any more.
-    pub fn settle(&mut self) {
-        let end = Instant::now() + PATIENCE;
-        let (mut before, mut since) = (u64::MAX, Instant::now());
-        while since.elapsed() < Duration::from_millis(700) {
-            assert!(Instant::now() < end, "{:?} goes on logging", self.kind);
-            let length = fs::metadata(&self.log).map_or(0, |file| file.len());
-            if length != before {
-                (before, since) = (length, Instant::now());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// Ends it.
@@ -144,6 +134,8 @@ fn nginx(net: &Net, folder: &Path, name: &str, listen: &[&str], access_log: &str
          server {{ {listens}\n\
          root {at}/root;\n\
          location = /moved {{ return 302 /files/small.txt; }}\n\
+         location = /app/upgrade {{ proxy_http_version 1.1; proxy_set_header Connection upgrade;\n\
+         proxy_set_header Upgrade websocket; proxy_pass http://{origin}; }}\n\
          location = /app/hints {{ return 200 hints; }}\n\
          location /app/ {{ proxy_http_version 1.1; proxy_request_buffering off; proxy_pass http://{origin}; }}\n\
          }} }}\n",
@@ -169,7 +161,7 @@ fn apache(net: &Net, folder: &Path) -> Running {
          StartServers 1\nThreadsPerChild 32\nMaxRequestWorkers 32\n\
          KeepAlive On\nMaxKeepAliveRequests 0\nEnableSendfile On\n\
          LogFormat \"%a\\t%{{remote}}p\\t%>s\\t%{{Host}}i\\t%r\" wire\nCustomLog {at}/access.log wire\n\
-         Redirect 302 /moved /files/small.txt\nProxyPass /app/ http://{origin}/app/\n",
+         Redirect 302 /moved /files/small.txt\nProxyPass /app/ http://{origin}/app/ upgrade=websocket\n",
         origin = origin::ADDRESS,
     );
     let file = folder.join("apache.conf");
