@@ -25,7 +25,7 @@ pub struct Args {
     /// Only say what is missing; exit code 2 if anything is
     #[arg(long)]
     pub check: bool,
-    /// Also what the tests and the lab need (nginx, curl, wrk, promtool, …)
+    /// Also what the tests and the lab need (nginx, Apache, haproxy, curl, wrk, promtool, …)
     #[arg(long)]
     pub tests: bool,
     /// Also what `.ci/run` needs: --tests and cargo-deny

@@ -84,6 +84,9 @@ pub fn survey(root: &Path, args: Args, apt: &mut Apt) -> Vec<Need> {
     if args.tests || args.ci {
         for (name, package) in [
             ("nginx", "nginx"),
+            // The server itself; the package `apache2` is what makes it a service.
+            ("apache2", "apache2-bin"),
+            ("haproxy", "haproxy"),
             ("curl", "curl"),
             ("ip", "iproute2"),
             ("ethtool", "ethtool"),
