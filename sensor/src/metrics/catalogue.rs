@@ -128,6 +128,8 @@ families! {
         "Directions of connections that found their place again.";
     STREAM_FAULTS: Counter "authsensor_stream_faults_total" ["reason"] in "events",
         "Things that cost a head, a pairing or a segment.";
+    ANOMALIES: Counter "authsensor_http_anomalies_total" ["reason"] in "messages",
+        "HTTP messages of a form that servers read differently, or of which something is missing; one may be several.";
 
     OBSERVATIONS: Counter "authsensor_observations_total" ["service", "class", "provenance", "outcome"] in "requests",
         "Requests with their answer, judged.";

@@ -64,6 +64,20 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::Unsolicited
         | Counter::PairingOverflow
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
+        Counter::AnomalyLineCut
+        | Counter::AnomalyValueCut
+        | Counter::AnomalyFold
+        | Counter::AnomalyMoreCredentials
+        | Counter::AnomalyManyAuthorizations
+        | Counter::AnomalyBadLength
+        | Counter::AnomalyLengthAndCoding
+        | Counter::AnomalyOddCoding
+        | Counter::AnomalyOddHeader
+        | Counter::AnomalyOddChunk
+        | Counter::AnomalyOddLine
+        | Counter::AnomalyBadLine
+        | Counter::AnomalyOddHost
+        | Counter::AnomalyEarly => &catalogue::ANOMALIES,
     }
 }
 
