@@ -102,6 +102,14 @@ pub mod phase {
     pub const MESSAGE_DONE: u8 = 69;
     /// The place in the stream is lost.
     pub const GIVE_UP: u8 = 70;
+    /// A header of the PROXY protocol is complete.
+    pub const PROXY_DONE: u8 = 80;
+    /// What began as a header of the PROXY protocol is none.
+    pub const PROXY_BAD: u8 = 81;
+    /// Header of the PROXY protocol, version 1, behind its first word.
+    pub const PROXY_LINE: u8 = 40;
+    /// Header of the PROXY protocol, version 2, behind what a parser of HTTP takes for empty lines.
+    pub const PROXY_BINARY: u8 = 41;
     /// First word of an `Authorization` value: scheme, or start of a bare credential.
     pub const AUTH_WORD: u8 = 31;
     /// Name of a query parameter.

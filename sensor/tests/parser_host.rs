@@ -20,6 +20,8 @@ mod hostile;
 mod identities;
 #[path = "parser/layers.rs"]
 mod layers;
+#[path = "parser/proxy.rs"]
+mod proxy;
 #[path = "parser/rig.rs"]
 mod rig;
 #[path = "parser/route_match.rs"]

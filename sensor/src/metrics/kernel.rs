@@ -63,6 +63,8 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::HeadTooLong
         | Counter::Unsolicited
         | Counter::PairingOverflow
+        | Counter::ProxyMissing
+        | Counter::ProxyMalformed
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
     }
 }

@@ -111,6 +111,8 @@ pub struct Seen {
     pub anomalies: u32,
     pub captures: Vec<Option<Vec<u8>>>,
     pub credentials: Vec<Found>,
+    /// What a PROXY protocol header named.
+    pub proxied: ([u8; 16], u16),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +163,7 @@ fn seen(head: &Head<'_>, request: bool) -> Seen {
         anomalies: fixed.anomalies,
         captures: (0..capture::COUNT).map(|which| head.capture(which).map(<[u8]>::to_vec)).collect(),
         credentials: head.credentials().map(found).collect(),
+        proxied: (fixed.proxied, fixed.proxied_port),
     }
 }
 
