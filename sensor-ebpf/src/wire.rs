@@ -356,6 +356,13 @@ pub struct HeadRecord {
     pub captures_len: u16,
     /// Where the captures stand in the capture area; a length of 0 means absent.
     pub captures: [Span; capture::COUNT],
+    /// Client address that a PROXY protocol header named, as `client`; all 0 for none. Whether it is to be believed
+    /// depends on who `client` is.
+    pub proxied: [u8; 16],
+    /// Port of that client, host order.
+    pub proxied_port: u16,
+    /// Always 0.
+    pub reserved: [u8; 6],
 }
 
 /// Methods known to the route automaton.
@@ -674,7 +681,7 @@ pub mod bench_mode {
 const _: () = {
     assert!(size_of::<RecordHead>() == 48);
     assert!(size_of::<Credential>() == 32);
-    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32);
+    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32 + 24);
     assert!(size_of::<EndRecord>() == 64);
     assert!(size_of::<TeeRecord>() == 56);
     assert!(size_of::<HandoverRecord>() == 48 + 40 + size_of::<crate::flow::Flow>() + 8);

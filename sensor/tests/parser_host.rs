@@ -24,6 +24,8 @@ mod identities;
 mod layers;
 #[path = "parser/odd_heads.rs"]
 mod odd_heads;
+#[path = "parser/proxy.rs"]
+mod proxy;
 #[path = "parser/rig.rs"]
 mod rig;
 #[path = "parser/route_match.rs"]

@@ -11,6 +11,7 @@ mod body;
 mod head;
 mod header;
 mod line;
+mod proxy;
 mod token;
 
 use crate::flow::{Flow, phase};
@@ -152,7 +153,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     }
     match current {
         phase::START => line::start(work, env),
-        phase::METHOD => line::method(work),
+        phase::METHOD => line::method(work, env),
         phase::TARGET => line::target(work, env),
         phase::PATH => line::path(work, env),
         phase::QUERY_NAME => line::query_name(work, env),
@@ -179,6 +180,8 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::TRAILER_START => body::trailer_start(work),
         phase::TRAILER_SKIP => body::trailer_skip(work),
         phase::TRAILER_END => body::trailer_end(work),
+        phase::PROXY_LINE => proxy::line(work, env),
+        phase::PROXY_BINARY => proxy::binary(work, env),
         _ => give_up(work),
     }
     false
@@ -223,6 +226,8 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
         phase::TOKEN_DONE => token::token_done(work, env),
         phase::HEAD_DONE => head::head_done(work, env),
         phase::MESSAGE_DONE => head::message_done(work, env),
+        phase::PROXY_DONE => proxy::done(work),
+        phase::PROXY_BAD => proxy::bad(work, env),
         phase::HANDOVER => {
             env.emit_handover(work);
             work.parser.phase = phase::HANDED;

@@ -112,6 +112,8 @@ pub struct Seen {
     pub anomalies: u32,
     pub captures: Vec<Option<Vec<u8>>>,
     pub credentials: Vec<Found>,
+    /// What a PROXY protocol header named.
+    pub proxied: ([u8; 16], u16),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +169,7 @@ fn seen(head: &Head<'_>, request: bool) -> Seen {
         anomalies: fixed.anomalies,
         captures: (0..capture::COUNT).map(|which| head.capture(which).map(<[u8]>::to_vec)).collect(),
         credentials: head.credentials().map(found).collect(),
+        proxied: (fixed.proxied, fixed.proxied_port),
     }
 }
 
@@ -179,6 +182,8 @@ pub struct Output {
     /// Teed bytes by direction and transaction.
     pub teed: BTreeMap<(u8, u32), Vec<u8>>,
     pub closes: usize,
+    /// What retransmissions said of requests.
+    pub versions: Vec<Seen>,
 }
 
 pub fn drain(engine: &mut Offline) -> Output {
@@ -186,7 +191,7 @@ pub fn drain(engine: &mut Offline) -> Output {
     engine.settle(|bytes| match decode(bytes).expect("the parser writes whole records") {
         Record::Request(head) => output.heads.push(seen(&head, true)),
         Record::Response(head) => output.heads.push(seen(&head, false)),
-        Record::Version(_) => panic!("only the slow path makes versions"),
+        Record::Version(head) => output.versions.push(seen(&head, true)),
         Record::End(end) | Record::TeeEnd(end) => {
             output.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
         }
