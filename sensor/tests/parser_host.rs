@@ -20,6 +20,8 @@ mod hostile;
 mod identities;
 #[path = "parser/layers.rs"]
 mod layers;
+#[path = "parser/lists.rs"]
+mod lists;
 #[path = "parser/proxy.rs"]
 mod proxy;
 #[path = "parser/rig.rs"]

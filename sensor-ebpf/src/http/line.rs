@@ -303,7 +303,7 @@ pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
         match env.service(work.service).and_then(|service| token::named(work, &service.query)) {
             Some(index) => {
                 let at = work.pos;
-                flush_capture(work, env, at);
+                flush_capture::<_, false>(work, env, at);
                 work.parser.index = index;
                 token::begin_token(work, env, place::QUERY);
             }
