@@ -176,6 +176,12 @@ pub mod phase {
     pub const FRAGMENT_START: u8 = 73;
     /// A chunk is odd: counted once for its message.
     pub const ODD_CHUNK: u8 = 74;
+    /// A list of addresses begins that may go on from an earlier line.
+    pub const LIST_JOIN: u8 = 82;
+    /// A list of addresses goes on, of which much was captured.
+    pub const LIST_SHRINK: u8 = 83;
+    /// The segment ends in a list of addresses.
+    pub const LIST_FLUSH: u8 = 84;
     /// A header of the PROXY protocol is complete.
     pub const PROXY_DONE: u8 = 80;
     /// What began as a header of the PROXY protocol is none.

@@ -26,7 +26,8 @@ pub const CREDENTIALS_MAX: usize = 8;
 pub const CAPTURES_MAX: usize = 4096;
 /// Longest request line that is captured, in bytes; longer ones are cut ([`anomaly::LINE_CUT`]).
 pub const LINE_CAPTURE_MAX: usize = 2048;
-/// Longest value of any other captured header, in bytes.
+/// Longest value of any other captured header, in bytes; of `X-Forwarded-For` and `Forwarded` the last ones are kept
+/// ([`anomaly::VALUE_CUT`]).
 pub const VALUE_CAPTURE_MAX: usize = 256;
 /// Longest `header.payload` of a JWT that is captured, in bytes; longer ones are cut ([`credential_flag::CLAIMS_CUT`]).
 pub const CLAIMS_CAPTURE_MAX: usize = 1536;
@@ -149,9 +150,9 @@ pub mod capture {
     pub const LINE: usize = 0;
     /// `Host`
     pub const HOST: usize = 1;
-    /// `X-Forwarded-For` (the last one where there are several)
+    /// `X-Forwarded-For` (several lines as one list), a long one by its end
     pub const X_FORWARDED_FOR: usize = 2;
-    /// `Forwarded` (RFC 7239; the last one where there are several)
+    /// `Forwarded` (RFC 7239), likewise
     pub const FORWARDED: usize = 3;
     /// `X-Real-IP`
     pub const X_REAL_IP: usize = 4;

@@ -22,6 +22,8 @@ mod hostile;
 mod identities;
 #[path = "parser/layers.rs"]
 mod layers;
+#[path = "parser/lists.rs"]
+mod lists;
 #[path = "parser/odd_heads.rs"]
 mod odd_heads;
 #[path = "parser/proxy.rs"]

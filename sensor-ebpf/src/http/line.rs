@@ -325,7 +325,7 @@ pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
         match env.service(work.service).and_then(|service| token::named(work, &service.query)) {
             Some(index) => {
                 let at = work.pos;
-                flush_capture(work, env, at);
+                flush_capture::<_, false>(work, env, at);
                 work.parser.index = index;
                 token::begin_token(work, env, place::QUERY);
             }
@@ -411,7 +411,7 @@ pub fn line_skip(work: &mut Work) {
 #[inline(always)]
 pub fn fragment_start<E: Env>(work: &mut Work, env: &mut E) {
     let at = work.pos;
-    flush_capture(work, env, at);
+    flush_capture::<_, false>(work, env, at);
     work.parser.phase = phase::FRAGMENT;
 }
 
