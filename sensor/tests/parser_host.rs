@@ -12,6 +12,8 @@
 
 #[path = "parser/fingerprints.rs"]
 mod fingerprints;
+#[path = "support/tunnels.rs"]
+mod frames;
 #[path = "parser/heads.rs"]
 mod heads;
 #[path = "parser/hostile.rs"]
@@ -26,3 +28,5 @@ mod rig;
 mod route_match;
 #[path = "parser/splits.rs"]
 mod splits;
+#[path = "parser/tunnels.rs"]
+mod tunnels;
