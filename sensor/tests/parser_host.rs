@@ -26,6 +26,8 @@ mod layers;
 mod rig;
 #[path = "parser/route_match.rs"]
 mod route_match;
+#[path = "parser/socks.rs"]
+mod socks;
 #[path = "parser/splits.rs"]
 mod splits;
 #[path = "parser/tunnels.rs"]
