@@ -34,8 +34,10 @@ fn any() -> HostEngine {
 const CLIENT: From = From::Client;
 const SERVER: From = From::Server;
 
+type Turns = Vec<(From, &'static [u8])>;
+
 /// What is said before HTTP.
-fn handshakes() -> Vec<(&'static str, Vec<(From, &'static [u8])>)> {
+fn handshakes() -> Vec<(&'static str, Turns)> {
     vec![
         ("4", vec![(CLIENT, b"\x04\x01\0P\x5d\xb8\xd8w\0"), (SERVER, b"\0Z\xdf\xb2\n\xb4\x9c\xf9")]),
         ("4a", vec![(CLIENT, b"\x04\x01\0P\0\0\0\x01u\0example.com\0"), (SERVER, b"\0Z\0\0\0\0\0\0")]),

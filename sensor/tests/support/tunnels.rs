@@ -60,8 +60,9 @@ pub fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub fn with(header: &[u8], payload: Vec<u8>) -> Vec<u8> {
-    [header, &payload].concat()
+pub fn with(header: &[u8], mut payload: Vec<u8>) -> Vec<u8> {
+    payload.splice(..0, header.iter().copied());
+    payload
 }
 
 pub fn over_udp(to: u16, header: &[u8], payload: Vec<u8>) -> Vec<u8> {
