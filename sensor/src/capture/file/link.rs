@@ -59,7 +59,7 @@ links! {
     FrameRelay = "Frame Relay", 107;
     /// OpenBSD loopback: the address family in network byte order.
     Loop = "OpenBSD loopback", 108;
-    /// `OpenBSD` IPsec: a 12-byte header with the address family.
+    /// `OpenBSD` `IPsec`: a 12-byte header with the address family.
     Enc = "OpenBSD enc", 109;
     /// Linux cooked capture (`tcpdump -i any`, older).
     LinuxSll = "Linux cooked v1", 113;
