@@ -12,6 +12,8 @@
 
 #[path = "parser/fingerprints.rs"]
 mod fingerprints;
+#[path = "support/tunnels.rs"]
+mod frames;
 #[path = "parser/framing.rs"]
 mod framing;
 #[path = "parser/heads.rs"]
@@ -32,5 +34,9 @@ mod proxy;
 mod rig;
 #[path = "parser/route_match.rs"]
 mod route_match;
+#[path = "parser/socks.rs"]
+mod socks;
 #[path = "parser/splits.rs"]
 mod splits;
+#[path = "parser/tunnels.rs"]
+mod tunnels;

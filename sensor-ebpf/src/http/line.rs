@@ -31,6 +31,10 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         return;
     }
     let position = work.stream + u64::from(work.pos);
+    if position == 0 && byte <= 5 && negotiates(work, env, byte) {
+        work.parser.phase = phase::LOST;
+        return;
+    }
     if is_request(work) {
         if !(byte.is_ascii_alphanumeric()
             || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' | b' ' | b'\t'))
@@ -58,6 +62,15 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         begin(work);
         work.parser.phase = phase::STATUS;
     }
+}
+
+/// True for the first byte of SOCKS (RFC 1928, and its predecessor, whose answers begin with 0) where every flow is a
+/// candidate: behind the handshake HTTP may follow, at the start of a segment. A declared service does not speak it.
+#[inline(always)]
+fn negotiates<E: Env>(work: &Work, env: &E, byte: u8) -> bool {
+    // SAFETY: as in `pass`.
+    let any = unsafe { (*env.flow()).service } == wire::NO_SERVICE;
+    any && (byte == 5 || byte == if is_request(work) { 4 } else { 0 })
 }
 
 /// The flow is not HTTP/1.
