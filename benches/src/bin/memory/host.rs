@@ -20,11 +20,11 @@ use super::load::{Load, is_cut};
 
 /// Bytes that an entry of a table may take beside what is in it: its place in a hash table that is seven eighths full at
 /// best and half full after it grew, its place in the order of eviction, the allocator's part.
-const ENTRY: u64 = 256;
+const ENTRY: u64 = 192;
 /// Bytes that a pending request, with its target, credentials and addresses, may take.
 const PENDING: u64 = 4096;
-/// Bytes of an entry of the ledger: an issuance, a credential's first use, decoded claims.
-const LEDGER: u64 = 192;
+/// Bytes of a credential's first use in the ledger. (Nothing is issued here.)
+const FIRST_USE: u64 = 192;
 /// Bytes of decoded claims.
 const CLAIMS: u64 = 1024;
 /// Bytes that the process may take beside its tables.
@@ -81,7 +81,7 @@ fn parser_bound(config: &Config) -> u64 {
 fn collector_bound(config: &Config) -> u64 {
     let bounds = &config.bounds;
     let queue = 4 * (u64::from(bounds.event_ring_bytes) + u64::from(bounds.byte_ring_bytes));
-    let ledger = (config.ledger.max_issuances as u64 + config.ledger.max_seen as u64) * LEDGER;
+    let ledger = config.ledger.max_seen as u64 * FIRST_USE;
     let claims = bounds.claims_cache as u64 * CLAIMS;
     parser_bound(config) + queue + bounds.pending_requests as u64 * PENDING + ledger + claims
 }

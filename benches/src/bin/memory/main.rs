@@ -50,6 +50,12 @@ enum Part {
 /// Name, figure, bound.
 struct Row(&'static str, u64, Option<u64>);
 
+impl Row {
+    fn holds(&self) -> bool {
+        self.2.is_none_or(|bound| self.1 <= bound)
+    }
+}
+
 fn main() -> ExitCode {
     match measure(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -70,13 +76,12 @@ fn measure(args: &Args) -> Result<bool, Box<dyn Error>> {
         Part::Collector => host::collector(&config, args.connections)?,
     };
     let mut within = true;
-    for Row(name, figure, bound) in rows {
-        let ok = bound.is_none_or(|bound| figure <= bound);
-        let bound = bound.map_or(String::new(), |bound| {
-            format!("  of at most {}{}", grouped(bound), if ok { "" } else { "  EXCEEDED" })
-        });
+    for row in rows {
+        let Row(name, figure, bound) = row;
+        let verdict = if row.holds() { "" } else { "  EXCEEDED" };
+        let bound = bound.map_or(String::new(), |bound| format!("  of at most {}{verdict}", grouped(bound)));
         println!("{name:<58} {:>15}{bound}", grouped(figure));
-        within &= ok;
+        within &= row.holds();
     }
     Ok(within)
 }
@@ -129,6 +134,12 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_figure_above_its_bound_fails() {
+        assert!(Row("x", 7, Some(7)).holds() && Row("x", 7, None).holds());
+        assert!(!Row("x", 8, Some(7)).holds());
+    }
 
     #[test]
     fn thousands_are_grouped() {
