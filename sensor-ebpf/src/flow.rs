@@ -102,6 +102,12 @@ pub mod phase {
     pub const MESSAGE_DONE: u8 = 69;
     /// The place in the stream is lost.
     pub const GIVE_UP: u8 = 70;
+    /// The half's state goes to the slow path, and then the segment.
+    pub const HANDOVER: u8 = 71;
+    /// The segment goes to the slow path, piece by piece.
+    pub const HANDED: u8 = 72;
+    /// The kernel took the flow back: says so, and begins between messages.
+    pub const RESUMED: u8 = 73;
     /// First word of an `Authorization` value: scheme, or start of a bare credential.
     pub const AUTH_WORD: u8 = 31;
     /// Name of a query parameter.

@@ -22,6 +22,7 @@ pub mod packet;
 pub mod reason;
 pub mod route;
 pub mod siphash;
+pub mod slow;
 pub mod swar;
 pub mod wire;
 pub mod words;

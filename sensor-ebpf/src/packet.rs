@@ -64,6 +64,8 @@ pub struct Packet {
     pub destination_port: u16,
     /// Sequence number of the first payload byte (of the SYN, if it has one).
     pub sequence: u32,
+    /// Next byte that the sender expects of the other half; of meaning only with [`tcp_flag::ACK`].
+    pub acknowledgement: u32,
     /// Bits of [`tcp_flag`].
     pub flags: u32,
     /// Offset of the payload from the start of the frame.
@@ -222,6 +224,7 @@ fn tcp<H: Headers>(
 ) -> Result<(), Counter> {
     let ports = headers.word(at).ok_or(Counter::PacketMalformed)?;
     let sequence = headers.word(at + 4).ok_or(Counter::PacketMalformed)?;
+    let acknowledgement = headers.word(at + 8).ok_or(Counter::PacketMalformed)?;
     let offset_flags = headers.half(at + 12).ok_or(Counter::PacketMalformed)?;
     let header_len = u32::from(offset_flags >> 12) * 4;
     let payload_at = at + header_len;
@@ -234,6 +237,7 @@ fn tcp<H: Headers>(
     out.source_port = (ports >> 16) as u16;
     out.destination_port = ports as u16;
     out.sequence = sequence;
+    out.acknowledgement = acknowledgement;
     out.flags = u32::from(offset_flags & 0xff);
     out.payload_at = payload_at;
     out.payload_len = end - payload_at;

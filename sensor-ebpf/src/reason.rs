@@ -55,6 +55,8 @@ counters! {
     PacketBusy = "busy",
     /// The flow table refused the flow.
     PacketFlowTableFull = "flow_table_full",
+    /// Of a flow that the slow path follows.
+    PacketSlow = "slow",
     /// Payload of a flow that left HTTP (upgrade, CONNECT, or not HTTP at all).
     PacketPassed = "passed",
 
@@ -64,7 +66,7 @@ counters! {
     BytesParsed = "bytes_parsed",
     /// Skipped as bodies, or of flows that are not (or no longer) HTTP.
     BytesSkipped = "bytes_skipped",
-    /// Handed over to the slow path.
+    /// Handed over to the slow path, which says by itself what became of them.
     BytesHandedOver = "bytes_handed_over",
     /// Never seen: holes.
     BytesGap = "bytes_gap",
@@ -83,6 +85,16 @@ counters! {
     LostByteRing = "byte_ring_full",
     /// Bytes in lost tee records.
     LostByteRingBytes = "byte_ring_full_bytes",
+
+    /// Records for the slow path lost because the byte ring was full.
+    LostSegment = "segment_ring_full",
+
+    /// Halves of flows handed over to the slow path.
+    HalvesHandedOver = "halves_handed_over",
+    /// Flows that the slow path gave back.
+    FlowsResumed = "flows_resumed",
+    /// Segments of bytes that were seen before, of a request without an answer: sent to be compared.
+    SegmentsCompared = "segments_compared",
 
     /// Flows created.
     FlowsCreated = "flows_created",
@@ -104,6 +116,8 @@ counters! {
     HeadSlotLost = "head_slot_lost",
     /// Heads longer than the bound: abandoned, half desynchronised.
     HeadTooLong = "head_too_long",
+    /// Responses whose packet does not acknowledge the request that they answer.
+    Ambiguous = "ambiguous",
     /// Responses without a request.
     Unsolicited = "unsolicited",
     /// More than 32 requests outstanding on a flow.
@@ -128,6 +142,7 @@ impl Counter {
         Self::PacketHole,
         Self::PacketBusy,
         Self::PacketFlowTableFull,
+        Self::PacketSlow,
         Self::PacketPassed,
     ];
     /// Their sum is [`Counter::BytesNew`].

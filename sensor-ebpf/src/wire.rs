@@ -429,13 +429,17 @@ pub struct SegmentRecord {
     pub key: crate::flow::FlowKey,
     /// Sequence number of the first byte that follows.
     pub sequence: u32,
-    /// What the segment acknowledges, of the other half.
+    /// What the segment acknowledges, of the other half. Of [`kind::AGAIN`]: sequence number of the first byte of the
+    /// message that the piece is compared with.
     pub acknowledged: u32,
-    /// Bits of [`crate::packet::tcp_flag`]; FIN stands on the last piece only.
+    /// Bits of [`crate::packet::tcp_flag`], and [`SEGMENT_LAST`]; FIN stands on the last piece only.
     pub flags: u32,
     /// Bytes that follow.
     pub len: u32,
 }
+
+/// Bit of [`SegmentRecord::flags`]: the last piece of its segment.
+pub const SEGMENT_LAST: u32 = 1 << 16;
 
 /// A piece of an IP fragment, `len` bytes of the datagram's payload follow.
 #[repr(C)]
@@ -474,8 +478,12 @@ pub struct ResumeEntry {
     pub response_sequence: u32,
     /// Requests so far, all answered: the next transaction number.
     pub requested: u32,
-    /// Hand-over epoch in which this holds.
+    /// Hand-over epoch of the request half in which this holds.
     pub epoch: u32,
+    /// 1 when the flow left HTTP: the kernel passes it over from now on, wherever it stands.
+    pub passed: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// A configured name, lower-cased for headers, as words so that comparing it is four loads.
@@ -662,7 +670,7 @@ const _: () = {
     assert!(size_of::<HandoverRecord>() == 48 + 40 + size_of::<crate::flow::Flow>() + 8);
     assert!(size_of::<SegmentRecord>() == 48 + 40 + 16);
     assert!(size_of::<FragmentRecord>() == 48 + 32 + 16);
-    assert!(size_of::<ResumeEntry>() == 48);
+    assert!(size_of::<ResumeEntry>() == 56);
     assert!(size_of::<Name>() == 40);
     assert!(size_of::<ServiceConfig>() == 8 + 40 * (COOKIES_MAX + HEADERS_MAX + RESPONSE_HEADERS_MAX + QUERY_MAX));
     assert!(size_of::<Settings>() == 8);

@@ -7,8 +7,8 @@
 //! mask that it can prove redundant, and the verifier would then refuse the access.
 
 use crate::flow::{FlowKey, Parser};
-use crate::packet::Packet;
-use crate::wire::{self, Credential, HeadRecord};
+use crate::packet::{Packet, tcp_flag};
+use crate::wire::{self, Credential, HeadRecord, ResumeEntry};
 use crate::words;
 
 /// Bytes of the window; a power of two.
@@ -51,6 +51,22 @@ pub const CLAIMS: u32 = 100;
 /// Value of [`Captured::open`] once header and payload are complete and the signature streams past.
 pub const CLAIMS_DONE: u32 = 101;
 
+/// How far a packet got ([`Work::stage`]).
+pub mod stage {
+    /// Nothing more to do.
+    pub const DONE: u32 = 0;
+    /// A half is locked, and its bytes need no parser.
+    pub const LOCKED: u32 = 1;
+    /// A half is locked, and its parser is to run.
+    pub const PARSE: u32 = 2;
+    /// A half is locked, and the segment goes to the slow path.
+    pub const SLOW: u32 = 3;
+    /// A half is locked, and the segment is sent to be compared.
+    pub const AGAIN: u32 = 4;
+    /// The half is busy on another CPU, and the segment goes to the slow path.
+    pub const BUSY: u32 = 5;
+}
+
 /// The scratch area.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -62,7 +78,7 @@ pub struct Work {
     pub sequence: u32,
     /// Payload bytes that are there.
     pub present: u32,
-    /// One of `engine::stage`.
+    /// One of [`stage`].
     pub stage: u32,
     /// The packet's disposition, an index of [`crate::reason::Counter`].
     pub disposition: u32,
@@ -70,8 +86,8 @@ pub struct Work {
     pub ending: u32,
     /// 1 when the segment stands where the half is: only then do FIN and RST count.
     pub in_order: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Kind of the records that a segment goes to the slow path as.
+    pub slow_kind: u32,
     /// 1 when the parser's step budget ran out.
     pub overrun: u32,
     /// Working copy of the half's parser.
@@ -98,6 +114,16 @@ pub struct Work {
     pub after: u32,
     /// Position up to which a JWT's header and payload reach.
     pub claims_to: u32,
+    /// 1 when the captures of the half's open head go to the slow path too.
+    pub slow_captured: u32,
+    /// Sequence number behind everything that was sent to the slow path.
+    pub slow_next: u32,
+    /// Sequence number of the first byte of the message that seen bytes are compared with.
+    pub slow_from: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Where the slow path left the flow.
+    pub resume: ResumeEntry,
     /// Stream offset of position 0.
     pub stream: u64,
     /// Bytes of this segment that were skipped (bodies), for the byte identity.
@@ -203,6 +229,18 @@ impl Work {
         // SAFETY: four words and a number, cleared.
         unsafe { words::clear(&raw mut self.parser.name) };
         self.parser.name_len = 0;
+    }
+}
+
+impl Work {
+    /// The four numbers behind the connection of a [`wire::SegmentRecord`] for a piece of `len` bytes at the position.
+    #[inline(always)]
+    pub fn segment(&self, len: u32, last: bool) -> [u32; 4] {
+        let again = self.slow_kind == u32::from(wire::kind::AGAIN);
+        let acknowledged = if again { self.slow_from } else { self.packet.acknowledgement };
+        // A FIN stands behind the last byte of the segment.
+        let flags = if last { self.packet.flags | wire::SEGMENT_LAST } else { self.packet.flags & !tcp_flag::FIN };
+        [self.sequence.wrapping_add(self.pos), acknowledged, flags, len]
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Env, give_up, is_request, state_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
+use crate::packet::tcp_flag;
 use crate::reason::Counter;
 use crate::wire::{
     self, NO_LENGTH, NO_ROUTE, ROUTE_NOT_CANONICAL, anomaly, framing, head_flag, kind, method, route_flag,
@@ -152,6 +153,11 @@ fn complete_response<E: Env>(work: &mut Work, env: &mut E) -> bool {
     // SAFETY: as above.
     let answer = unsafe { pop(env.flow(), mid_head, newest) };
     work.parser.anomalies |= answer.anomalies;
+    // SAFETY: as above.
+    if !mid_head && unsafe { unconfirmed(env.flow(), answer.txn, work) } {
+        work.parser.anomalies |= anomaly::AMBIGUOUS;
+        env.count(Counter::Ambiguous, 1);
+    }
     if answer.anomalies & anomaly::UNSOLICITED != 0 {
         env.count(Counter::Unsolicited, 1);
     }
@@ -206,7 +212,7 @@ fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
         framing::UPGRADE => {
             let flow = env.flow();
             // SAFETY: as above.
-            unsafe { (*flow).flags |= flow_flag::PASSED };
+            unsafe { crate::lock::set_bits(&raw mut (*flow).flags, flow_flag::PASSED) };
             env.count(Counter::FlowsUpgraded, 1);
             work.parser.phase = phase::MESSAGE_DONE;
         }
@@ -347,6 +353,29 @@ unsafe fn pop(flow: *mut Flow, mid_head: bool, newest: bool) -> Answer {
             return Answer { txn, request: NOBODY, anomalies: anomaly::QUEUE_OVERFLOW };
         }
         Answer { txn, request, anomalies: 0 }
+    }
+}
+
+/// True when the packet with the response does not acknowledge the first byte of the request that it answers: the server
+/// may never have seen what was seen here. Only of the newest request is the place known.
+///
+/// # Safety
+/// As for [`pop`].
+#[inline(always)]
+unsafe fn unconfirmed(flow: *mut Flow, txn: u32, work: &Work) -> bool {
+    if work.packet.flags & tcp_flag::ACK == 0 {
+        return false;
+    }
+    // SAFETY: the caller's promise; the other half may write these meanwhile, each is read whole, and a newer request
+    // shows in `requested`, which is read last.
+    unsafe {
+        let request = &raw const (*flow).request;
+        let next = (&raw const (*request).next_sequence).read_volatile();
+        let consumed = (&raw const (*request).consumed).read_volatile();
+        let message_at = (&raw const (*request).parser.message_at).read_volatile();
+        let requested = (&raw const (*flow).requested).read_volatile();
+        let from = next.wrapping_sub(consumed.wrapping_sub(message_at) as u32);
+        requested == txn.wrapping_add(1) && work.packet.acknowledgement.wrapping_sub(from) as i32 <= 0
     }
 }
 

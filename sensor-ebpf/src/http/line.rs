@@ -50,7 +50,7 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
 fn pass<E: Env>(work: &mut Work, env: &mut E, tls: bool) {
     let flow = env.flow();
     // SAFETY: the environment's flow pointer is valid while its segment is parsed.
-    unsafe { (*flow).flags |= flow_flag::PASSED };
+    unsafe { crate::lock::set_bits(&raw mut (*flow).flags, flow_flag::PASSED) };
     if tls {
         env.count(Counter::PassedTls, 1);
     }

@@ -16,7 +16,8 @@ mod token;
 use crate::flow::{Flow, phase};
 use crate::reason::Counter;
 use crate::siphash::Key;
-use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, Settings, direction};
+use crate::slow;
+use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, Settings, direction, kind};
 use crate::work::{Captured, WINDOW, Work};
 
 pub use head::announce_end;
@@ -54,6 +55,10 @@ pub trait Env {
     fn emit_head(&mut self, work: &mut Work);
     /// Puts an `END` or `TEE_END` on its ring, or counts the loss.
     fn emit_end(&mut self, work: &mut Work, kind: u8, complete: bool);
+    /// Puts the half's state, and its open head's captures, on the byte ring, or counts the loss.
+    fn emit_handover(&mut self, work: &mut Work);
+    /// Puts `len` (at most `TEE_CHUNK_MAX`) bytes at the position on the byte ring for the slow path, or counts the loss.
+    fn emit_segment(&mut self, work: &mut Work, len: u32, last: bool);
     /// Puts `len` (1 to `TEE_CHUNK_MAX`) body bytes at frame offset `at` on the byte ring, or counts the loss.
     fn tee(&mut self, work: &mut Work, at: u32, len: u32);
     /// Calls [`step`] until it says that the segment is done, a bounded number of times; false if the bound was reached.
@@ -112,8 +117,7 @@ const LOOK: u32 = 64;
 pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     let current = work.parser.phase;
     if current >= phase::COMPLETIONS {
-        complete(work, env, current);
-        return false;
+        return complete(work, env, current);
     }
     if work.pos >= work.end {
         return true;
@@ -202,9 +206,9 @@ fn between_values<E: Env>(work: &mut Work, env: &mut E, current: u8) {
     header::value_space(work, env);
 }
 
-/// A completion: consumes nothing.
+/// A completion: consumes nothing. True when the segment is done.
 #[inline(always)]
-fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) {
+fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
     match current {
         phase::LINE_DONE => line::line_done(work, env),
         phase::CAPTURE_DONE => header::capture_done(work, env),
@@ -212,8 +216,18 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) {
         phase::TOKEN_DONE => token::token_done(work, env),
         phase::HEAD_DONE => head::head_done(work, env),
         phase::MESSAGE_DONE => head::message_done(work, env),
+        phase::HANDOVER => {
+            env.emit_handover(work);
+            work.parser.phase = phase::HANDED;
+        }
+        phase::HANDED => return slow::piece(work, env),
+        phase::RESUMED => {
+            env.emit_end(work, kind::RESUMED, true);
+            work.parser.phase = phase::START;
+        }
         _ => lost(work, env),
     }
+    false
 }
 
 #[inline(always)]

@@ -12,17 +12,20 @@ use ahash::AHasher;
 use sensor_ebpf::engine::{self, Tables as Lookups};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::http::{self, Env};
-use sensor_ebpf::packet::{self, Address, Packet, SliceHeaders};
+use sensor_ebpf::packet::{self, Address, Packet, SliceHeaders, tcp_flag};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
-    Credential, EdgeKey, EndRecord, HeadRecord, ListenKey, NO_SERVICE, ROUTES_MAX, RouteConfig, RouteState,
-    ServiceConfig, Settings, TeeRecord, Totals, direction, kind, service_flag,
+    Credential, EdgeKey, EndRecord, FlowId, HandoverRecord, HeadRecord, ListenKey, NO_SERVICE, ROUTES_MAX, ResumeEntry,
+    RouteConfig, RouteState, SegmentRecord, ServiceConfig, Settings, TeeRecord, Totals, direction, kind, service_flag,
 };
 use sensor_ebpf::work::{Captured, Work};
 
+use zeroize::Zeroize as _;
+
 use super::flows::FlowTable;
 use super::tables::Tables;
+use crate::slow::Resume;
 
 /// Steps of one segment, as in the kernel.
 const STEPS_MAX: u32 = 1 << 19;
@@ -45,12 +48,40 @@ pub struct HostEngine {
     work: Box<Work>,
 }
 
+/// Bytes that the slow path gives to the parser, with what their packet said.
+pub(crate) struct Followed<'a> {
+    /// The connection.
+    pub key: FlowKey,
+    /// One of [`direction`].
+    pub direction: u8,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// True when the half ends behind them.
+    pub ending: bool,
+    /// What its side acknowledged of the other half's bytes, where that is known.
+    pub acknowledged: Option<u32>,
+}
+
+impl Followed<'_> {
+    fn describe(&self, work: &mut Work) {
+        work.key = self.key;
+        work.direction = u32::from(self.direction);
+        work.present = u32::try_from(self.bytes.len()).unwrap_or(0);
+        work.packet.payload_at = 0;
+        work.packet.payload_len = work.present;
+        work.packet.acknowledgement = self.acknowledged.unwrap_or(0);
+        work.packet.flags = if self.acknowledged.is_some() { tcp_flag::ACK } else { 0 };
+        work.packet.flags |= if self.ending { tcp_flag::FIN } else { 0 };
+    }
+}
+
 struct Inner {
     tables: Tables,
     all_tcp: bool,
     flows: FlowTable,
     slots: Map<SlotKey, Box<Captured>>,
     slots_max: usize,
+    resume: Map<FlowKey, ResumeEntry>,
     blank: Box<Flow>,
     flow: *mut Flow,
     totals: Totals,
@@ -79,6 +110,7 @@ impl HostEngine {
             flows: FlowTable::new(flows_max),
             slots: Map::default(),
             slots_max: slots_max.max(1),
+            resume: Map::default(),
             blank: zeroed(),
             flow: null_mut(),
             totals: Totals { counts: [0; Counter::COUNT] },
@@ -131,18 +163,89 @@ impl HostEngine {
 
     /// Gives every record made since the last call to `take`, in order.
     pub fn drain(&mut self, mut take: impl FnMut(&[u8])) {
-        let mut rest = self.inner.records.as_slice();
-        while let Some(size) = rest.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes) as usize) {
-            let Some((record, after)) = rest.split_at_checked(size).filter(|_| size > 0) else { break };
-            take(record);
-            rest = after;
-        }
+        each(&self.inner.records, &mut take);
         self.inner.records.clear();
+    }
+
+    /// Gives every record made since the last call, as they stand behind each other; `into` is emptied first. As
+    /// [`HostEngine::drain`], for who uses the engine while taking them.
+    pub fn take(&mut self, into: &mut Vec<u8>) {
+        into.clear();
+        std::mem::swap(&mut self.inner.records, into);
+    }
+
+    /// The parser goes on with `bytes`, next in order of a half that the slow path follows.
+    pub(crate) fn follow(&mut self, at_ns: u64, flow: &mut Flow, segment: &Followed<'_>) {
+        let (inner, work) = (&mut self.inner, &mut self.work);
+        inner.now = at_ns;
+        inner.frame.clear();
+        inner.frame.extend_from_slice(segment.bytes);
+        inner.flow = &raw mut *flow;
+        segment.describe(work);
+        // SAFETY: the flow is borrowed for the time of the call.
+        unsafe { engine::follow(inner, work) };
+        inner.flow = null_mut();
+        inner.frame.zeroize();
+    }
+
+    /// The slow path gives up waiting for bytes of a half.
+    pub(crate) fn gap(&mut self, at_ns: u64, flow: &mut Flow, segment: &Followed<'_>, missing: u32) {
+        let (inner, work) = (&mut self.inner, &mut self.work);
+        inner.now = at_ns;
+        inner.flow = &raw mut *flow;
+        segment.describe(work);
+        // SAFETY: as above.
+        unsafe { engine::gap(inner, work, missing) };
+        inner.flow = null_mut();
+    }
+
+    /// Says that the connection is over, so that nobody waits for its answers.
+    pub(crate) fn close(&mut self, at_ns: u64, flow: &mut Flow, segment: &Followed<'_>) {
+        let (inner, work) = (&mut self.inner, &mut self.work);
+        inner.now = at_ns;
+        inner.flow = &raw mut *flow;
+        segment.describe(work);
+        inner.emit_end(work, kind::CLOSE, false);
+        inner.flow = null_mut();
+    }
+
+    /// Keeps the captures of a head that is open in a half.
+    pub(crate) fn keep(&mut self, flow: FlowId, direction: u8, captured: Box<Captured>) {
+        let key = SlotKey { flow, direction: u64::from(direction) };
+        if self.inner.slots.len() < self.inner.slots_max {
+            self.inner.slots.insert(key, captured);
+        }
+    }
+
+    /// Forgets the captures of a flow's open heads.
+    pub(crate) fn drop_kept(&mut self, flow: FlowId) {
+        for direction in [direction::REQUEST, direction::RESPONSE] {
+            self.inner.slots.remove(&SlotKey { flow, direction: u64::from(direction) });
+        }
     }
 
     /// Flows in the table.
     pub fn flows(&self) -> usize {
         self.inner.flows.len()
+    }
+}
+
+impl Resume for HostEngine {
+    fn put(&mut self, key: &FlowKey, entry: &ResumeEntry) {
+        self.inner.resume.insert(*key, *entry);
+    }
+    fn remove(&mut self, key: &FlowKey) {
+        self.inner.resume.remove(key);
+    }
+}
+
+/// Gives the records that stand behind each other in `bytes` to `take`, one by one.
+pub fn each(bytes: &[u8], mut take: impl FnMut(&[u8])) {
+    let mut rest = bytes;
+    while let Some(size) = rest.first_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize) {
+        let Some((record, after)) = rest.split_at_checked(size).filter(|_| size > 0) else { break };
+        take(record);
+        rest = after;
     }
 }
 
@@ -181,6 +284,8 @@ impl Inner {
         unsafe {
             record.head.service = (*self.flow).service;
             record.head.flow = (*self.flow).id;
+            let request = work.direction == u32::from(direction::REQUEST);
+            record.head.epoch = if request { (*self.flow).request.epoch } else { (*self.flow).response.epoch };
         }
         record.head.txn = work.parser.txn;
         record.head.time_ns = self.now;
@@ -253,6 +358,28 @@ impl Env for Inner {
         record.complete = u32::from(complete);
         self.records.extend_from_slice(bytes_of(&record));
     }
+    fn emit_handover(&mut self, work: &mut Work) {
+        let captured = if work.slow_captured == 0 { 0 } else { size_of::<Captured>() };
+        let event = self.event(work, kind::HANDOVER, size_of::<HandoverRecord>() + captured);
+        // SAFETY: the current flow is valid while its packet is handled.
+        let flow = unsafe { *self.flow };
+        let record =
+            HandoverRecord { head: event.head, key: work.key, flow, captured: work.slow_captured, reserved: 0 };
+        self.records.extend_from_slice(bytes_of(&record));
+        if captured != 0 {
+            self.records.extend_from_slice(bytes_of(&work.captured));
+        }
+    }
+    fn emit_segment(&mut self, work: &mut Work, len: u32, last: bool) {
+        let at = (work.base + work.pos) as usize;
+        let Some(bytes) = at.checked_add(len as usize).and_then(|end| self.frame.get(at..end)) else { return };
+        let [sequence, acknowledged, flags, len] = work.segment(len, last);
+        let kind = u8::try_from(work.slow_kind).unwrap_or(0);
+        let event = self.event(work, kind, size_of::<SegmentRecord>() + bytes.len());
+        let record = SegmentRecord { head: event.head, key: work.key, sequence, acknowledged, flags, len };
+        self.records.extend_from_slice(bytes_of(&record));
+        self.records.extend_from_slice(bytes);
+    }
     fn tee(&mut self, work: &mut Work, at: u32, len: u32) {
         let end = self.event(work, kind::TEE, size_of::<TeeRecord>() + len as usize);
         let mut record = TeeRecord { head: end.head, len, reserved: 0 };
@@ -311,6 +438,17 @@ impl Lookups for Inner {
         let gone = self.flows.remove(key);
         self.gone(gone);
     }
+    fn resume_at(&mut self, work: &mut Work) -> bool {
+        let Some(entry) = self.resume.get(&work.key) else { return false };
+        work.resume = *entry;
+        true
+    }
+    fn resume_done(&mut self, work: &mut Work) {
+        self.resume.remove(&work.key);
+    }
+    fn compares(&self) -> bool {
+        true
+    }
     fn now(&self) -> u64 {
         self.now
     }
@@ -327,8 +465,7 @@ impl Lookups for Inner {
         if !self.all_tcp {
             return None;
         }
-        let syn_ack = packet.flags & (packet::tcp_flag::SYN | packet::tcp_flag::ACK)
-            == packet::tcp_flag::SYN | packet::tcp_flag::ACK;
+        let syn_ack = packet.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN | tcp_flag::ACK;
         let at = packet.payload_at as usize;
         let answer = payload >= 5 && self.frame.get(at..at + 5).is_some_and(|start| start == b"HTTP/");
         let way = if syn_ack || answer { direction::RESPONSE } else { direction::REQUEST };

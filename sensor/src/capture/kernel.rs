@@ -14,12 +14,14 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, 
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod, VerifierLogLevel};
+use sensor_ebpf::flow::FlowKey;
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{ROUTES_MAX, RouteConfig, RouteState, ServiceConfig, Settings};
+use sensor_ebpf::wire::{ROUTES_MAX, ResumeEntry, RouteConfig, RouteState, ServiceConfig, Settings};
 
 use super::ring::Ring;
 use super::tables::{Tables, mapped};
 use crate::config::model::Bounds;
+use crate::slow::Resume;
 
 /// Entry programs and the names under which metrics show them.
 pub const PROGRAMS: [(&str, &str, TcAttachType); 2] =
@@ -117,6 +119,7 @@ impl Kernel {
         loader
             .map_max_entries("FLOWS", bounds.flows)
             .map_max_entries("SLOTS", bounds.split_heads)
+            .map_max_entries("RESUME", u32::try_from(bounds.slow_flows).unwrap_or(u32::MAX))
             .map_max_entries("EVENTS", bounds.event_ring_bytes)
             .map_max_entries("BYTES", bounds.byte_ring_bytes)
             .verifier_log_level(VerifierLogLevel::STATS);
@@ -238,6 +241,13 @@ impl Kernel {
         Ok(())
     }
 
+    /// What tells the kernel where it may take flows back.
+    pub fn resumer(&mut self) -> Result<KernelResume, KernelError> {
+        let map = self.ebpf.take_map("RESUME").ok_or_else(|| missing("RESUME"))?;
+        let map = HashMap::try_from(map).map_err(|error| map_error("RESUME", &error))?;
+        Ok(KernelResume { map })
+    }
+
     /// Totals over all CPUs, by [`Counter`].
     pub fn totals(&self) -> Result<[u64; Counter::COUNT], KernelError> {
         let map = self.ebpf.map("TOTALS").ok_or_else(|| missing("TOTALS"))?;
@@ -275,6 +285,22 @@ impl Kernel {
             Ring::map(data.fd(), size as usize).map_err(|error| KernelError::Ring(name, error))
         };
         Ok((ring("EVENTS", bounds.event_ring_bytes)?, ring("BYTES", bounds.byte_ring_bytes)?))
+    }
+}
+
+/// The kernel's map of places at which it may take flows back.
+pub struct KernelResume {
+    map: HashMap<MapData, [u8; 40], [u8; 56]>,
+}
+
+impl Resume for KernelResume {
+    fn put(&mut self, key: &FlowKey, entry: &ResumeEntry) {
+        // Refused, the flow stays with the slow path.
+        let _ = self.map.insert(bytes::<_, 40>(key), bytes::<_, 56>(entry), 0);
+    }
+
+    fn remove(&mut self, key: &FlowKey) {
+        let _ = self.map.remove(&bytes::<_, 40>(key));
     }
 }
 

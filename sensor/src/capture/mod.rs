@@ -6,5 +6,6 @@ pub mod file;
 mod flows;
 pub mod host;
 pub mod kernel;
+pub mod offline;
 pub mod ring;
 pub mod tables;

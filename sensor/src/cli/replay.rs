@@ -4,9 +4,11 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sensor_ebpf::reason::Counter;
+
 use super::start::{self, CliError, Start};
 use crate::capture::file::{CaptureReader, Link, Packet, network_offset};
-use crate::capture::host::HostEngine;
+use crate::capture::offline::Offline;
 use crate::capture::tables::Tables;
 use crate::collect::Clock;
 use crate::config::model::Findings;
@@ -60,7 +62,7 @@ type Setup = Box<dyn FnOnce(&mut Pipeline)>;
 /// The pipeline behind capture files. It is made at the first packet, whose time is the ledger's start.
 pub struct Player<'a> {
     start: &'a Start,
-    engine: HostEngine,
+    engine: Offline,
     findings: Option<NdjsonSink>,
     pipeline: Option<Pipeline>,
     /// Called once with the new pipeline.
@@ -77,7 +79,8 @@ impl<'a> Player<'a> {
         // A capture shows what there was: there is no line rate to keep here.
         tables.settings.tunnels = 1;
         let bounds = &start.config.bounds;
-        let engine = HostEngine::new(tables, all_tcp, bounds.flows as usize, bounds.split_heads as usize);
+        let (flows, slots) = (bounds.flows as usize, bounds.split_heads as usize);
+        let engine = Offline::new(tables, all_tcp, flows, slots, bounds.into());
         Ok(Self { start, engine, findings: Some(findings), pipeline: None, setup: None, latest_ns: 0, since: 0 })
     }
 
@@ -91,6 +94,7 @@ impl<'a> Player<'a> {
             }
         }
         if let Some(pipeline) = self.pipeline.as_mut() {
+            self.engine.finish(|record| pipeline.record(record));
             pipeline.finish()?;
         }
         outcome
@@ -102,7 +106,7 @@ impl<'a> Player<'a> {
     }
 
     /// Totals of the parser.
-    pub fn totals(&self) -> &[u64] {
+    pub fn totals(&self) -> [u64; Counter::COUNT] {
         self.engine.totals()
     }
 
@@ -145,7 +149,7 @@ impl<'a> Player<'a> {
 }
 
 /// Gives one packet to the parser.
-fn parse(engine: &mut HostEngine, packet: &Packet<'_>) {
+fn parse(engine: &mut Offline, packet: &Packet<'_>) {
     if packet.link == Link::Ethernet {
         // LLC/SNAP frames have a length where others have a type; the reader knows both.
         if let Some((ethertype, offset)) = network_offset(packet.link, packet.data)

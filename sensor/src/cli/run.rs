@@ -18,6 +18,7 @@ use crate::finding::sink::NdjsonSink;
 use crate::metrics::{self, Metrics, RuleInfoLite};
 use crate::object;
 use crate::pipeline::Pipeline;
+use crate::slow::SlowPath;
 
 /// Runs the daemon on the configuration at `path`, watching `interfaces` (none: those of the configuration, or that of
 /// the default route).
@@ -44,7 +45,10 @@ pub fn run(path: &Path, interfaces: &[String]) -> Result<(), CliError> {
     let pipeline =
         Pipeline::new(Arc::clone(&config), &start.rules, keys, clock, at, findings, Some(Arc::clone(&metrics)));
     announce(&start, &interfaces);
+    let resume = kernel.resumer()?;
     let plane = DataPlane {
+        slow: SlowPath::new(&tables, (&config.bounds).into()),
+        resume,
         kernel,
         events,
         bytes,

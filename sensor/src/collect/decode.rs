@@ -36,6 +36,8 @@ pub enum Record<'a> {
     Request(Head<'a>),
     /// A response head.
     Response(Head<'a>),
+    /// Another version of a request head.
+    Version(Head<'a>),
     /// End of a body (`END`).
     End(EndRecord),
     /// Bytes of a teed body.
@@ -50,7 +52,7 @@ impl Record<'_> {
     /// The common head.
     pub fn head(&self) -> &RecordHead {
         match self {
-            Self::Request(head) | Self::Response(head) => &head.fixed.head,
+            Self::Request(head) | Self::Response(head) | Self::Version(head) => &head.fixed.head,
             Self::End(end) | Self::TeeEnd(end) => &end.head,
             Self::Tee(head, _) | Self::Close(head) => head,
         }
@@ -112,6 +114,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
     match head.kind {
         kind::REQUEST => Ok(Record::Request(message(head, &mut reader)?)),
         kind::RESPONSE => Ok(Record::Response(message(head, &mut reader)?)),
+        kind::VERSION => Ok(Record::Version(message(head, &mut reader)?)),
         kind::END => Ok(Record::End(end(head, &mut reader)?)),
         kind::TEE_END => Ok(Record::TeeEnd(end(head, &mut reader)?)),
         kind::TEE => {

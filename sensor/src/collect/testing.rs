@@ -277,7 +277,7 @@ impl RecordBuilder {
     pub fn new(kind: u8, flow: u64, txn: u32) -> Self {
         Self {
             kind,
-            direction: u8::from(kind != kind::REQUEST),
+            direction: u8::from(!matches!(kind, kind::REQUEST | kind::VERSION)),
             flow,
             txn,
             time_ns: BASE,
@@ -304,6 +304,11 @@ impl RecordBuilder {
             .at(at)
             .capture(capture::LINE, line.as_bytes())
             .capture(capture::HOST, b"shop.example")
+    }
+
+    /// Another version of a request.
+    pub fn version(flow: u64, txn: u32, at: u64, line: &str) -> Self {
+        Self { kind: kind::VERSION, ..Self::request(flow, txn, at, line) }
     }
 
     /// A response with a body of 500 bytes.
@@ -428,7 +433,7 @@ impl RecordBuilder {
         out.extend([0; 4]);
         out.extend(self.offset.to_le_bytes());
         match self.kind {
-            kind::REQUEST | kind::RESPONSE => self.put_head(&mut out, &spans, &area),
+            kind::REQUEST | kind::VERSION | kind::RESPONSE => self.put_head(&mut out, &spans, &area),
             kind::END | kind::TEE_END => {
                 out.extend(self.body_bytes.to_le_bytes());
                 out.extend(1u64.to_le_bytes());

@@ -1,6 +1,6 @@
 //! Layers 2 to 4: every way in which the TCP header can stand behind others, and every way of cutting that short.
 
-use sensor::capture::host::HostEngine;
+use sensor::capture::offline::Offline;
 use sensor_ebpf::packet::{Packet, SliceHeaders, ethernet};
 use sensor_ebpf::reason::Counter;
 
@@ -95,14 +95,14 @@ fn whole() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn run(frame: &[u8], frame_len: usize) -> HostEngine {
+fn run(frame: &[u8], frame_len: usize) -> Offline {
     let mut engine = engine();
     engine.ethernet(1, frame, u32::try_from(frame_len).unwrap());
     check_identities(&engine);
     engine
 }
 
-fn disposition(engine: &HostEngine) -> Counter {
+fn disposition(engine: &Offline) -> Counter {
     let hit: Vec<Counter> =
         Counter::PACKET_DISPOSITIONS.iter().copied().filter(|one| count(engine, *one) > 0).collect();
     assert_eq!(hit.len(), 1, "{hit:?}");

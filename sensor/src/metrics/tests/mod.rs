@@ -124,6 +124,7 @@ fn observation(service: u16, class: RouteClass, provenance: Provenance, outcome:
         self_contained: true,
         account: Some(AccountHash(hash)),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        anomalies: 0,
     }
 }
 
@@ -333,4 +334,18 @@ fn ledger_rules_and_build_are_shown() {
     }
     assert_equal(samples[&format!("authsensor_build_info{{bpf_object=\"abc123\",version=\"{version}\"}}")], 1.0);
     assert_equal(sum(&samples, "authsensor_build_info"), 1.0);
+}
+
+#[test]
+fn every_anomaly_of_an_observation_is_counted() {
+    use sensor_ebpf::wire::anomaly::{AMBIGUOUS, OBS_FOLD};
+    let metrics = metrics();
+    let plain = observation(0, RouteClass::Other, Provenance::None, Outcome::Other, 1);
+    for anomalies in [0, OBS_FOLD, OBS_FOLD | AMBIGUOUS, 1 << 31] {
+        metrics.observe(&Observation { anomalies, ..plain });
+    }
+    let samples = samples(&metrics.render().unwrap());
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"obs_fold\"}"], 2.0);
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"ambiguous\"}"], 1.0);
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"conflict\"}"], 0.0);
 }
