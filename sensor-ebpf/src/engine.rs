@@ -371,7 +371,8 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let mut skip = 0;
     if ahead < 0 {
         skip = ahead.unsigned_abs();
-        if is_known(work, skip) {
+        // Bytes sent again with the end behind them: the end is new.
+        if skip > present || (skip == present && work.packet.flags & tcp_flag::FIN == 0) {
             return Counter::PacketDuplicate;
         }
         work.in_order = 1;
@@ -389,14 +390,6 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         (true, _, _) => Counter::PacketPassed,
         _ => Counter::PacketData,
     }
-}
-
-/// True when the segment brings nothing new to a half whose next byte is the `skip`th behind the segment's first. Bytes
-/// that were seen, with the end behind them, do: the end.
-#[inline(always)]
-fn is_known(work: &Work, skip: u32) -> bool {
-    let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
-    skip > work.present || (skip == work.present && !ending)
 }
 
 /// The next `new` bytes of a half, which stand at `work.base`: skipped where nothing in them is of interest, else made
@@ -495,7 +488,10 @@ fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, 
             return Way::Fast;
         }
     } else {
-        let known = is_known(work, ahead.unsigned_abs());
+        let fin = work.packet.flags & tcp_flag::FIN != 0;
+        let back = ahead.unsigned_abs();
+        // Bytes sent again with the end behind them: the end is new.
+        let known = back > work.present || (back == work.present && !fin);
         let compare = slow::worth_comparing(tables, work, half);
         if known && compare {
             tables.count(Counter::SegmentsCompared, 1);

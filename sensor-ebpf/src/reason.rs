@@ -33,7 +33,8 @@ counters! {
     PacketNotIp = "not_ip",
     /// IP, but not TCP.
     PacketNotTcp = "not_tcp",
-    /// An IP fragment (no ports in any but the first; reassembly is not done in the kernel).
+    /// An IP fragment of a datagram that is not whole yet (no ports in any but the first; reassembly is not done in the
+    /// kernel). Where datagrams are put together, the packet that completes one counts as what the datagram is.
     PacketFragment = "fragment",
     /// Headers cut short or contradicting each other.
     PacketMalformed = "malformed",
@@ -124,6 +125,14 @@ counters! {
     PairingOverflow = "pairing_overflow",
     /// The step budget of one segment ran out.
     StepBudget = "step_budget",
+
+    /// Fragmented IP datagrams that were put together.
+    FragmentsReassembled = "fragments_reassembled",
+    /// Of those, datagrams of which two versions of some bytes were seen.
+    FragmentsConflicting = "fragments_conflicting",
+    /// Fragmented IP datagrams that were given up (too old, pushed out, contradicting themselves), and fragments that fit
+    /// nowhere.
+    FragmentsDropped = "fragments_dropped",
 }
 
 impl Counter {

@@ -459,6 +459,10 @@ pub struct FragmentRecord {
     pub len: u32,
     /// 1 unless the piece ends the datagram.
     pub more: u32,
+    /// IP protocol of the datagram's payload.
+    pub protocol: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Where the kernel may take a flow back: both halves stand between messages and nothing is outstanding. Value of the
@@ -669,7 +673,7 @@ const _: () = {
     assert!(size_of::<TeeRecord>() == 56);
     assert!(size_of::<HandoverRecord>() == 48 + 40 + size_of::<crate::flow::Flow>() + 8);
     assert!(size_of::<SegmentRecord>() == 48 + 40 + 16);
-    assert!(size_of::<FragmentRecord>() == 48 + 32 + 16);
+    assert!(size_of::<FragmentRecord>() == 48 + 32 + 24);
     assert!(size_of::<ResumeEntry>() == 56);
     assert!(size_of::<Name>() == 40);
     assert!(size_of::<ServiceConfig>() == 8 + 40 * (COOKIES_MAX + HEADERS_MAX + RESPONSE_HEADERS_MAX + QUERY_MAX));

@@ -12,7 +12,8 @@ use ahash::AHasher;
 use sensor_ebpf::engine::{self, Tables as Lookups};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::http::{self, Env};
-use sensor_ebpf::packet::{self, Address, Packet, SliceHeaders, tcp_flag};
+use sensor_ebpf::layers::{self, FOUND};
+use sensor_ebpf::packet::{self, Address, Fragment, Packet, SliceHeaders, tcp_flag};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
@@ -24,11 +25,16 @@ use sensor_ebpf::work::{Captured, Work};
 use zeroize::Zeroize as _;
 
 use super::flows::FlowTable;
+use super::fragments::{Piece, Reassembler};
 use super::tables::Tables;
 use crate::slow::Resume;
 
 /// Steps of one segment, as in the kernel.
 const STEPS_MAX: u32 = 1 << 19;
+
+/// Fragmented datagrams that are put together at once, if nothing else is said, and the bytes held for them.
+const FRAGMENTS_DEFAULT: usize = 1024;
+const FRAGMENT_BYTES: usize = 16 << 20;
 
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<AHasher>>;
 
@@ -88,6 +94,9 @@ struct Inner {
     now: u64,
     frame: Vec<u8>,
     records: Vec<u8>,
+    fragments: Reassembler,
+    /// Ethertype of the datagram that stands in `frame`.
+    datagram_type: u16,
 }
 
 // SAFETY: `flow` points into a box that `flows` owns, or is null; it is set and used within one call of `packet`, which
@@ -117,8 +126,17 @@ impl HostEngine {
             now: 0,
             frame: Vec::new(),
             records: Vec::new(),
+            fragments: Reassembler::new(FRAGMENTS_DEFAULT, FRAGMENT_BYTES),
+            datagram_type: 0,
         };
         Self { inner, work: zeroed() }
+    }
+
+    /// With another bound than 1024 on the fragmented datagrams that are put together at once.
+    #[must_use]
+    pub fn with_fragments(mut self, datagrams: usize) -> Self {
+        self.inner.fragments = Reassembler::new(datagrams, FRAGMENT_BYTES);
+        self
     }
 
     /// Totals, by [`Counter`].
@@ -128,18 +146,19 @@ impl HostEngine {
 
     /// Parses one Ethernet frame seen at `at_ns`; `frame_len` is its length on the wire.
     pub fn ethernet(&mut self, at_ns: u64, frame: &[u8], frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::ethernet(headers, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::ethernet(headers, frame_len, out));
     }
 
     /// Parses a packet whose network layer, of type `ethertype`, begins at `offset`.
     pub fn network(&mut self, at_ns: u64, frame: &[u8], ethertype: u16, offset: u32, frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
     }
 
     fn frame(
         &mut self,
         at_ns: u64,
         frame: &[u8],
+        frame_len: u32,
         parse: impl FnOnce(&SliceHeaders<'_>, &mut Packet) -> Result<(), Counter>,
     ) {
         let inner = &mut self.inner;
@@ -148,14 +167,21 @@ impl HostEngine {
         inner.frame.clear();
         inner.frame.extend_from_slice(frame);
         inner.add(Counter::PacketsSeen, 1);
-        let disposition = match parse(&SliceHeaders(frame), &mut self.work.packet) {
-            Ok(()) => {
-                let held = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-                let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
-                engine::packet(inner, &mut self.work, present)
+        let mut disposition = inner.layers(&mut self.work, frame_len, parse);
+        // A fragmented packet of a tunnel may hold a fragment again, which is shorter: no more often than tunnels nest.
+        for _ in 0..=layers::LEVELS_MAX {
+            if disposition != Counter::PacketFragment as u32 || !inner.reassemble(&self.work.packet.fragment()) {
+                break;
             }
-            Err(counter) => counter as u32,
-        };
+            let len = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
+            let kind = inner.datagram_type;
+            disposition = inner.layers(&mut self.work, len, |headers, out| packet::network(headers, kind, 0, len, out));
+        }
+        if disposition == FOUND {
+            let held = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
+            let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
+            disposition = engine::packet(inner, &mut self.work, present);
+        }
         if let Some(count) = inner.totals.counts.get_mut(disposition as usize) {
             *count += 1;
         }
@@ -260,6 +286,57 @@ impl Inner {
         if let Some(count) = self.totals.counts.get_mut(counter as usize) {
             *count += by;
         }
+    }
+
+    /// Layers 2 to 4 of the current frame: [`FOUND`], or the counter that says why there is no TCP segment.
+    fn layers(
+        &self,
+        work: &mut Work,
+        frame_len: u32,
+        parse: impl FnOnce(&SliceHeaders<'_>, &mut Packet) -> Result<(), Counter>,
+    ) -> u32 {
+        let Err(outcome) = parse(&SliceHeaders(&self.frame), &mut work.packet) else { return FOUND };
+        let tunnels = self.tables.settings.tunnels != 0;
+        if !layers::begin(&mut work.walk, &work.packet, outcome, frame_len, || tunnels) {
+            return outcome as u32;
+        }
+        for _ in 0..layers::STEPS_MAX {
+            let rest = self.frame.get(work.walk.at as usize..).unwrap_or_default();
+            let look = rest.get(..work.walk.look() as usize).unwrap_or(rest);
+            if layers::step(&SliceHeaders(look), &mut work.walk, &mut work.packet) {
+                break;
+            }
+        }
+        work.walk.outcome
+    }
+
+    /// Adds a fragment of the current frame; true if its datagram is whole now, and stands in the frame's place.
+    fn reassemble(&mut self, fragment: &Fragment) -> bool {
+        let (at, len) = (fragment.payload_at as usize, fragment.payload_len as usize);
+        let piece = self.frame.get(at..).and_then(|rest| rest.get(..len)).map(|bytes| Piece {
+            source: fragment.source,
+            destination: fragment.destination,
+            protocol: fragment.protocol,
+            identification: fragment.identification,
+            at: fragment.at,
+            more: fragment.more,
+            bytes,
+        });
+        // The capture cut it: it fits nowhere.
+        let Some(piece) = piece else {
+            self.add(Counter::FragmentsDropped, 1);
+            return false;
+        };
+        let before = self.fragments.counts();
+        let datagram = self.fragments.push(self.now, &piece);
+        let counts = self.fragments.counts();
+        self.add(Counter::FragmentsReassembled, counts.reassembled - before.reassembled);
+        self.add(Counter::FragmentsConflicting, counts.conflicting - before.conflicting);
+        self.add(Counter::FragmentsDropped, counts.dropped - before.dropped);
+        let Some(datagram) = datagram else { return false };
+        self.frame.clear();
+        self.datagram_type = datagram.packet(&mut self.frame);
+        true
     }
 
     /// A flow is gone: the slots of its unfinished heads go too. (The kernel's slots are a map that drops the oldest.)

@@ -4,6 +4,9 @@
 
 pub mod file;
 mod flows;
+pub mod fragments;
+#[cfg(test)]
+mod fragments_tests;
 pub mod host;
 pub mod kernel;
 pub mod offline;

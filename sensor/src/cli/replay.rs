@@ -1,7 +1,7 @@
 //! `authsensor replay`: the same pipeline over capture files; and `authsensor routes` over them.
 
-use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sensor_ebpf::reason::Counter;
@@ -80,7 +80,7 @@ impl<'a> Player<'a> {
         tables.settings.tunnels = 1;
         let bounds = &start.config.bounds;
         let (flows, slots) = (bounds.flows as usize, bounds.split_heads as usize);
-        let engine = Offline::new(tables, all_tcp, flows, slots, bounds.into());
+        let engine = Offline::new(tables, all_tcp, flows, slots, bounds.into()).with_fragments(bounds.fragments);
         Ok(Self { start, engine, findings: Some(findings), pipeline: None, setup: None, latest_ns: 0, since: 0 })
     }
 
@@ -88,16 +88,22 @@ impl<'a> Player<'a> {
     pub fn play(&mut self, files: &[PathBuf]) -> Result<(), CliError> {
         let mut outcome = Ok(());
         for file in files {
-            outcome = self.file(file);
+            outcome = CaptureReader::open(file).map_err(CliError::from).and_then(|reader| self.play_reader(reader));
             if outcome.is_err() {
                 break;
             }
         }
+        self.finish()?;
+        outcome
+    }
+
+    /// The capture is over: what is pending stays unanswered.
+    pub fn finish(&mut self) -> Result<(), CliError> {
         if let Some(pipeline) = self.pipeline.as_mut() {
             self.engine.finish(|record| pipeline.record(record));
             pipeline.finish()?;
         }
-        outcome
+        Ok(())
     }
 
     /// The pipeline, once a packet was seen.
@@ -110,8 +116,8 @@ impl<'a> Player<'a> {
         self.engine.totals()
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), CliError> {
-        let mut reader = CaptureReader::open(path)?;
+    /// Plays one capture from any source; [`Player::finish`] ends the last.
+    pub fn play_reader<R: Read>(&mut self, mut reader: CaptureReader<R>) -> Result<(), CliError> {
         loop {
             let packet = match reader.next_packet() {
                 Ok(Some(packet)) => packet,

@@ -142,6 +142,8 @@ families! {
         "Memory that the slow path uses for them now.";
     STREAM_FAULTS: Counter "authsensor_stream_faults_total" ["reason"] in "events",
         "Things that cost a head, a pairing or a segment.";
+    FRAGMENTS: Counter "authsensor_fragments_total" ["reason"] in "datagrams",
+        "Fragmented IP datagrams, by what became of them.";
 
     OBSERVATIONS: Counter "authsensor_observations_total" ["service", "class", "provenance", "outcome"] in "requests",
         "Requests with their answer, judged.";

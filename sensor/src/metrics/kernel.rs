@@ -69,6 +69,9 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::Ambiguous
         | Counter::PairingOverflow
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
+        Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped => {
+            &catalogue::FRAGMENTS
+        }
     }
 }
 
