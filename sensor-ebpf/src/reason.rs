@@ -133,6 +133,34 @@ counters! {
     /// Fragmented IP datagrams that were given up (too old, pushed out, contradicting themselves), and fragments that fit
     /// nowhere.
     FragmentsDropped = "fragments_dropped",
+    /// Messages whose request line was longer than what is captured of it.
+    AnomalyLineCut = "line_cut",
+    /// Messages with a captured header value that was cut.
+    AnomalyValueCut = "value_cut",
+    /// Messages with a folded header line.
+    AnomalyFold = "obs_fold",
+    /// Messages with more credentials than a record holds.
+    AnomalyMoreCredentials = "more_credentials",
+    /// Messages with more than one `Authorization` header.
+    AnomalyManyAuthorizations = "many_authorizations",
+    /// Messages whose `Content-Length` is no number, or is given twice with different values.
+    AnomalyBadLength = "bad_length",
+    /// Messages with `Content-Length` and `Transfer-Encoding`.
+    AnomalyLengthAndCoding = "length_and_coding",
+    /// Messages with a `Transfer-Encoding` that servers read differently.
+    AnomalyOddCoding = "odd_coding",
+    /// Messages with a header line that servers read differently.
+    AnomalyOddHeader = "odd_header",
+    /// Messages with a chunk that servers read differently.
+    AnomalyOddChunk = "odd_chunk",
+    /// Messages with a request line that servers read differently.
+    AnomalyOddLine = "odd_line",
+    /// Start lines that could not be understood.
+    AnomalyBadLine = "bad_line",
+    /// Requests of HTTP/1.1 whose `Host` is missing, empty or repeated.
+    AnomalyOddHost = "odd_host",
+    /// Responses that came while the request head was unfinished.
+    AnomalyEarly = "early",
 }
 
 impl Counter {

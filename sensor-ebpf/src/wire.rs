@@ -139,6 +139,8 @@ pub mod framing {
     pub const CLOSE: u8 = 3;
     /// The connection stops being HTTP (101, or 2xx to CONNECT).
     pub const UPGRADE: u8 = 4;
+    /// The stated lengths contradict each other or are no number: the half gives up its place rather than guess.
+    pub const UNKNOWN: u8 = 5;
 }
 
 /// Indexes into [`HeadRecord::captures`].
@@ -295,8 +297,10 @@ pub mod anomaly {
     pub const ODD_CHUNK: u32 = 1 << 18;
     /// The request line has a form that servers read differently: more than one space, a tab, a control character.
     pub const ODD_LINE: u32 = 1 << 19;
-    /// `Host` is missing, empty, repeated, or not that of an absolute target.
+    /// `Host` is missing, empty or repeated (in HTTP/1.1). (Whether it is that of an absolute target user space says.)
     pub const ODD_HOST: u32 = 1 << 20;
+    /// The message before, of the same half, had an [`ODD_CHUNK`]: where this one begins is one reading of several.
+    pub const AFTER_ODD_BODY: u32 = 1 << 21;
 }
 
 /// Bits of [`HeadRecord::flags`].
@@ -307,6 +311,8 @@ pub mod head_flag {
     pub const END_FOLLOWS: u8 = 2;
     /// `Upgrade` was asked for or granted.
     pub const UPGRADE: u8 = 4;
+    /// The client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+    pub const EXPECT: u8 = 8;
 }
 
 /// A request or response head. In the ring it is followed by `credentials` entries of [`Credential`], then by
@@ -386,8 +392,8 @@ pub struct EndRecord {
     pub body_bytes: u64,
     /// 1 when the body ended as its framing says, 0 when the connection closed or a gap cut it short.
     pub complete: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Bits of [`anomaly`] that the body, not the head, showed.
+    pub anomalies: u32,
 }
 
 /// Bytes of a teed body; `len` bytes follow. `head.offset` counts body bytes (transfer coding removed) from 0.

@@ -17,7 +17,7 @@ use crate::flow::{Flow, phase};
 use crate::reason::Counter;
 use crate::siphash::Key;
 use crate::slow;
-use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, Settings, direction, kind};
+use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, Settings, anomaly, direction, kind};
 use crate::work::{Captured, WINDOW, Work};
 
 pub use head::announce_end;
@@ -89,6 +89,8 @@ pub mod state_flag {
     pub const RESYNCHRONISED: u8 = 64;
     /// A version word stood on the request line.
     pub const VERSION_WORD: u8 = 128;
+    /// Behind the request line: a captured or gathered value is complete unless the next line is folded.
+    pub const PENDING_LINE: u8 = 128;
 }
 
 /// Bits of [`crate::flow::Parser::token_flags`].
@@ -107,6 +109,8 @@ pub mod token_flag {
     pub const SPLIT: u8 = 32;
     /// The first or the second of its parts is empty.
     pub const EMPTY_PART: u8 = 64;
+    /// A captured value goes on, on a folded line.
+    pub const CONTINUED: u8 = 128;
 }
 
 /// Bytes that a step may read behind its position.
@@ -155,8 +159,11 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::QUERY_SKIP => line::query_skip(work),
         phase::LINE_SKIP => line::line_skip(work),
         phase::LINE_WORD => line::line_word(work),
+        phase::FRAGMENT => line::fragment(work),
+        phase::QUERY_ESCAPE => line::query_escape(work),
         phase::STATUS => line::status(work, env),
         phase::HEAD_END => head::head_end(work),
+        phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
         phase::GATHER => header::gather(work),
         phase::AGENT => header::agent(work),
@@ -225,7 +232,15 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
             env.emit_end(work, kind::RESUMED, true);
             work.parser.phase = phase::START;
         }
-        _ => lost(work, env),
+        phase::GATHER_DONE => header::gather_done(work),
+        phase::LENGTH_LIST => header::length_list(work),
+        phase::FRAGMENT_START => line::fragment_start(work, env),
+        phase::ODD_CHUNK => body::odd_chunk(work, env),
+        _ => {
+            // Of a head that leaves no record.
+            head::count_anomalies(work, env);
+            lost(work, env);
+        }
     }
     false
 }
@@ -244,16 +259,13 @@ fn refill<E: Env>(work: &mut Work, env: &mut E) -> bool {
 /// True while the half is inside a head (its captures must survive the segment).
 #[inline(always)]
 pub const fn in_head(current: u8) -> bool {
-    (current >= phase::METHOD && current <= phase::HEAD_END)
-        || current == phase::TARGET
-        || current == phase::AUTH_WORD
-        || current == phase::PERCENT
+    current >= phase::METHOD && current <= phase::HEAD_END
 }
 
 /// True while the half is inside a request line.
 #[inline(always)]
 pub const fn in_request_line(current: u8) -> bool {
-    (current >= phase::METHOD && current <= phase::LINE_WORD) || current == phase::TARGET
+    current >= phase::METHOD && current <= phase::LINE_WORD
 }
 
 /// The next step calls [`lost`], which so is compiled once for all steps.
@@ -276,7 +288,8 @@ pub fn lost<E: Env>(work: &mut Work, env: &mut E) {
 fn begin(work: &mut Work) {
     let keep = work.parser.flags & (state_flag::PICKED_UP | state_flag::RESYNCHRONISED);
     work.parser.flags = keep;
-    work.parser.anomalies = 0;
+    // What a body showed belongs to the head behind it too: that it begins here is one reading.
+    work.parser.anomalies = if work.parser.anomalies & anomaly::ODD_CHUNK != 0 { anomaly::AFTER_ODD_BODY } else { 0 };
     work.gather_start();
     work.parser.remaining = crate::wire::NO_LENGTH;
     work.parser.body_bytes = 0;
@@ -308,6 +321,25 @@ const fn is_request(work: &Work) -> bool {
     work.direction == direction::REQUEST as u32
 }
 
+/// Opens the capture `which` (at least 1) again behind what it has: its value goes on, on a folded line.
+#[inline(always)]
+fn open_again(work: &mut Work, which: u32) {
+    let index = crate::work::bound::<{ crate::wire::capture::COUNT as u32 - 1 }>(which.wrapping_sub(1)) as usize;
+    // SAFETY: masked to the array's length, a power of two.
+    let span = unsafe { *work.captured.record.captures.as_ptr().add(index) };
+    open_capture(work, which);
+    if span.len == 0 {
+        return;
+    }
+    work.captured.open_at = u32::from(span.at);
+    if work.captured.room(1, crate::wire::VALUE_CAPTURE_MAX as u32) == 1 {
+        let len = work.captured.len;
+        // SAFETY: `place` is inside the buffer.
+        unsafe { *work.captured.place(len) = b' ' };
+        work.captured.len = len + 1;
+    }
+}
+
 /// Opens a capture at the current position.
 #[inline(always)]
 fn open_capture(work: &mut Work, which: u32) {
@@ -331,9 +363,9 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
     let room = work.captured.room(wanted, most);
     if room < wanted {
         match work.captured.open {
-            1 => work.parser.anomalies |= crate::wire::anomaly::LINE_CUT,
+            1 => work.parser.anomalies |= anomaly::LINE_CUT,
             crate::work::CLAIMS => work.parser.token_flags |= token_flag::CLAIMS_CUT,
-            _ => work.parser.anomalies |= crate::wire::anomaly::VALUE_CUT,
+            _ => work.parser.anomalies |= anomaly::VALUE_CUT,
         }
     }
     let at = work.base + work.open_from;
@@ -347,7 +379,7 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
     if unsafe { env.copy(at, place, room) } {
         work.captured.len = len + room;
     } else {
-        work.parser.anomalies |= crate::wire::anomaly::CAPTURES_LOST;
+        work.parser.anomalies |= anomaly::CAPTURES_LOST;
     }
 }
 

@@ -433,6 +433,7 @@ impl Env for Inner {
         let mut record = self.event(work, kind, size_of::<EndRecord>());
         record.body_bytes = work.parser.body_bytes;
         record.complete = u32::from(complete);
+        record.anomalies = work.parser.anomalies;
         self.records.extend_from_slice(bytes_of(&record));
     }
     fn emit_handover(&mut self, work: &mut Work) {

@@ -193,7 +193,7 @@ fn credential(reader: &mut Reader<'_>) -> Result<Credential, Malformed> {
 }
 
 fn end(head: RecordHead, reader: &mut Reader<'_>) -> Result<EndRecord, Malformed> {
-    Ok(EndRecord { head, body_bytes: reader.u64()?, complete: reader.u32()?, reserved: reader.u32()? })
+    Ok(EndRecord { head, body_bytes: reader.u64()?, complete: reader.u32()?, anomalies: reader.u32()? })
 }
 
 fn slice(area: &[u8], span: Span) -> Option<&[u8]> {

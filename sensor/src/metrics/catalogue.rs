@@ -144,6 +144,8 @@ families! {
         "Things that cost a head, a pairing or a segment.";
     FRAGMENTS: Counter "authsensor_fragments_total" ["reason"] in "datagrams",
         "Fragmented IP datagrams, by what became of them.";
+    HTTP_ANOMALIES: Counter "authsensor_http_anomalies_total" ["reason"] in "messages",
+        "HTTP messages of a form that servers read differently, or of which something is missing; one may be several.";
 
     OBSERVATIONS: Counter "authsensor_observations_total" ["service", "class", "provenance", "outcome"] in "requests",
         "Requests with their answer, judged.";

@@ -72,6 +72,20 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped => {
             &catalogue::FRAGMENTS
         }
+        Counter::AnomalyLineCut
+        | Counter::AnomalyValueCut
+        | Counter::AnomalyFold
+        | Counter::AnomalyMoreCredentials
+        | Counter::AnomalyManyAuthorizations
+        | Counter::AnomalyBadLength
+        | Counter::AnomalyLengthAndCoding
+        | Counter::AnomalyOddCoding
+        | Counter::AnomalyOddHeader
+        | Counter::AnomalyOddChunk
+        | Counter::AnomalyOddLine
+        | Counter::AnomalyBadLine
+        | Counter::AnomalyOddHost
+        | Counter::AnomalyEarly => &catalogue::HTTP_ANOMALIES,
     }
 }
 

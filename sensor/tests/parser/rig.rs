@@ -9,7 +9,7 @@ use sensor::slow::Limits;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::{
-    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, capture, credential_flag,
+    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, anomaly, capture, credential_flag,
     service_flag,
 };
 
@@ -128,6 +128,11 @@ pub struct Found {
 }
 
 impl Seen {
+    /// What is odd about it, but for a `Host` that most of these tests do without.
+    pub fn odd(&self) -> u32 {
+        self.anomalies & !anomaly::ODD_HOST
+    }
+
     pub fn line(&self) -> &str {
         std::str::from_utf8(self.captures[capture::LINE].as_deref().unwrap_or_default()).unwrap()
     }

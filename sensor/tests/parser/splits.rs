@@ -114,7 +114,7 @@ fn uncut_is_as_it_should_be() {
     assert_eq!(
         lines,
         [
-            "GET /users/1/addresses?page=2&access_token=&x=1#f HTTP/1.1",
+            "GET /users/1/addresses?page=2&access_token=&x=1 HTTP/1.1",
             "POST /login HTTP/1.1",
             "HEAD /a HTTP/1.1",
             "DELETE /b HTTP/1.0",
