@@ -17,9 +17,11 @@ pub mod capture;
 pub mod frames;
 pub mod head;
 pub mod http;
+pub mod input;
 pub mod jwt;
 pub mod packets;
 pub mod proxy;
+pub mod reassembly;
 pub mod rig;
 pub mod script;
 
@@ -34,4 +36,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("jwt", jwt::target),
     ("packets", packets::target),
     ("proxy", proxy::target),
+    ("reassembly", reassembly::target),
 ];

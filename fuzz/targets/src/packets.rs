@@ -5,29 +5,13 @@
 use sensor::capture::offline::Offline;
 
 use crate::frames::{ACK, FIN, Numbers, SYN, ipv4, ipv6, tcp};
+use crate::input::Input;
 use crate::rig::{Side, check_identities, limits, settle, tables};
 
 /// Flows that the table holds.
 const FLOWS: usize = 2;
 /// Most frames of one input.
 const FRAMES: usize = 200;
-
-/// Takes bytes off the front, 0 when there are none.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> u8 {
-        self.bytes(1).first().copied().unwrap_or(0)
-    }
-    fn half(&mut self) -> u16 {
-        u16::from(self.byte()) << 8 | u16::from(self.byte())
-    }
-    fn bytes(&mut self, len: usize) -> &'a [u8] {
-        let (now, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        now
-    }
-}
 
 /// Each frame begins with a byte: 0 to 3 for bytes as they stand, above for a segment in layers.
 pub fn target(data: &[u8]) {
