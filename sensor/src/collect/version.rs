@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use sensor_ebpf::wire::{CREDENTIALS_MAX, anomaly};
+use sensor_ebpf::wire::{CREDENTIALS_MAX, Credential, anomaly, capture};
 
-use super::decode::{Record, decode};
+use super::decode::{Head, Record, decode};
 use super::exchange::{key_of, route_of};
 use super::pending::{Judged, Pending, Wanted};
 use super::routes::sensitivity_of;
@@ -31,6 +31,19 @@ impl Collector {
         let key = key_of(&head.fixed.head);
         if self.table.get_mut(key).is_none() {
             self.counts.versions_late += 1;
+            self.queue.recycle(record);
+            return;
+        }
+        if head.anomaly(anomaly::AMBIGUOUS) && head.capture(capture::LINE).is_none() {
+            // The slow path could not read it: all that is known is that there may be another version.
+            if let Some(pending) = self.table.get_mut(key) {
+                pending.anomalies |= head.fixed.anomalies;
+            }
+            self.queue.recycle(record);
+            return;
+        }
+        if self.table.get_mut(key).is_some_and(|pending| says_the_same(&pending.request, &head)) {
+            self.counts.versions_same += 1;
             self.queue.recycle(record);
             return;
         }
@@ -64,6 +77,16 @@ impl Collector {
             self.ledger.gap(aside.service, at, at, issues);
         }
     }
+}
+
+/// True when two versions of a request differ in nothing that is judged or told.
+fn says_the_same(first: &SecretBuf, other: &Head<'_>) -> bool {
+    let Ok(Record::Request(first)) = decode(first.as_slice()) else { return false };
+    let what = |credential: &Credential| (credential.fingerprint, credential.place, credential.index);
+    first.fixed.method == other.fixed.method
+        && first.fixed.version == other.fixed.version
+        && (0..capture::COUNT).all(|which| first.capture(which) == other.capture(which))
+        && first.credentials().map(|one| what(&one)).eq(other.credentials().map(|one| what(&one)))
 }
 
 /// By what the worse of two versions is told.

@@ -179,6 +179,8 @@ pub struct Output {
     /// Teed bytes by direction and transaction.
     pub teed: BTreeMap<(u8, u32), Vec<u8>>,
     pub closes: usize,
+    /// What retransmissions said of requests that were not answered yet.
+    pub versions: Vec<Seen>,
 }
 
 impl Output {
@@ -187,7 +189,7 @@ impl Output {
         match decode(bytes).expect("the parser writes whole records") {
             Record::Request(head) => self.heads.push(seen(&head, true)),
             Record::Response(head) => self.heads.push(seen(&head, false)),
-            Record::Version(_) => panic!("nothing here contradicts itself"),
+            Record::Version(head) => self.versions.push(seen(&head, true)),
             Record::End(end) | Record::TeeEnd(end) => {
                 self.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
             }
