@@ -688,7 +688,7 @@ fn suspend<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, consumed
     let interrupted = (in_token && work.parser.next == place::QUERY) || work.parser.phase == phase::FRAGMENT;
     let end = work.pos;
     if work.captured.open != 0 && work.captured.open != crate::work::CLAIMS_DONE && !interrupted {
-        http::flush_capture(work, tables, end);
+        http::flush_capture::<_, false>(work, tables, end);
     }
     if tables.slot_store(work) {
         half.flags |= half_flag::SLOT;

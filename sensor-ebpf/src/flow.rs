@@ -147,6 +147,10 @@ pub mod phase {
     pub const UNTIL_CLOSE: u8 = 33;
     /// Lost its place: waits for a start line at the start of a segment.
     pub const LOST: u8 = 34;
+    /// Header of the PROXY protocol, version 1, behind its first word.
+    pub const PROXY_LINE: u8 = 40;
+    /// Header of the PROXY protocol, version 2, behind what a parser of HTTP takes for empty lines.
+    pub const PROXY_BINARY: u8 = 41;
     /// First of the phases that consume nothing: something at the position is to be completed. Each stands in one place
     /// of the code, so that what it does is compiled, and verified, once.
     pub const COMPLETIONS: u8 = 64;
@@ -172,12 +176,22 @@ pub mod phase {
     pub const FRAGMENT_START: u8 = 73;
     /// A chunk is odd: counted once for its message.
     pub const ODD_CHUNK: u8 = 74;
+    /// A list of addresses begins that may go on from an earlier line.
+    pub const LIST_JOIN: u8 = 82;
+    /// A list of addresses goes on, of which much was captured.
+    pub const LIST_SHRINK: u8 = 83;
+    /// The segment ends in a list of addresses.
+    pub const LIST_FLUSH: u8 = 84;
+    /// A header of the PROXY protocol is complete.
+    pub const PROXY_DONE: u8 = 80;
+    /// What began as a header of the PROXY protocol is none.
+    pub const PROXY_BAD: u8 = 81;
     /// The half's state goes to the slow path, and then the segment.
-    pub const HANDOVER: u8 = 80;
+    pub const HANDOVER: u8 = 90;
     /// The segment goes to the slow path, piece by piece.
-    pub const HANDED: u8 = 81;
+    pub const HANDED: u8 = 91;
     /// The kernel took the flow back: says so, and begins between messages.
-    pub const RESUMED: u8 = 82;
+    pub const RESUMED: u8 = 92;
 }
 
 /// The resumable state of one half: everything that must survive from one segment to the next.

@@ -123,6 +123,10 @@ counters! {
     Unsolicited = "unsolicited",
     /// More than 32 requests outstanding on a flow.
     PairingOverflow = "pairing_overflow",
+    /// Flows of a service with PROXY protocol that do not begin with its header: read as HTTP, the client is the peer.
+    ProxyMissing = "proxy_missing",
+    /// Flows whose PROXY protocol header is malformed: not read.
+    ProxyMalformed = "proxy_malformed",
     /// The step budget of one segment ran out.
     StepBudget = "step_budget",
 

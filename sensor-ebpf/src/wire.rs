@@ -26,7 +26,8 @@ pub const CREDENTIALS_MAX: usize = 8;
 pub const CAPTURES_MAX: usize = 4096;
 /// Longest request line that is captured, in bytes; longer ones are cut ([`anomaly::LINE_CUT`]).
 pub const LINE_CAPTURE_MAX: usize = 2048;
-/// Longest value of any other captured header, in bytes.
+/// Longest value of any other captured header, in bytes; of `X-Forwarded-For` and `Forwarded` the last ones are kept
+/// ([`anomaly::VALUE_CUT`]).
 pub const VALUE_CAPTURE_MAX: usize = 256;
 /// Longest `header.payload` of a JWT that is captured, in bytes; longer ones are cut ([`credential_flag::CLAIMS_CUT`]).
 pub const CLAIMS_CAPTURE_MAX: usize = 1536;
@@ -149,9 +150,9 @@ pub mod capture {
     pub const LINE: usize = 0;
     /// `Host`
     pub const HOST: usize = 1;
-    /// `X-Forwarded-For` (the last one where there are several)
+    /// `X-Forwarded-For` (several lines as one list), a long one by its end
     pub const X_FORWARDED_FOR: usize = 2;
-    /// `Forwarded` (RFC 7239; the last one where there are several)
+    /// `Forwarded` (RFC 7239), likewise
     pub const FORWARDED: usize = 3;
     /// `X-Real-IP`
     pub const X_REAL_IP: usize = 4;
@@ -356,6 +357,13 @@ pub struct HeadRecord {
     pub captures_len: u16,
     /// Where the captures stand in the capture area; a length of 0 means absent.
     pub captures: [Span; capture::COUNT],
+    /// Client address that a PROXY protocol header named, as `client`; all 0 for none. Whether it is to be believed
+    /// depends on who `client` is.
+    pub proxied: [u8; 16],
+    /// Port of that client, host order.
+    pub proxied_port: u16,
+    /// Always 0.
+    pub reserved: [u8; 6],
 }
 
 /// Methods known to the route automaton.
@@ -674,7 +682,7 @@ pub mod bench_mode {
 const _: () = {
     assert!(size_of::<RecordHead>() == 48);
     assert!(size_of::<Credential>() == 32);
-    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32);
+    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32 + 24);
     assert!(size_of::<EndRecord>() == 64);
     assert!(size_of::<TeeRecord>() == 56);
     assert!(size_of::<HandoverRecord>() == 48 + 40 + size_of::<crate::flow::Flow>() + 8);

@@ -287,6 +287,9 @@ impl Pipeline {
             lost_full: counts.requests_lost,
             lost_malformed: 0,
             credentials_unmatched: stats.unmatched,
+            versions_judged: counts.versions.saturating_sub(counts.versions_late),
+            versions_late: counts.versions_late,
+            proxies_refused: counts.proxies_refused,
             event_ring_unread: unread.0,
             byte_ring_unread: unread.1,
         });

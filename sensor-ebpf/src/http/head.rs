@@ -302,6 +302,8 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     // SAFETY: as above.
     let (service, epoch) = unsafe {
         let flow = env.flow();
+        work.captured.record.proxied = address((*flow).proxied);
+        work.captured.record.proxied_port = (*flow).proxied_port;
         let half = if is_request(work) { &raw const (*flow).request } else { &raw const (*flow).response };
         crate::words::copy(&raw const (*flow).id, &raw mut work.captured.record.head.flow);
         ((*flow).service, (*half).epoch)

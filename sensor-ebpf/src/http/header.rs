@@ -1,7 +1,10 @@
 //! Header lines: which header it is, and what is done with its value.
 
 use super::line::{scan, take};
-use super::{Env, close_capture, is_request, open_again, open_capture, state_flag, token, token_flag};
+use super::{
+    Env, close_capture, is_list, is_request, list_is_full, list_is_long, list_may_join, open_again, open_capture,
+    state_flag, token, token_flag,
+};
 use crate::flow::phase;
 use crate::route::SegmentHash;
 use crate::swar::{below, decimal, equal, first, keep, literal, lower, splat};
@@ -234,7 +237,12 @@ pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
     work.gather_start();
     match next {
         phase::CAPTURE if continued => open_again(work, u32::from(work.parser.header)),
-        phase::CAPTURE => open_capture(work, u32::from(work.parser.header)),
+        phase::CAPTURE => {
+            open_capture(work, u32::from(work.parser.header));
+            if is_list(work.captured.open) && list_may_join(&work.captured) {
+                work.parser.phase = phase::LIST_JOIN;
+            }
+        }
         phase::GATHER => work.parser.scheme = 0,
         phase::AUTH_WORD => {
             work.parser.scheme = wire::scheme::BARE;
@@ -275,12 +283,18 @@ pub fn skip(work: &mut Work) {
 /// Value that is captured.
 #[inline(always)]
 pub fn capture(work: &mut Work) {
+    if list_is_full(&work.captured) {
+        work.parser.phase = phase::LIST_SHRINK;
+        return;
+    }
     // Of a redirect only the path: its query or fragment may be a credential (RFC 6749 §4.2.2).
     let (query, fragment) =
         if work.captured.open == captures::LOCATION as u32 + 1 { (splat(b'?'), splat(b'#')) } else { (LF, LF) };
     let (count, found) = scan!(work, word => equal(word, LF) | equal(word, query) | equal(word, fragment));
     work.pos += count;
-    if found {
+    if is_list(work.captured.open) && work.open_from != work.pos && (list_is_long(work) || work.pos >= work.end) {
+        work.parser.phase = phase::LIST_FLUSH;
+    } else if found {
         work.parser.phase = phase::CAPTURE_DONE;
     }
 }

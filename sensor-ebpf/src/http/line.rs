@@ -1,7 +1,8 @@
 //! Start lines: request line with its target and route, status line, and the pick-up of a stream in its middle.
 
 use super::{
-    Env, begin, close_capture, flush_capture, give_up, head, is_request, open_capture, state_flag, token, token_flag,
+    Env, begin, close_capture, flush_capture, give_up, head, is_request, open_capture, proxy, state_flag, token,
+    token_flag,
 };
 use crate::flow::{flow_flag, phase};
 use crate::reason::Counter;
@@ -29,12 +30,15 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         work.pos += 1;
         return;
     }
-    let at_beginning = work.stream + u64::from(work.pos) == 0;
+    let position = work.stream + u64::from(work.pos);
     if is_request(work) {
         if !(byte.is_ascii_alphanumeric()
             || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' | b' ' | b'\t'))
         {
-            if at_beginning {
+            if byte == 0 && position == proxy::SIGNATURE_AT && proxy::expected(work, env) {
+                proxy::begin_binary(work);
+            } else if position == work.parser.message_at {
+                // At the very beginning, or right behind a header of the PROXY protocol.
                 pass(work, env, byte == 0x16);
             } else {
                 give_up(work);
@@ -58,7 +62,7 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
 
 /// The flow is not HTTP/1.
 #[inline(always)]
-fn pass<E: Env>(work: &mut Work, env: &mut E, tls: bool) {
+pub(super) fn pass<E: Env>(work: &mut Work, env: &mut E, tls: bool) {
     let flow = env.flow();
     // SAFETY: the environment's flow pointer is valid while its segment is parsed.
     unsafe { crate::lock::set_bits(&raw mut (*flow).flags, flow_flag::PASSED) };
@@ -111,7 +115,7 @@ pub(super) use scan;
 
 /// Method of a request line.
 #[inline(always)]
-pub fn method(work: &mut Work) {
+pub fn method<E: Env>(work: &mut Work, env: &mut E) {
     let (word, count, stopped) = take!(work, word => below(word, PRINTABLE));
     if work.parser.name_len + count > 24 {
         // No method that is known, but a request all the same.
@@ -134,6 +138,9 @@ pub fn method(work: &mut Work) {
         work.parser.anomalies |= anomaly::ODD_LINE;
     }
     work.pos += 1;
+    if work.parser.message_at == 0 && proxy::expected(work, env) && proxy::begins(work, env) {
+        return;
+    }
     work.parser.method = method_id(work);
     work.parser.phase = phase::TARGET;
 }
@@ -318,7 +325,7 @@ pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
         match env.service(work.service).and_then(|service| token::named(work, &service.query)) {
             Some(index) => {
                 let at = work.pos;
-                flush_capture(work, env, at);
+                flush_capture::<_, false>(work, env, at);
                 work.parser.index = index;
                 token::begin_token(work, env, place::QUERY);
             }
@@ -404,7 +411,7 @@ pub fn line_skip(work: &mut Work) {
 #[inline(always)]
 pub fn fragment_start<E: Env>(work: &mut Work, env: &mut E) {
     let at = work.pos;
-    flush_capture(work, env, at);
+    flush_capture::<_, false>(work, env, at);
     work.parser.phase = phase::FRAGMENT;
 }
 
@@ -493,8 +500,10 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
     work.pos += 1;
     // The preface "PRI * HTTP/2.0" is the first that a client sends (RFC 9113 §3.4), and nothing else is.
     let start = work.captured.open_at;
+    // SAFETY: the environment's flow pointer is valid while its segment is parsed.
+    let first = unsafe { (*env.flow()).requested } == 0;
     let preface = last_word_is_20
-        && work.parser.message_at == 0
+        && first
         && work.parser.method == methods::OTHER
         && work.captured.byte(start) == b'P'
         && work.captured.byte(start + 1) == b'R'

@@ -11,6 +11,7 @@ mod body;
 mod head;
 mod header;
 mod line;
+mod proxy;
 mod token;
 
 use crate::flow::{Flow, phase};
@@ -152,7 +153,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     }
     match current {
         phase::START => line::start(work, env),
-        phase::METHOD => line::method(work),
+        phase::METHOD => line::method(work, env),
         phase::TARGET => line::target(work, env),
         phase::PATH => line::path(work, env),
         phase::QUERY_NAME => line::query_name(work, env),
@@ -179,6 +180,8 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::TRAILER_START => body::trailer_start(work),
         phase::TRAILER_SKIP => body::trailer_skip(work),
         phase::TRAILER_END => body::trailer_end(work),
+        phase::PROXY_LINE => proxy::line(work, env),
+        phase::PROXY_BINARY => proxy::binary(work, env),
         _ => give_up(work),
     }
     false
@@ -223,6 +226,18 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
         phase::TOKEN_DONE => token::token_done(work, env),
         phase::HEAD_DONE => head::head_done(work, env),
         phase::MESSAGE_DONE => head::message_done(work, env),
+        phase::LIST_JOIN => join_list(work),
+        phase::LIST_SHRINK => {
+            shrink_list(work);
+            work.parser.phase = phase::CAPTURE;
+        }
+        phase::LIST_FLUSH => {
+            let to = work.pos;
+            flush_capture::<_, true>(work, env, to);
+            work.parser.phase = phase::CAPTURE;
+        }
+        phase::PROXY_DONE => proxy::done(work),
+        phase::PROXY_BAD => proxy::bad(work, env),
         phase::HANDOVER => {
             env.emit_handover(work);
             work.parser.phase = phase::HANDED;
@@ -348,10 +363,114 @@ fn open_capture(work: &mut Work, which: u32) {
     work.open_from = work.pos;
 }
 
-/// Copies what the open capture has up to position `to`.
+/// True for captures that are lists of what proxies added, one behind the other: of these the end is kept, because that
+/// is what the nearest proxy wrote.
 #[inline(always)]
-pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
+const fn is_list(open: u32) -> bool {
+    open == crate::wire::capture::X_FORWARDED_FOR as u32 + 1 || open == crate::wire::capture::FORWARDED as u32 + 1
+}
+
+/// A list begins, or goes on: all its lines are one list (RFC 9110 §5.3). The end of what there is goes in front of the
+/// new line, with a comma between them.
+#[inline(always)]
+fn join_list(work: &mut Work) {
+    let which =
+        crate::work::bound::<{ crate::wire::capture::COUNT as u32 - 1 }>(work.captured.open.wrapping_sub(1)) as usize;
+    // SAFETY: masked to the array's length, a power of two.
+    let span = unsafe { work.captured.record.captures.as_mut_ptr().add(which) };
+    // SAFETY: as above.
+    let (at, len) = unsafe { (u32::from((*span).at), u32::from((*span).len)) };
+    if work.captured.len + LIST_ROOM > crate::wire::CAPTURES_MAX as u32 {
+        // No room for its end, which is what counts: without it the rest is worth nothing.
+        // SAFETY: as above.
+        unsafe { (*span).len = 0 };
+        work.parser.anomalies |= anomaly::VALUE_CUT;
+        work.captured.open = 0;
+        work.parser.phase = phase::SKIP;
+        return;
+    }
+    work.parser.phase = phase::CAPTURE;
+    if len == 0 {
+        return;
+    }
+    if at + len == work.captured.len {
+        work.captured.open_at = at;
+    } else {
+        let to = work.captured.len;
+        // It is no longer than what is copied.
+        slide(&mut work.captured, at, to);
+        work.captured.len = to + len;
+    }
+    let end = work.captured.len;
+    // SAFETY: `place` leaves `COPY_MAX` bytes.
+    unsafe { *work.captured.place(end) = b',' };
+    work.captured.len = end + 1;
+}
+
+/// Capture bytes that a list may need at once: what is kept of it, a comma, and one segment's part.
+const LIST_ROOM: u32 = 2 * KEPT + 8;
+/// Bytes of a list that are kept: the last ones.
+const KEPT: u32 = crate::wire::VALUE_CAPTURE_MAX as u32;
+
+/// Copies [`KEPT`] capture bytes from `from` to `to`, lower ones first.
+#[inline(always)]
+fn slide(captured: &mut Captured, from: u32, to: u32) {
+    let (from, to) = (captured.place(from).cast_const(), captured.place(to));
+    // SAFETY: `place` leaves `COPY_MAX` bytes behind both.
+    unsafe { crate::words::slide::<{ KEPT as usize / 8 }>(from, to) };
+}
+
+/// True if something of the list that begins was captured before, or there is little room left.
+#[inline(always)]
+const fn list_may_join(captured: &Captured) -> bool {
+    let [_, _, x_forwarded_for, forwarded, ..] = &captured.record.captures;
+    x_forwarded_for.len | forwarded.len != 0 || captured.len + LIST_ROOM > crate::wire::CAPTURES_MAX as u32
+}
+
+/// True if more of the open list was read than is kept.
+#[inline(always)]
+const fn list_is_long(work: &Work) -> bool {
+    work.captured.len - work.captured.open_at + work.pos - work.open_from > KEPT
+}
+
+/// True if the open list has so many bytes that a segment's part of it might find no room.
+#[inline(always)]
+const fn list_is_full(captured: &Captured) -> bool {
+    is_list(captured.open) && captured.len - captured.open_at > KEPT
+}
+
+/// Drops the beginning of the open list, so that [`KEPT`] bytes are left. Done before a segment adds to it and when it is
+/// complete: so the same bytes are kept however it was cut.
+#[inline(always)]
+fn shrink_list(work: &mut Work) {
+    work.parser.anomalies |= anomaly::VALUE_CUT;
+    let (start, end) = (work.captured.open_at, work.captured.len);
+    slide(&mut work.captured, end - KEPT, start);
+    work.captured.len = start + KEPT;
+}
+
+/// How many of `wanted` bytes of the open list, up to position `to`, are to be copied: all, or the last of them in place of
+/// what there is.
+#[inline(always)]
+fn end_of_list(work: &mut Work, to: u32, wanted: u32) -> u32 {
+    let used = work.captured.len - work.captured.open_at;
+    if used + wanted <= 2 * KEPT {
+        return wanted;
+    }
+    // At most `KEPT` bytes are there, so at least as many come.
+    work.parser.anomalies |= anomaly::VALUE_CUT;
+    let kept = if wanted < KEPT { wanted } else { KEPT };
+    work.captured.len = work.captured.open_at;
+    work.open_from = to - kept;
+    kept
+}
+
+/// Copies what the open capture has up to position `to`. `LIST`: it may be a list.
+#[inline(always)]
+pub fn flush_capture<E: Env, const LIST: bool>(work: &mut Work, env: &mut E, to: u32) {
+    let list = LIST && is_list(work.captured.open);
     let most = match work.captured.open {
+        _ if list => LIST_ROOM,
         1 => crate::wire::LINE_CAPTURE_MAX as u32,
         crate::work::CLAIMS => crate::wire::CLAIMS_CAPTURE_MAX as u32,
         _ => crate::wire::VALUE_CAPTURE_MAX as u32,
@@ -359,7 +478,10 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
     if to <= work.open_from || work.captured.open == 0 {
         return;
     }
-    let wanted = to - work.open_from;
+    let mut wanted = to - work.open_from;
+    if list {
+        wanted = end_of_list(work, to, wanted);
+    }
     let room = work.captured.room(wanted, most);
     if room < wanted {
         match work.captured.open {
@@ -386,7 +508,7 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
 /// Completes the open capture at position `to`, without trailing whitespace.
 #[inline(always)]
 fn close_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
-    flush_capture(work, env, to);
+    flush_capture::<E, false>(work, env, to);
     let start = work.captured.open_at;
     let mut len = work.captured.len - start;
     for _ in 0..2 {

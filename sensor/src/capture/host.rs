@@ -40,7 +40,7 @@ type Map<K, V> = HashMap<K, V, BuildHasherDefault<AHasher>>;
 
 /// Which direction a segment without a flow has when every flow is a candidate.
 const ANY_SERVICE: ServiceConfig = ServiceConfig {
-    flags: service_flag::AUTHORIZATION,
+    flags: service_flag::AUTHORIZATION | service_flag::PROXY,
     route_root: 0,
     cookies: [sensor_ebpf::wire::Name { words: [0; 4], len: 0, reserved: 0 }; 4],
     headers: [sensor_ebpf::wire::Name { words: [0; 4], len: 0, reserved: 0 }; 2],

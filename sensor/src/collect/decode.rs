@@ -161,10 +161,16 @@ fn message<'a>(head: RecordHead, reader: &mut Reader<'a>) -> Result<Head<'a>, Ma
         credentials: reader.u16()?,
         captures_len: reader.u16()?,
         captures: [Span::default(); capture::COUNT],
+        proxied: [0; 16],
+        proxied_port: 0,
+        reserved: [0; 6],
     };
     for span in &mut fixed.captures {
         *span = reader.span()?;
     }
+    fixed.proxied = reader.array()?;
+    fixed.proxied_port = reader.u16()?;
+    fixed.reserved = reader.array()?;
     if usize::from(fixed.credentials) > CREDENTIALS_MAX {
         return Err(Malformed::Credentials(fixed.credentials));
     }

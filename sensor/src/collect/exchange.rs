@@ -176,6 +176,8 @@ impl Collector {
         let taken = self.classify(config, service_id, head, &target);
         let route = route_of(service, taken.map(|taken| taken.route));
 
+        let attributed = client::attribute(head, &config.trusted_proxies, config.client_header);
+        self.counts.proxies_refused += u64::from(attributed.refused);
         let at = self.clock.instant(fixed.head.time_ns);
         let mut credentials = self.spare_list();
         for credential in head.credentials() {
@@ -212,7 +214,7 @@ impl Collector {
             anomalies: fixed.anomalies,
             account: None,
             target_account: None,
-            client: client::attribute(head, &config.trusted_proxies),
+            client: attributed.client,
             request_body: if rule.is_some_and(issuance::reads_request) { Wanted::Awaited } else { Wanted::No },
             wants_response_body: rule.is_some_and(issuance::reads_response),
             body_bytes: None,

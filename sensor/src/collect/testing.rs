@@ -189,10 +189,12 @@ pub fn config() -> Config {
         hash: String::new(),
         interfaces: Vec::new(),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        client_header: ClientHeader::default(),
         tunnels: false,
         services: vec![Service {
             name: "shop".to_owned(),
             listen: vec![Listen { address: None, port: 8080 }],
+            proxy_protocol: false,
             credentials: Credentials {
                 authorization: true,
                 cookies: vec!["sid".to_owned(), "roll".to_owned()],
@@ -265,6 +267,7 @@ pub struct RecordBuilder {
     framing: u8,
     flags: u8,
     client: [u8; 16],
+    proxied: [u8; 16],
     credentials: Vec<Credential>,
     captures: [Vec<u8>; capture::COUNT],
     claims: Vec<(usize, Vec<u8>)>,
@@ -289,6 +292,7 @@ impl RecordBuilder {
             framing: framing::NONE,
             flags: 0,
             client: mapped("198.51.100.7"),
+            proxied: [0; 16],
             credentials: Vec::new(),
             captures: Default::default(),
             claims: Vec::new(),
@@ -339,6 +343,11 @@ impl RecordBuilder {
 
     pub fn client(self, address: &str) -> Self {
         Self { client: mapped(address), ..self }
+    }
+
+    /// What a PROXY protocol header named.
+    pub fn proxied(self, address: &str) -> Self {
+        Self { proxied: mapped(address), ..self }
     }
 
     pub fn anomalies(self, anomalies: u32) -> Self {
@@ -468,6 +477,9 @@ impl RecordBuilder {
             out.extend(at.to_le_bytes());
             out.extend(len.to_le_bytes());
         }
+        out.extend(self.proxied);
+        out.extend(4711u16.to_le_bytes());
+        out.extend([0; 6]);
         for one in &self.credentials {
             out.extend(one.fingerprint);
             out.extend(one.len.to_le_bytes());

@@ -166,6 +166,10 @@ families! {
         "Request records that the collector lost.";
     UNMATCHED: Counter "authsensor_credentials_unmatched_total" [] in "credentials",
         "Credentials that match no declared issuer and so cannot be verified.";
+    VERSIONS: Counter "authsensor_request_versions_total" ["result"] in "versions",
+        "Retransmissions that said something else than the request that was read, by whether they were judged with it.";
+    PROXY_REFUSED: Counter "authsensor_proxy_addresses_refused_total" [] in "requests",
+        "Requests of connections whose PROXY protocol header came from a peer that is no trusted proxy: not believed.";
     RING_UNREAD: Gauge "authsensor_ring_unread_bytes" ["ring"] in "bytes",
         "Bytes in a ring that were not read yet, at the last reading.";
     RING_SIZE: Gauge "authsensor_ring_size_bytes" ["ring"] in "bytes",

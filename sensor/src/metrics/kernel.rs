@@ -68,6 +68,8 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::Unsolicited
         | Counter::Ambiguous
         | Counter::PairingOverflow
+        | Counter::ProxyMissing
+        | Counter::ProxyMalformed
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
         Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped => {
             &catalogue::FRAGMENTS

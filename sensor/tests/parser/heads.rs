@@ -33,6 +33,16 @@ fn last<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
     headers.iter().rev().find(|one| one.name.eq_ignore_ascii_case(name) && !one.value.is_empty()).map(|one| one.value)
 }
 
+/// All of that name that say anything, as one list.
+fn list(headers: &[httparse::Header<'_>], name: &str) -> Vec<u8> {
+    let lines = headers.iter().filter(|one| one.name.eq_ignore_ascii_case(name) && !one.value.is_empty());
+    lines.map(|one| one.value).collect::<Vec<_>>().join(&b","[..])
+}
+
+fn elements(list: &[u8]) -> Vec<&[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect()
+}
+
 /// The length by RFC 9110 §8.6: one number, given as often as anybody likes.
 fn length(headers: &[httparse::Header<'_>]) -> u64 {
     let stated = headers.iter().filter(|one| one.name.eq_ignore_ascii_case("content-length") && !one.value.is_empty());
@@ -82,7 +92,10 @@ proptest! {
         prop_assert_eq!(head.version, if oracle.version == Some(1) { version::HTTP_11 } else { version::HTTP_10 });
         prop_assert_eq!(head.offset + u64::from(head.head_bytes), size as u64);
         prop_assert_eq!(head.content_length, length(oracle.headers));
-        for (which, name) in [(capture::HOST, "host"), (capture::CONTENT_TYPE, "content-type"), (capture::X_FORWARDED_FOR, "x-forwarded-for")] {
+        let forwarded = head.captures[capture::X_FORWARDED_FOR].as_deref().unwrap_or_default();
+        let want = list(oracle.headers, "x-forwarded-for");
+        prop_assert_eq!(elements(forwarded), elements(&want), "{:?}", text);
+        for (which, name) in [(capture::HOST, "host"), (capture::CONTENT_TYPE, "content-type")] {
             prop_assert_eq!(head.captures[which].as_deref(), last(oracle.headers, name), "{} of {:?}", name, text);
         }
     }
