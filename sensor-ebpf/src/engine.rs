@@ -533,6 +533,11 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
     tables.count(Counter::BytesGap, missing_bytes);
     half.next_sequence = half.next_sequence.wrapping_add(missing);
     half.consumed += missing_bytes;
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a flag set meanwhile is seen at the next segment.
+    if unsafe { (&raw const (*flow).flags).read_volatile() } & flow_flag::PASSED != 0 {
+        return;
+    }
     let within = (half.parser.phase == phase::BODY && half.parser.remaining >= missing_bytes)
         || half.parser.phase == phase::UNTIL_CLOSE;
     if within {

@@ -117,6 +117,9 @@ pub fn resume<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> bo
         unsafe {
             lock::set_bits(&raw mut (*flow).flags, flow_flag::PASSED);
             lock::clear_bits(&raw mut (*flow).flags, flow_flag::SLOW);
+            // What the slow path saw answered is not unanswered when the connection closes.
+            (&raw mut (*flow).requested).write_volatile(work.resume.requested);
+            (&raw mut (*flow).answered).write_volatile(work.resume.answered);
         }
         half.flags &= !half_flag::SLOW;
         tables.resume_done(work);

@@ -494,14 +494,14 @@ pub struct ResumeEntry {
     pub request_sequence: u32,
     /// Sequence number of the response half's next byte.
     pub response_sequence: u32,
-    /// Requests so far, all answered: the next transaction number.
+    /// Requests so far: the next transaction number.
     pub requested: u32,
     /// Hand-over epoch of the request half in which this holds.
     pub epoch: u32,
     /// 1 when the flow left HTTP: the kernel passes it over from now on, wherever it stands.
     pub passed: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Of those, the answered ones: all, unless the flow left HTTP.
+    pub answered: u32,
 }
 
 /// A configured name, lower-cased for headers, as words so that comparing it is four loads.

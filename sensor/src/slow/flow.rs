@@ -148,7 +148,9 @@ impl SlowFlow {
             *self = Self::new(record.key, &record.flow);
             self.orphans = orphans;
         }
-        self.flow.flags = record.flow.flags & !flow_flag::SLOW;
+        // The kernel does not know yet that the flow left HTTP here.
+        let passed = self.flow.flags & flow_flag::PASSED;
+        self.flow.flags = passed | record.flow.flags & !flow_flag::SLOW;
         let (half, stream) = if way == direction::REQUEST {
             self.flow.requested = record.flow.requested;
             self.flow.queue = record.flow.queue;
@@ -255,7 +257,11 @@ impl SlowFlow {
             self.give_up(u64::MAX, now, shared);
             self.compare(now, shared);
         }
-        let over = self.reset || (self.request.ended && self.response.ended);
+        // A half that was never handed over may have ended on the fast path.
+        let flags = self.flow.flags;
+        let ended = |side: &Side, fin: u32| side.ended || (side.stream.is_none() && flags & fin != 0);
+        let over = self.reset
+            || (ended(&self.request, flow_flag::FIN_REQUEST) && ended(&self.response, flow_flag::FIN_RESPONSE));
         if over {
             self.abandon(now, shared);
         }
@@ -404,7 +410,7 @@ impl SlowFlow {
             requested: self.flow.requested,
             epoch: self.flow.request.epoch,
             passed: u32::from(passed),
-            reserved: 0,
+            answered: self.flow.answered,
         };
         resume.put(&self.key, &entry);
     }

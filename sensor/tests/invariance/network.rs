@@ -33,6 +33,8 @@ struct Way<'a> {
     /// Which bytes were seen.
     seen: Vec<bool>,
     prefix: usize,
+    /// Its end comes last: in a tunnel nobody waits for what is missing.
+    ends_last: bool,
     /// Its end was seen.
     ended: bool,
     sequence: u32,
@@ -49,6 +51,7 @@ impl<'a> Way<'a> {
             parts,
             seen: vec![false; stream.bytes.len()],
             prefix: 0,
+            ends_last: false,
             ended: false,
             sequence,
             ends: (place, place),
@@ -60,10 +63,14 @@ impl<'a> Way<'a> {
         by_bytes.max(if part.fin { self.stream.end.unwrap_or(0) } else { 0 })
     }
 
-    /// The first part that can be sent when `prefix` bytes of the other direction were seen.
-    fn ready(&self, prefix: usize, how: Disturbance) -> Option<usize> {
+    /// The first part that can be sent after what was seen of the other direction.
+    fn ready(&self, other: &Self, how: Disturbance) -> Option<usize> {
         let window = if how == Disturbance::AnyOrder { self.parts.len() } else { 1 };
-        self.parts.iter().take(window).position(|part| self.needed(part) <= prefix)
+        // An end may overtake its bytes, but not the second of both ends: behind that there is no connection.
+        let last = other.ended || self.ends_last;
+        let in_turn =
+            |part: &Part| !(part.fin && last) || (self.prefix >= part.from && other.prefix == other.seen.len());
+        self.parts.iter().take(window).position(|part| self.needed(part) <= other.prefix && in_turn(part))
     }
 
     fn send(&mut self, index: usize, acknowledged: u32) -> Segment {
@@ -159,6 +166,9 @@ pub fn segments(conversation: &Conversation, tape: &mut Tape<'_>, how: Disturban
         Way::new(&conversation.client, &conversation.server, tape, how, starts.0.wrapping_add(1)),
         Way::new(&conversation.server, &conversation.client, tape, how, starts.1.wrapping_add(1)),
     ];
+    for way in &mut ways {
+        way.ends_last = conversation.tunnel;
+    }
     ways[0].ends = (client, server);
     ways[1].ends = (server, client);
     let mut out = vec![
@@ -171,9 +181,9 @@ pub fn segments(conversation: &Conversation, tape: &mut Tape<'_>, how: Disturban
         // The client's turn first, as long as it can, unless the network says otherwise.
         let first = usize::from(how != Disturbance::None && tape.one_in(3));
         let [now, other] = [first, 1 - first];
-        let (side, index) = match ways[now].ready(ways[other].prefix, how) {
+        let (side, index) = match ways[now].ready(&ways[other], how) {
             Some(index) => (now, index),
-            None => (other, ways[other].ready(ways[now].prefix, how).expect("one of the two can always go on")),
+            None => (other, ways[other].ready(&ways[now], how).expect("one of the two can always go on")),
         };
         let acknowledged = ways[1 - side].next();
         let segment = ways[side].send(index, acknowledged);
