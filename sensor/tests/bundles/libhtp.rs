@@ -114,6 +114,10 @@ fn asked(wanted: &Value, head: &Seen) -> Result<(), String> {
     {
         return Err(format!("version {:x}", head.version));
     }
+    let ambiguous = wanted["flags"].as_array().into_iter().flatten().any(|flag| flag == "HTP_HOST_AMBIGUOUS");
+    if ambiguous && !target.contradicts(head.captures[capture::HOST].as_deref().unwrap_or_default()) {
+        return Err("the hosts are said to be the same".to_owned());
+    }
     let Some(kind) = wanted["request_auth_type"].as_str() else { return Ok(()) };
     let want = match kind {
         "HTP_AUTH_BASIC" => scheme::BASIC,

@@ -27,8 +27,10 @@ fn differs(case: &Value) -> Result<(), String> {
     let heads = events.iter().filter(|event| event.contains("headers complete")).count();
     let mut conversation = suite::teeing();
     if from == From::Server {
+        // llhttp is told that it reads the answer to a HEAD; we read it.
+        let word = if events.iter().any(|event| event.contains("skip body")) { "HEAD" } else { "GET" };
         for _ in messages {
-            conversation.data(From::Client, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            conversation.data(From::Client, format!("{word} / HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         }
         conversation.output();
     }
@@ -60,7 +62,8 @@ fn input(case: &Value, events: &[&str], cut: bool) -> Vec<u8> {
     let mut input = suite::bytes(&case["input_b64"]);
     let offset = |event: &&str| event.strip_prefix("off=")?.split(' ').next()?.parse::<usize>().ok();
     let end = events.iter().filter_map(offset).max().unwrap_or(0);
-    if end > input.len() {
+    let fails = case["error"]["code"].as_u64().is_some_and(|code| !PAUSED.contains(&code));
+    if end > input.len() || (fails && end == input.len()) {
         input.extend(b"\r\n");
     }
     if cut && !case["error"].is_null() {
@@ -87,7 +90,7 @@ fn same(message: &Value, head: &Seen, output: &Output) -> Result<(), String> {
     let version = match message["version"].as_str() {
         Some("1.1") => 0x11,
         Some("1.0") => 0x10,
-        Some("0.9") => 0x09,
+        Some("0.9") | None => 0x09,
         _ => 0,
     };
     // That of another protocol, or an explicit 0.9, is none that is known.
