@@ -24,6 +24,8 @@ mod identities;
 mod layers;
 #[path = "parser/odd_heads.rs"]
 mod odd_heads;
+#[path = "parser/odd_splits.rs"]
+mod odd_splits;
 #[path = "parser/rig.rs"]
 mod rig;
 #[path = "parser/route_match.rs"]
