@@ -14,9 +14,9 @@ pub struct RequestLine<'a> {
     pub target_at: usize,
 }
 
-/// What the parser takes for SP on a request line: SP, and any control character but CR.
+/// What the parser takes for SP on a request line (RFC 9112 §3): SP, HTAB, VT and FF.
 const fn separates(byte: u8) -> bool {
-    matches!(byte, 0..=0x0c | b' ')
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
 }
 
 /// `HTTP/…`, in any letter case.
@@ -44,8 +44,8 @@ impl<'a> RequestLine<'a> {
             rest.iter().rposition(|byte| separates(*byte)).filter(|_| !cut).and_then(|at| rest.split_at_checked(at));
         let target = match version {
             Some((target, version)) if version.get(1..).is_some_and(is_version) => trim_end(target),
-            // A double space before the version leaves nothing for the target.
-            _ if !cut && is_version(rest) && padding > 1 => &[],
+            // A version alone leaves nothing for the target.
+            _ if !cut && (matches!(rest, b"HTTP/1.1" | b"HTTP/1.0") || (is_version(rest) && padding > 1)) => &[],
             _ => rest,
         };
         Self { method, target, target_at: method_end + padding }
@@ -285,9 +285,10 @@ mod tests {
         assert_eq!(parts("GET  /a  HTTP/1.1 "), ("GET".into(), "/a".into(), 5));
         assert_eq!(parts("GET /old"), ("GET".into(), "/old".into(), 4));
         assert_eq!(parts("GET  HTTP/1.1"), ("GET".into(), String::new(), 5));
+        assert_eq!(parts("GET HTTP/1.1"), ("GET".into(), String::new(), 4));
         assert_eq!(parts("GET"), ("GET".into(), String::new(), 3));
         assert_eq!(parts("GET\t/a\x0bhttp/1.1"), ("GET".into(), "/a".into(), 4));
-        assert_eq!(parts("\t GET /a HTTP/1.1 \0"), ("GET".into(), "/a".into(), 6));
+        assert_eq!(parts("\t GET /a HTTP/1.1 \x0b"), ("GET".into(), "/a".into(), 6));
         assert_eq!(parts("GET  http/1.1"), ("GET".into(), String::new(), 5));
         assert_eq!(RequestLine::new(b"GET /a HTTP/1.1", true).target, b"/a HTTP/1.1");
     }

@@ -98,8 +98,8 @@ fn same(message: &Value, head: &Seen, output: &Output) -> Result<(), String> {
         return Err(format!("version {:x}", head.version));
     }
     let stated = |name: &str| {
-        let headers = message["headers"].as_array().into_iter().flatten();
-        headers.filter(|one| one[0].as_str().is_some_and(|key| key.trim().eq_ignore_ascii_case(name))).next_back()
+        let mut headers = message["headers"].as_array().into_iter().flatten();
+        headers.rfind(|one| one[0].as_str().is_some_and(|key| key.trim().eq_ignore_ascii_case(name)))
     };
     if let Some(host) = stated("host").filter(|_| head.request) {
         let ours = head.captures[capture::HOST].as_deref().unwrap_or_default();

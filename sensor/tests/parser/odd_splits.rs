@@ -66,7 +66,9 @@ proptest! {
         let mut text = String::new();
         for (line, headers, body) in messages {
             text.push_str(LINES[line]);
-            headers.iter().for_each(|header| text.push_str(HEADERS[*header]));
+            for header in headers {
+                text.push_str(HEADERS[header]);
+            }
             let (framing, body) = BODIES[body];
             text = text + framing + "\r\n" + body;
         }
