@@ -545,13 +545,7 @@ fn version_alone(work: &mut Work) -> Option<u8> {
     if end < work.captured.open_at + 10 {
         return None;
     }
-    let mut word = 0;
-    let mut at = 1;
-    while at <= 8 {
-        word = word << 8 | u64::from(work.captured.byte(end - at));
-        at += 1;
-    }
-    let version = match word {
+    let version = match work.captured.word(end - 8) {
         w if w == literal(b"HTTP/1.1") => wire::version::HTTP_11,
         w if w == literal(b"HTTP/1.0") => wire::version::HTTP_10,
         _ => return None,
