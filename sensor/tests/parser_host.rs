@@ -28,6 +28,8 @@ mod layers;
 mod lists;
 #[path = "parser/odd_heads.rs"]
 mod odd_heads;
+#[path = "parser/odd_splits.rs"]
+mod odd_splits;
 #[path = "parser/proxy.rs"]
 mod proxy;
 #[path = "parser/rig.rs"]
