@@ -371,7 +371,8 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let mut skip = 0;
     if ahead < 0 {
         skip = ahead.unsigned_abs();
-        if skip >= present {
+        // Bytes sent again with the end behind them: the end is new.
+        if skip > present || (skip == present && work.packet.flags & tcp_flag::FIN == 0) {
             return Counter::PacketDuplicate;
         }
         work.in_order = 1;
@@ -384,6 +385,7 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     take(tables, work, half, new, passed);
     match (passed, ahead > 0, new) {
         (false, true, _) => Counter::PacketHole,
+        (_, _, 0) if skip > 0 => Counter::PacketDuplicate,
         (_, _, 0) => Counter::PacketEmpty,
         (true, _, _) => Counter::PacketPassed,
         _ => Counter::PacketData,
@@ -402,7 +404,8 @@ fn take<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, new: u32, p
         return;
     }
     let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
-    let teed = half.parser.head_flags & head_flag::TEE != 0;
+    // The parser looks at bodies that are teed, and at the first bytes of one that may not come.
+    let teed = half.parser.head_flags & (head_flag::TEE | head_flag::EXPECT) != 0;
     let body = (half.parser.phase == phase::BODY && half.parser.remaining > u64::from(new))
         || half.parser.phase == phase::UNTIL_CLOSE;
     if body && !teed && !ending {
@@ -486,7 +489,10 @@ fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, 
             return Way::Fast;
         }
     } else {
-        let known = ahead.unsigned_abs() >= work.present;
+        let fin = work.packet.flags & tcp_flag::FIN != 0;
+        let back = ahead.unsigned_abs();
+        // Bytes sent again with the end behind them: the end is new.
+        let known = back > work.present || (back == work.present && !fin);
         let compare = slow::worth_comparing(tables, work, half);
         if known && compare {
             tables.count(Counter::SegmentsCompared, 1);
@@ -583,7 +589,7 @@ fn prepare<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
         http::clear(&mut work.captured);
     }
     work.captured.query_len = 0;
-    if work.parser.phase == phase::LOST && work.end > 0 {
+    if work.end > 0 && (work.parser.phase == phase::LOST || work.parser.head_flags & head_flag::EXPECT != 0) {
         look_for_start(tables, work);
     }
 }
@@ -608,14 +614,34 @@ fn parsed<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
     half.consumed = consumed;
 }
 
-/// A half that lost its place looks whether the segment begins with a start line.
+/// A half that lost its place looks whether the segment begins with a start line; so does one whose client waited for
+/// `100 Continue` and was answered otherwise: it may keep its body to itself (RFC 9110 §10.1.1).
 #[inline(always)]
 fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
-    if starts_a_message(tables, work) {
-        work.parser.phase = phase::START;
-        work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
-        tables.count(Counter::Resynchronised, 1);
+    let current = work.parser.phase;
+    let expecting = current != phase::LOST;
+    if expecting {
+        if current != phase::BODY && current != phase::CHUNK_SIZE {
+            return;
+        }
+        work.parser.head_flags &= !head_flag::EXPECT;
+        let flow = tables.flow();
+        // SAFETY: the flow is valid; the other half may write the number meanwhile, it is read whole.
+        let answered = unsafe { (&raw const (*flow).answered).read_volatile() };
+        if work.parser.body_bytes != 0 || answered.wrapping_sub(work.parser.txn) as i32 <= 0 {
+            return;
+        }
     }
+    if !starts_a_message(tables, work) {
+        return;
+    }
+    if expecting {
+        work.parser.phase = phase::MESSAGE_DONE;
+        return;
+    }
+    work.parser.phase = phase::START;
+    work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
+    tables.count(Counter::Resynchronised, 1);
 }
 
 /// True when the segment's new bytes (at least one) begin like a start line.
@@ -654,10 +680,10 @@ fn suspend<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, consumed
         work.parser.token_flags |= token_flag::SPLIT;
     }
     // A query credential interrupts the request line: its own bytes are not captured.
-    let interrupted = in_token && work.parser.next == place::QUERY;
+    let interrupted = (in_token && work.parser.next == place::QUERY) || work.parser.phase == phase::FRAGMENT;
     let end = work.pos;
     if work.captured.open != 0 && work.captured.open != crate::work::CLAIMS_DONE && !interrupted {
-        http::flush_capture(work, tables, end);
+        http::flush_capture::<_, false>(work, tables, end);
     }
     if tables.slot_store(work) {
         half.flags |= half_flag::SLOT;
@@ -676,8 +702,7 @@ fn end_of_body<T: Tables>(tables: &mut T, work: &mut Work) {
     let lost = current == phase::LOST && work.parser.head_flags != 0;
     let in_body = current == phase::BODY
         || current == phase::UNTIL_CLOSE
-        || (phase::CHUNK_SIZE..=phase::TRAILER_SKIP).contains(&current)
-        || current == phase::TRAILER_END;
+        || (phase::CHUNK_SIZE..=phase::TRAILER_END).contains(&current);
     if lost || (in_body && work.ending != 0) {
         http::announce_end(work, tables, current == phase::UNTIL_CLOSE);
         if !lost {

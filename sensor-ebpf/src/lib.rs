@@ -17,6 +17,7 @@
 pub mod engine;
 pub mod flow;
 pub mod http;
+pub mod layers;
 pub mod lock;
 pub mod packet;
 pub mod reason;

@@ -26,7 +26,8 @@ pub const CREDENTIALS_MAX: usize = 8;
 pub const CAPTURES_MAX: usize = 4096;
 /// Longest request line that is captured, in bytes; longer ones are cut ([`anomaly::LINE_CUT`]).
 pub const LINE_CAPTURE_MAX: usize = 2048;
-/// Longest value of any other captured header, in bytes.
+/// Longest value of any other captured header, in bytes; of `X-Forwarded-For` and `Forwarded` the last ones are kept
+/// ([`anomaly::VALUE_CUT`]).
 pub const VALUE_CAPTURE_MAX: usize = 256;
 /// Longest `header.payload` of a JWT that is captured, in bytes; longer ones are cut ([`credential_flag::CLAIMS_CUT`]).
 pub const CLAIMS_CAPTURE_MAX: usize = 1536;
@@ -139,6 +140,8 @@ pub mod framing {
     pub const CLOSE: u8 = 3;
     /// The connection stops being HTTP (101, or 2xx to CONNECT).
     pub const UPGRADE: u8 = 4;
+    /// The stated lengths contradict each other or are no number: the half gives up its place rather than guess.
+    pub const UNKNOWN: u8 = 5;
 }
 
 /// Indexes into [`HeadRecord::captures`].
@@ -147,9 +150,9 @@ pub mod capture {
     pub const LINE: usize = 0;
     /// `Host`
     pub const HOST: usize = 1;
-    /// `X-Forwarded-For` (the last one where there are several)
+    /// `X-Forwarded-For` (several lines as one list), a long one by its end
     pub const X_FORWARDED_FOR: usize = 2;
-    /// `Forwarded` (RFC 7239; the last one where there are several)
+    /// `Forwarded` (RFC 7239), likewise
     pub const FORWARDED: usize = 3;
     /// `X-Real-IP`
     pub const X_REAL_IP: usize = 4;
@@ -295,8 +298,10 @@ pub mod anomaly {
     pub const ODD_CHUNK: u32 = 1 << 18;
     /// The request line has a form that servers read differently: more than one space, a tab, a control character.
     pub const ODD_LINE: u32 = 1 << 19;
-    /// `Host` is missing, empty, repeated, or not that of an absolute target.
+    /// `Host` is missing, empty or repeated (in HTTP/1.1). (Whether it is that of an absolute target user space says.)
     pub const ODD_HOST: u32 = 1 << 20;
+    /// The message before, of the same half, had an [`ODD_CHUNK`]: where this one begins is one reading of several.
+    pub const AFTER_ODD_BODY: u32 = 1 << 21;
 }
 
 /// Bits of [`HeadRecord::flags`].
@@ -307,6 +312,8 @@ pub mod head_flag {
     pub const END_FOLLOWS: u8 = 2;
     /// `Upgrade` was asked for or granted.
     pub const UPGRADE: u8 = 4;
+    /// The client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+    pub const EXPECT: u8 = 8;
 }
 
 /// A request or response head. In the ring it is followed by `credentials` entries of [`Credential`], then by
@@ -350,6 +357,13 @@ pub struct HeadRecord {
     pub captures_len: u16,
     /// Where the captures stand in the capture area; a length of 0 means absent.
     pub captures: [Span; capture::COUNT],
+    /// Client address that a PROXY protocol header named, as `client`; all 0 for none. Whether it is to be believed
+    /// depends on who `client` is.
+    pub proxied: [u8; 16],
+    /// Port of that client, host order.
+    pub proxied_port: u16,
+    /// Always 0.
+    pub reserved: [u8; 6],
 }
 
 /// Methods known to the route automaton.
@@ -386,8 +400,8 @@ pub struct EndRecord {
     pub body_bytes: u64,
     /// 1 when the body ended as its framing says, 0 when the connection closed or a gap cut it short.
     pub complete: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Bits of [`anomaly`] that the body, not the head, showed.
+    pub anomalies: u32,
 }
 
 /// Bytes of a teed body; `len` bytes follow. `head.offset` counts body bytes (transfer coding removed) from 0.
@@ -459,6 +473,10 @@ pub struct FragmentRecord {
     pub len: u32,
     /// 1 unless the piece ends the datagram.
     pub more: u32,
+    /// IP protocol of the datagram's payload.
+    pub protocol: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Where the kernel may take a flow back: both halves stand between messages and nothing is outstanding. Value of the
@@ -664,12 +682,12 @@ pub mod bench_mode {
 const _: () = {
     assert!(size_of::<RecordHead>() == 48);
     assert!(size_of::<Credential>() == 32);
-    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32);
+    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32 + 24);
     assert!(size_of::<EndRecord>() == 64);
     assert!(size_of::<TeeRecord>() == 56);
     assert!(size_of::<HandoverRecord>() == 48 + 40 + size_of::<crate::flow::Flow>() + 8);
     assert!(size_of::<SegmentRecord>() == 48 + 40 + 16);
-    assert!(size_of::<FragmentRecord>() == 48 + 32 + 16);
+    assert!(size_of::<FragmentRecord>() == 48 + 32 + 24);
     assert!(size_of::<ResumeEntry>() == 56);
     assert!(size_of::<Name>() == 40);
     assert!(size_of::<ServiceConfig>() == 8 + 40 * (COOKIES_MAX + HEADERS_MAX + RESPONSE_HEADERS_MAX + QUERY_MAX));

@@ -7,6 +7,7 @@
 //! mask that it can prove redundant, and the verifier would then refuse the access.
 
 use crate::flow::{FlowKey, Parser};
+use crate::layers::Walk;
 use crate::packet::{Packet, tcp_flag};
 use crate::wire::{self, Credential, HeadRecord, ResumeEntry};
 use crate::words;
@@ -74,6 +75,8 @@ pub struct Work {
     /// The packet. It stands here, and not in registers, so that the many ways through layers 2 to 4 end in one state
     /// for the verifier.
     pub packet: Packet,
+    /// The way through what stands around it, if that is not plain.
+    pub walk: Walk,
     /// Sequence number of the first payload byte.
     pub sequence: u32,
     /// Payload bytes that are there.

@@ -12,6 +12,8 @@
 
 #[path = "parser/fingerprints.rs"]
 mod fingerprints;
+#[path = "parser/framing.rs"]
+mod framing;
 #[path = "parser/heads.rs"]
 mod heads;
 #[path = "parser/hostile.rs"]
@@ -20,6 +22,12 @@ mod hostile;
 mod identities;
 #[path = "parser/layers.rs"]
 mod layers;
+#[path = "parser/lists.rs"]
+mod lists;
+#[path = "parser/odd_heads.rs"]
+mod odd_heads;
+#[path = "parser/proxy.rs"]
+mod proxy;
 #[path = "parser/rig.rs"]
 mod rig;
 #[path = "parser/route_match.rs"]

@@ -45,7 +45,7 @@ enum Task {
     /// The origin behind the lab's nginx
     #[command(hide = true)]
     LabOrigin(lab::OriginArgs),
-    /// Load the BPF object on other kernels, in qemu
+    /// Run the kernel tests on other kernels, in qemu
     Vm(vm::Args),
 }
 

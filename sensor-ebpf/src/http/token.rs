@@ -175,7 +175,7 @@ fn see_dots(work: &mut Work, dots: u64, back: u32) {
 #[inline(always)]
 pub fn claims_done<E: Env>(work: &mut Work, env: &mut E) {
     let to = work.claims_to;
-    flush_capture(work, env, to);
+    flush_capture::<_, false>(work, env, to);
     work.captured.open = CLAIMS_DONE;
     work.parser.phase = phase::TOKEN;
 }

@@ -211,6 +211,7 @@ impl Env for Kernel {
         let mut event = self.event(work, kind, size);
         event.body_bytes = work.parser.body_bytes;
         event.complete = u32::from(complete);
+        event.anomalies = work.parser.anomalies;
         let mut record = MaybeUninit::<bpf_dynptr>::uninit();
         let record = record.as_mut_ptr();
         // SAFETY: as in `emit_head`.

@@ -4,7 +4,7 @@
 //! Owns a flow table and slots of the same bounds as the kernel's maps. `unsafe` here is what the shared parser's
 //! environment asks for: copies into its scratch area, and a pointer to the current flow.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::ptr::null_mut;
 
@@ -12,7 +12,8 @@ use ahash::AHasher;
 use sensor_ebpf::engine::{self, Tables as Lookups};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::http::{self, Env};
-use sensor_ebpf::packet::{self, Address, Packet, SliceHeaders, tcp_flag};
+use sensor_ebpf::layers::{self, FOUND};
+use sensor_ebpf::packet::{self, Address, Fragment, Packet, SliceHeaders, tcp_flag};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
@@ -23,17 +24,23 @@ use sensor_ebpf::work::{Captured, Work};
 
 use zeroize::Zeroize as _;
 
+use super::flows::FlowTable;
+use super::fragments::{Piece, Reassembler};
 use super::tables::Tables;
 use crate::slow::Resume;
 
 /// Steps of one segment, as in the kernel.
 const STEPS_MAX: u32 = 1 << 19;
 
+/// Fragmented datagrams that are put together at once, if nothing else is said, and the bytes held for them.
+const FRAGMENTS_DEFAULT: usize = 1024;
+const FRAGMENT_BYTES: usize = 16 << 20;
+
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<AHasher>>;
 
 /// Which direction a segment without a flow has when every flow is a candidate.
 const ANY_SERVICE: ServiceConfig = ServiceConfig {
-    flags: service_flag::AUTHORIZATION,
+    flags: service_flag::AUTHORIZATION | service_flag::PROXY,
     route_root: 0,
     cookies: [sensor_ebpf::wire::Name { words: [0; 4], len: 0, reserved: 0 }; 4],
     headers: [sensor_ebpf::wire::Name { words: [0; 4], len: 0, reserved: 0 }; 2],
@@ -77,9 +84,7 @@ impl Followed<'_> {
 struct Inner {
     tables: Tables,
     all_tcp: bool,
-    flows: Map<FlowKey, Box<Flow>>,
-    order: VecDeque<FlowKey>,
-    flows_max: usize,
+    flows: FlowTable,
     slots: Map<SlotKey, Box<Captured>>,
     slots_max: usize,
     resume: Map<FlowKey, ResumeEntry>,
@@ -89,6 +94,9 @@ struct Inner {
     now: u64,
     frame: Vec<u8>,
     records: Vec<u8>,
+    fragments: Reassembler,
+    /// Ethertype of the datagram that stands in `frame`.
+    datagram_type: u16,
 }
 
 // SAFETY: `flow` points into a box that `flows` owns, or is null; it is set and used within one call of `packet`, which
@@ -108,9 +116,7 @@ impl HostEngine {
         let inner = Inner {
             tables,
             all_tcp,
-            flows: Map::default(),
-            order: VecDeque::new(),
-            flows_max: flows_max.max(1),
+            flows: FlowTable::new(flows_max),
             slots: Map::default(),
             slots_max: slots_max.max(1),
             resume: Map::default(),
@@ -120,8 +126,17 @@ impl HostEngine {
             now: 0,
             frame: Vec::new(),
             records: Vec::new(),
+            fragments: Reassembler::new(FRAGMENTS_DEFAULT, FRAGMENT_BYTES),
+            datagram_type: 0,
         };
         Self { inner, work: zeroed() }
+    }
+
+    /// With another bound than 1024 on the fragmented datagrams that are put together at once.
+    #[must_use]
+    pub fn with_fragments(mut self, datagrams: usize) -> Self {
+        self.inner.fragments = Reassembler::new(datagrams, FRAGMENT_BYTES);
+        self
     }
 
     /// Totals, by [`Counter`].
@@ -131,18 +146,19 @@ impl HostEngine {
 
     /// Parses one Ethernet frame seen at `at_ns`; `frame_len` is its length on the wire.
     pub fn ethernet(&mut self, at_ns: u64, frame: &[u8], frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::ethernet(headers, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::ethernet(headers, frame_len, out));
     }
 
     /// Parses a packet whose network layer, of type `ethertype`, begins at `offset`.
     pub fn network(&mut self, at_ns: u64, frame: &[u8], ethertype: u16, offset: u32, frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
     }
 
     fn frame(
         &mut self,
         at_ns: u64,
         frame: &[u8],
+        frame_len: u32,
         parse: impl FnOnce(&SliceHeaders<'_>, &mut Packet) -> Result<(), Counter>,
     ) {
         let inner = &mut self.inner;
@@ -151,14 +167,21 @@ impl HostEngine {
         inner.frame.clear();
         inner.frame.extend_from_slice(frame);
         inner.add(Counter::PacketsSeen, 1);
-        let disposition = match parse(&SliceHeaders(frame), &mut self.work.packet) {
-            Ok(()) => {
-                let held = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-                let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
-                engine::packet(inner, &mut self.work, present)
+        let mut disposition = inner.layers(&mut self.work, frame_len, parse);
+        // A fragmented packet of a tunnel may hold a fragment again, which is shorter: no more often than tunnels nest.
+        for _ in 0..=layers::LEVELS_MAX {
+            if disposition != Counter::PacketFragment as u32 || !inner.reassemble(&self.work.packet.fragment()) {
+                break;
             }
-            Err(counter) => counter as u32,
-        };
+            let len = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
+            let kind = inner.datagram_type;
+            disposition = inner.layers(&mut self.work, len, |headers, out| packet::network(headers, kind, 0, len, out));
+        }
+        if disposition == FOUND {
+            let held = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
+            let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
+            disposition = engine::packet(inner, &mut self.work, present);
+        }
         if let Some(count) = inner.totals.counts.get_mut(disposition as usize) {
             *count += 1;
         }
@@ -265,9 +288,60 @@ impl Inner {
         }
     }
 
-    /// Removes a flow and the slots of its unfinished heads. (The kernel's slots are a map that drops the oldest.)
-    fn forget(&mut self, key: &FlowKey) {
-        let Some(flow) = self.flows.remove(key) else { return };
+    /// Layers 2 to 4 of the current frame: [`FOUND`], or the counter that says why there is no TCP segment.
+    fn layers(
+        &self,
+        work: &mut Work,
+        frame_len: u32,
+        parse: impl FnOnce(&SliceHeaders<'_>, &mut Packet) -> Result<(), Counter>,
+    ) -> u32 {
+        let Err(outcome) = parse(&SliceHeaders(&self.frame), &mut work.packet) else { return FOUND };
+        let tunnels = self.tables.settings.tunnels != 0;
+        if !layers::begin(&mut work.walk, &work.packet, outcome, frame_len, || tunnels) {
+            return outcome as u32;
+        }
+        for _ in 0..layers::STEPS_MAX {
+            let rest = self.frame.get(work.walk.at as usize..).unwrap_or_default();
+            let look = rest.get(..work.walk.look() as usize).unwrap_or(rest);
+            if layers::step(&SliceHeaders(look), &mut work.walk, &mut work.packet) {
+                break;
+            }
+        }
+        work.walk.outcome
+    }
+
+    /// Adds a fragment of the current frame; true if its datagram is whole now, and stands in the frame's place.
+    fn reassemble(&mut self, fragment: &Fragment) -> bool {
+        let (at, len) = (fragment.payload_at as usize, fragment.payload_len as usize);
+        let piece = self.frame.get(at..).and_then(|rest| rest.get(..len)).map(|bytes| Piece {
+            source: fragment.source,
+            destination: fragment.destination,
+            protocol: fragment.protocol,
+            identification: fragment.identification,
+            at: fragment.at,
+            more: fragment.more,
+            bytes,
+        });
+        // The capture cut it: it fits nowhere.
+        let Some(piece) = piece else {
+            self.add(Counter::FragmentsDropped, 1);
+            return false;
+        };
+        let before = self.fragments.counts();
+        let datagram = self.fragments.push(self.now, &piece);
+        let counts = self.fragments.counts();
+        self.add(Counter::FragmentsReassembled, counts.reassembled - before.reassembled);
+        self.add(Counter::FragmentsConflicting, counts.conflicting - before.conflicting);
+        self.add(Counter::FragmentsDropped, counts.dropped - before.dropped);
+        let Some(datagram) = datagram else { return false };
+        self.frame.clear();
+        self.datagram_type = datagram.packet(&mut self.frame);
+        true
+    }
+
+    /// A flow is gone: the slots of its unfinished heads go too. (The kernel's slots are a map that drops the oldest.)
+    fn gone(&mut self, flow: Option<Box<Flow>>) {
+        let Some(flow) = flow else { return };
         for direction in [direction::REQUEST, direction::RESPONSE] {
             self.slots.remove(&SlotKey { flow: flow.id, direction: u64::from(direction) });
         }
@@ -359,6 +433,7 @@ impl Env for Inner {
         let mut record = self.event(work, kind, size_of::<EndRecord>());
         record.body_bytes = work.parser.body_bytes;
         record.complete = u32::from(complete);
+        record.anomalies = work.parser.anomalies;
         self.records.extend_from_slice(bytes_of(&record));
     }
     fn emit_handover(&mut self, work: &mut Work) {
@@ -428,29 +503,18 @@ impl Lookups for Inner {
         true
     }
     fn find(&mut self, key: &FlowKey) -> bool {
-        let Some(flow) = self.flows.get_mut(key) else { return false };
-        self.flow = &raw mut **flow;
+        let Some(flow) = self.flows.find(key) else { return false };
+        self.flow = flow;
         true
     }
     fn insert(&mut self, key: &FlowKey, flow: &Flow) -> bool {
-        if !self.flows.contains_key(key) {
-            while self.flows.len() >= self.flows_max {
-                let Some(oldest) = self.order.pop_front() else { break };
-                self.forget(&oldest);
-            }
-            self.order.push_back(*key);
-        }
-        self.forget(key);
-        self.flows.insert(*key, Box::new(*flow));
+        let gone = self.flows.insert(key, flow);
+        self.gone(gone);
         true
     }
     fn delete(&mut self, key: &FlowKey) {
-        self.forget(key);
-        // Stale keys are dropped in passing, so that the order list stays in proportion to the table.
-        if self.order.len() > 2 * self.flows.len() + 1024 {
-            let flows = &self.flows;
-            self.order.retain(|key| flows.contains_key(key));
-        }
+        let gone = self.flows.remove(key);
+        self.gone(gone);
     }
     fn resume_at(&mut self, work: &mut Work) -> bool {
         let Some(entry) = self.resume.get(&work.key) else { return false };

@@ -3,6 +3,10 @@
 //! [`tables`] compiles the configuration into what that parser looks up.
 
 pub mod file;
+mod flows;
+pub mod fragments;
+#[cfg(test)]
+mod fragments_tests;
 pub mod host;
 pub mod kernel;
 pub mod offline;

@@ -25,6 +25,13 @@ impl Offline {
         Self { engine, slow, latest: 0, records: Vec::new() }
     }
 
+    /// Puts IP fragments together, at most so many packets at once.
+    #[must_use]
+    pub fn with_fragments(mut self, datagrams: usize) -> Self {
+        self.engine = self.engine.with_fragments(datagrams);
+        self
+    }
+
     /// Parses one Ethernet frame seen at `at_ns`; `frame_len` is its length on the wire.
     pub fn ethernet(&mut self, at_ns: u64, frame: &[u8], frame_len: u32) {
         self.latest = self.latest.max(at_ns);

@@ -80,7 +80,7 @@ impl<'a> Player<'a> {
         tables.settings.tunnels = 1;
         let bounds = &start.config.bounds;
         let (flows, slots) = (bounds.flows as usize, bounds.split_heads as usize);
-        let engine = Offline::new(tables, all_tcp, flows, slots, bounds.into());
+        let engine = Offline::new(tables, all_tcp, flows, slots, bounds.into()).with_fragments(bounds.fragments);
         Ok(Self { start, engine, findings: Some(findings), pipeline: None, setup: None, latest_ns: 0, since: 0 })
     }
 

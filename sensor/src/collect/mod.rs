@@ -23,6 +23,7 @@ pub mod routes;
 mod secret;
 pub mod target;
 pub mod transaction;
+mod version;
 
 #[cfg(test)]
 mod testing;
@@ -32,6 +33,8 @@ mod tests;
 mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
+#[cfg(test)]
+mod tests_versions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

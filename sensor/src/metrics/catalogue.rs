@@ -142,9 +142,15 @@ families! {
         "Memory that the slow path uses for them now.";
     STREAM_FAULTS: Counter "authsensor_stream_faults_total" ["reason"] in "events",
         "Things that cost a head, a pairing or a segment.";
+    FRAGMENTS: Counter "authsensor_fragments_total" ["reason"] in "datagrams",
+        "Fragmented IP datagrams, by what became of them.";
+    HTTP_ANOMALIES: Counter "authsensor_http_anomalies_total" ["reason"] in "messages",
+        "HTTP messages of a form that servers read differently, or of which something is missing; one may be several.";
 
     OBSERVATIONS: Counter "authsensor_observations_total" ["service", "class", "provenance", "outcome"] in "requests",
         "Requests with their answer, judged.";
+    ANOMALIES: Counter "authsensor_anomalies_total" ["anomaly"] in "requests",
+        "Observations whose request or response was odd, by what was; one that was odd in several ways counts for each.";
     ACCOUNT_READS: Counter "authsensor_account_reads_total" ["service", "login"] in "requests",
         "Answered reads of personal data by whether the login behind their credential was seen.";
     ACCOUNTS_WITHOUT_LOGIN: Gauge "authsensor_accounts_read_without_login" ["service"] in "accounts",
@@ -160,6 +166,10 @@ families! {
         "Request records that the collector lost.";
     UNMATCHED: Counter "authsensor_credentials_unmatched_total" [] in "credentials",
         "Credentials that match no declared issuer and so cannot be verified.";
+    VERSIONS: Counter "authsensor_request_versions_total" ["result"] in "versions",
+        "Retransmissions that said something else than the request that was read, by whether they were judged with it.";
+    PROXY_REFUSED: Counter "authsensor_proxy_addresses_refused_total" [] in "requests",
+        "Requests of connections whose PROXY protocol header came from a peer that is no trusted proxy: not believed.";
     RING_UNREAD: Gauge "authsensor_ring_unread_bytes" ["ring"] in "bytes",
         "Bytes in a ring that were not read yet, at the last reading.";
     RING_SIZE: Gauge "authsensor_ring_size_bytes" ["ring"] in "bytes",

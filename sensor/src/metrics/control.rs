@@ -36,6 +36,12 @@ pub struct CollectorView {
     pub lost_malformed: u64,
     /// Credentials that match no declared issuer.
     pub credentials_unmatched: u64,
+    /// Other versions of a request that were judged with it.
+    pub versions_judged: u64,
+    /// Other versions of a request that came too late.
+    pub versions_late: u64,
+    /// Requests behind a PROXY protocol header of a peer that is not trusted.
+    pub proxies_refused: u64,
     /// Bytes of the event ring that were not read yet.
     pub event_ring_unread: u64,
     /// Bytes of the byte ring that were not read yet.
@@ -162,6 +168,9 @@ pub(super) struct Collecting {
     lost_full: Total,
     lost_malformed: Total,
     unmatched: Total,
+    versions_judged: Total,
+    versions_late: Total,
+    proxies_refused: Total,
     event_ring: IntGauge,
     byte_ring: IntGauge,
 }
@@ -169,6 +178,7 @@ pub(super) struct Collecting {
 impl Collecting {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let lost = catalogue::COLLECTOR_LOST.counters::<U64>(registry)?;
+        let versions = catalogue::VERSIONS.counters::<U64>(registry)?;
         let unread = catalogue::RING_UNREAD.gauges(registry)?;
         let size: IntGaugeVec = catalogue::RING_SIZE.gauges(registry)?;
         for (ring, bytes) in [("event", config.bounds.event_ring_bytes), ("byte", config.bounds.byte_ring_bytes)] {
@@ -181,6 +191,9 @@ impl Collecting {
             lost_full: Total::new(lost.get_metric_with_label_values(&["full"])?),
             lost_malformed: Total::new(lost.get_metric_with_label_values(&["malformed"])?),
             unmatched: Total::new(catalogue::UNMATCHED.counter(registry)?),
+            versions_judged: Total::new(versions.get_metric_with_label_values(&["judged"])?),
+            versions_late: Total::new(versions.get_metric_with_label_values(&["late"])?),
+            proxies_refused: Total::new(catalogue::PROXY_REFUSED.counter(registry)?),
             event_ring: unread.get_metric_with_label_values(&["event"])?,
             byte_ring: unread.get_metric_with_label_values(&["byte"])?,
         })
@@ -193,6 +206,9 @@ impl Collecting {
         self.lost_full.set(view.lost_full);
         self.lost_malformed.set(view.lost_malformed);
         self.unmatched.set(view.credentials_unmatched);
+        self.versions_judged.set(view.versions_judged);
+        self.versions_late.set(view.versions_late);
+        self.proxies_refused.set(view.proxies_refused);
         self.event_ring.set(signed(view.event_ring_unread));
         self.byte_ring.set(signed(view.byte_ring_unread));
     }

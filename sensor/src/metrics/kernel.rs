@@ -68,7 +68,26 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::Unsolicited
         | Counter::Ambiguous
         | Counter::PairingOverflow
+        | Counter::ProxyMissing
+        | Counter::ProxyMalformed
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
+        Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped => {
+            &catalogue::FRAGMENTS
+        }
+        Counter::AnomalyLineCut
+        | Counter::AnomalyValueCut
+        | Counter::AnomalyFold
+        | Counter::AnomalyMoreCredentials
+        | Counter::AnomalyManyAuthorizations
+        | Counter::AnomalyBadLength
+        | Counter::AnomalyLengthAndCoding
+        | Counter::AnomalyOddCoding
+        | Counter::AnomalyOddHeader
+        | Counter::AnomalyOddChunk
+        | Counter::AnomalyOddLine
+        | Counter::AnomalyBadLine
+        | Counter::AnomalyOddHost
+        | Counter::AnomalyEarly => &catalogue::HTTP_ANOMALIES,
     }
 }
 

@@ -9,7 +9,7 @@ use sensor::slow::Limits;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::{
-    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, capture, credential_flag,
+    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, anomaly, capture, credential_flag,
     service_flag,
 };
 
@@ -112,6 +112,8 @@ pub struct Seen {
     pub anomalies: u32,
     pub captures: Vec<Option<Vec<u8>>>,
     pub credentials: Vec<Found>,
+    /// What a PROXY protocol header named.
+    pub proxied: ([u8; 16], u16),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +130,11 @@ pub struct Found {
 }
 
 impl Seen {
+    /// What is odd about it, but for a `Host` that most of these tests do without.
+    pub fn odd(&self) -> u32 {
+        self.anomalies & !anomaly::ODD_HOST
+    }
+
     pub fn line(&self) -> &str {
         std::str::from_utf8(self.captures[capture::LINE].as_deref().unwrap_or_default()).unwrap()
     }
@@ -162,6 +169,7 @@ fn seen(head: &Head<'_>, request: bool) -> Seen {
         anomalies: fixed.anomalies,
         captures: (0..capture::COUNT).map(|which| head.capture(which).map(<[u8]>::to_vec)).collect(),
         credentials: head.credentials().map(found).collect(),
+        proxied: (fixed.proxied, fixed.proxied_port),
     }
 }
 
@@ -174,6 +182,8 @@ pub struct Output {
     /// Teed bytes by direction and transaction.
     pub teed: BTreeMap<(u8, u32), Vec<u8>>,
     pub closes: usize,
+    /// What retransmissions said of requests.
+    pub versions: Vec<Seen>,
 }
 
 pub fn drain(engine: &mut Offline) -> Output {
@@ -181,6 +191,7 @@ pub fn drain(engine: &mut Offline) -> Output {
     engine.settle(|bytes| match decode(bytes).expect("the parser writes whole records") {
         Record::Request(head) => output.heads.push(seen(&head, true)),
         Record::Response(head) => output.heads.push(seen(&head, false)),
+        Record::Version(head) => output.versions.push(seen(&head, true)),
         Record::End(end) | Record::TeeEnd(end) => {
             output.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
         }

@@ -25,13 +25,13 @@ pub struct Args {
     /// Only say what is missing; exit code 2 if anything is
     #[arg(long)]
     pub check: bool,
-    /// Also what the tests and the lab need (nginx, curl, wrk, promtool, …)
+    /// Also what the tests and the lab need (nginx, Apache, haproxy, curl, wrk, promtool, …)
     #[arg(long)]
     pub tests: bool,
     /// Also what `.ci/run` needs: --tests and cargo-deny
     #[arg(long)]
     pub ci: bool,
-    /// Also what `cargo xtask vm` needs: qemu
+    /// Also what `cargo xtask vm` needs: qemu, and the tools that tests use in the guest
     #[arg(long)]
     pub vm: bool,
     /// Also what `cargo xtask fuzz` needs: cargo-fuzz and a C++ compiler

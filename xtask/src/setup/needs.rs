@@ -86,6 +86,9 @@ pub fn survey(root: &Path, args: Args, apt: &mut Apt) -> Vec<Need> {
     if args.tests || args.ci {
         for (name, package) in [
             ("nginx", "nginx"),
+            // The server itself; the package `apache2` is what makes it a service.
+            ("apache2", "apache2-bin"),
+            ("haproxy", "haproxy"),
             ("curl", "curl"),
             ("ip", "iproute2"),
             ("ethtool", "ethtool"),
@@ -107,7 +110,15 @@ pub fn survey(root: &Path, args: Args, apt: &mut Apt) -> Vec<Need> {
         });
     }
     if args.vm {
-        program(root, &mut needs, "qemu-system-x86_64", &["qemu-system-x86"]);
+        for (name, package) in [
+            ("qemu-system-x86_64", "qemu-system-x86"),
+            ("xz", "xz-utils"),
+            ("ip", "iproute2"),
+            ("tc", "iproute2"),
+            ("ethtool", "ethtool"),
+        ] {
+            program(root, &mut needs, name, &[package]);
+        }
     }
     if args.fuzz {
         fuzzer(root, &mut needs);

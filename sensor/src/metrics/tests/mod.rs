@@ -31,6 +31,7 @@ fn service(name: &str, issuer: &str) -> Service {
     Service {
         name: name.to_owned(),
         listen: Vec::new(),
+        proxy_protocol: false,
         credentials: model::Credentials::default(),
         routes: Vec::new(),
         issuers: vec![issuer],
@@ -43,6 +44,7 @@ fn config() -> Config {
         hash: "00ff".to_owned(),
         interfaces: Vec::new(),
         trusted_proxies: Vec::new(),
+        client_header: model::ClientHeader::default(),
         tunnels: false,
         services: vec![service("store \"front\"", "login"), service("api\\v2", "sso")],
         keys: Keys::default(),
@@ -124,6 +126,7 @@ fn observation(service: u16, class: RouteClass, provenance: Provenance, outcome:
         self_contained: true,
         account: Some(AccountHash(hash)),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        anomalies: 0,
     }
 }
 
@@ -209,6 +212,9 @@ fn the_identities_can_be_computed_from_what_is_exported() {
             lost_full: unit / 2,
             lost_malformed: 3 * unit / 2,
             credentials_unmatched: 4,
+            versions_judged: 5,
+            versions_late: 6,
+            proxies_refused: 8,
             event_ring_unread: 99,
             byte_ring_unread: 7,
         });
@@ -225,6 +231,9 @@ fn the_identities_can_be_computed_from_what_is_exported() {
                 + total("authsensor_collector_lost_total"),
         );
         assert_equal(samples["authsensor_ring_unread_bytes{ring=\"event\"}"], 99.0);
+        assert_equal(samples["authsensor_request_versions_total{result=\"judged\"}"], 5.0);
+        assert_equal(samples["authsensor_request_versions_total{result=\"late\"}"], 6.0);
+        assert_equal(total("authsensor_proxy_addresses_refused_total"), 8.0);
     }
 }
 
@@ -333,4 +342,18 @@ fn ledger_rules_and_build_are_shown() {
     }
     assert_equal(samples[&format!("authsensor_build_info{{bpf_object=\"abc123\",version=\"{version}\"}}")], 1.0);
     assert_equal(sum(&samples, "authsensor_build_info"), 1.0);
+}
+
+#[test]
+fn every_anomaly_of_an_observation_is_counted() {
+    use sensor_ebpf::wire::anomaly::{AMBIGUOUS, OBS_FOLD};
+    let metrics = metrics();
+    let plain = observation(0, RouteClass::Other, Provenance::None, Outcome::Other, 1);
+    for anomalies in [0, OBS_FOLD, OBS_FOLD | AMBIGUOUS, 1 << 31] {
+        metrics.observe(&Observation { anomalies, ..plain });
+    }
+    let samples = samples(&metrics.render().unwrap());
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"obs_fold\"}"], 2.0);
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"ambiguous\"}"], 1.0);
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"conflict\"}"], 0.0);
 }

@@ -1,6 +1,9 @@
 //! `cargo xtask bench kernel`: what each class of packets costs.
 //!
 //! Builds the bench's BPF object and the program in `benches/` that loads and times it, and takes that one's exit code.
+//! With `--against` the object of another revision ([`other`]) is timed in the same run.
+
+mod other;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,7 +44,10 @@ struct Kernel {
     /// Leave the part in situ out
     #[arg(long)]
     no_situ: bool,
-    /// Exit with 1 when a class is over its limit
+    /// Compare with this revision (or this object) in one run, class by class; no part in situ, no limits
+    #[arg(long, value_name = "REVISION|FILE")]
+    against: Option<String>,
+    /// Exit with 1 when a class is over its limit, or slower than --against by more than 5 %
     #[arg(long)]
     check: bool,
 }
@@ -58,14 +64,18 @@ pub fn run(root: &Path, args: &Args) -> Outcome {
         .map_err(|missing| Failure::Missing(format!("{missing}. `cargo xtask setup` installs it.")))?;
     let object = bpf_build::build_object(root, &toolchain, Messages::Shown, Object::Bench)
         .map_err(|error| Failure::Failed(error.to_string()))?;
+    let other = kernel.against.as_deref().map(|what| other::object(root, &toolchain, what)).transpose()?;
     // Not optimised: what is timed runs in the kernel.
     run_shown(cargo(root).args(["build", "--quiet", "--package", "benches", "--bin", "bench-kernel"]))?;
     let mut command = Command::new(bpf_build::target_dir(root).join("debug").join("bench-kernel"));
     command.env("PATH", path_with_tools(root)).arg("--object").arg(object).args(kernel.arguments());
+    if let Some(other) = other {
+        command.arg("--against").arg(other);
+    }
     let status = command.status().map_err(|error| cannot_start(&command, &error))?;
     match status.code() {
         Some(0) => Ok(()),
-        Some(1) => Err(Failure::Failed("a class is over its limit".to_owned())),
+        Some(1) => Err(Failure::Failed("a class is over its limit, or slower than before".to_owned())),
         _ => Err(Failure::Reported),
     }
 }
