@@ -148,7 +148,9 @@ impl SlowFlow {
             *self = Self::new(record.key, &record.flow);
             self.orphans = orphans;
         }
-        self.flow.flags = record.flow.flags & !flow_flag::SLOW;
+        // That it left HTTP may so far be known here only.
+        let passed = self.flow.flags & flow_flag::PASSED;
+        self.flow.flags = passed | (record.flow.flags & !flow_flag::SLOW);
         let (half, stream) = if way == direction::REQUEST {
             self.flow.requested = record.flow.requested;
             self.flow.queue = record.flow.queue;
