@@ -707,7 +707,7 @@ fn end_of_body<T: Tables>(tables: &mut T, work: &mut Work) {
     let lost = current == phase::LOST && work.parser.head_flags != 0;
     let in_body = current == phase::BODY
         || current == phase::UNTIL_CLOSE
-        || (phase::CHUNK_SIZE..=phase::TRAILER_END).contains(&current);
+        || (phase::CHUNK_SIZE..=phase::UNKNOWN_BODY).contains(&current);
     if lost || (in_body && work.ending != 0) {
         http::announce_end(work, tables, current == phase::UNTIL_CLOSE);
         if !lost {

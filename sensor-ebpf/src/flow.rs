@@ -143,10 +143,12 @@ pub mod phase {
     pub const TRAILER_SKIP: u8 = 31;
     /// The LF of the empty line behind trailers.
     pub const TRAILER_END: u8 = 32;
+    /// Behind a head whose lengths contradict each other.
+    pub const UNKNOWN_BODY: u8 = 33;
     /// Body until the connection closes.
-    pub const UNTIL_CLOSE: u8 = 33;
+    pub const UNTIL_CLOSE: u8 = 34;
     /// Lost its place: waits for a start line at the start of a segment.
-    pub const LOST: u8 = 34;
+    pub const LOST: u8 = 35;
     /// Header of the PROXY protocol, version 1, behind its first word.
     pub const PROXY_LINE: u8 = 40;
     /// Header of the PROXY protocol, version 2, behind what a parser of HTTP takes for empty lines.

@@ -300,7 +300,8 @@ pub mod anomaly {
     pub const ODD_LINE: u32 = 1 << 19;
     /// `Host` is missing, empty or repeated (in HTTP/1.1). (Whether it is that of an absolute target user space says.)
     pub const ODD_HOST: u32 = 1 << 20;
-    /// The message before, of the same half, had an [`ODD_CHUNK`]: where this one begins is one reading of several.
+    /// The message before, of the same half, had an [`ODD_CHUNK`] or [`BAD_LENGTH`]: where this one begins is one reading
+    /// of several.
     pub const AFTER_ODD_BODY: u32 = 1 << 21;
 }
 

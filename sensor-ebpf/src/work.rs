@@ -264,6 +264,14 @@ impl Captured {
         unsafe { *self.bytes.as_ptr().add(index) }
     }
 
+    /// The eight bytes at `at` of the capture buffer.
+    #[inline(always)]
+    pub fn word(&self, at: u32) -> u64 {
+        let index = bound::<{ wire::CAPTURES_MAX as u32 - 1 }>(at) as usize;
+        // SAFETY: masked below `CAPTURES_MAX`; the buffer has `COPY_MAX` bytes behind that.
+        unsafe { load_word(self.bytes.as_ptr().add(index)) }
+    }
+
     /// Pointer for a copy of up to [`COPY_MAX`] bytes at `at`.
     #[inline(always)]
     pub fn place(&mut self, at: u32) -> *mut u8 {

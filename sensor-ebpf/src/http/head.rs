@@ -268,7 +268,7 @@ fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
             env.count(Counter::FlowsUpgraded, 1);
             work.parser.phase = phase::MESSAGE_DONE;
         }
-        framing::UNKNOWN => give_up(work),
+        framing::UNKNOWN => work.parser.phase = phase::UNKNOWN_BODY,
         _ => work.parser.phase = phase::MESSAGE_DONE,
     }
 }
@@ -276,7 +276,12 @@ fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
 /// The message is complete.
 #[inline(always)]
 pub fn message_done<E: Env>(work: &mut Work, env: &mut E) {
-    announce_end(work, env, true);
+    // A body of unknown length is none that is known to be complete.
+    let unknown = work.parser.framing == framing::UNKNOWN;
+    announce_end(work, env, !unknown);
+    if unknown {
+        work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
+    }
     work.parser.phase = if work.parser.framing == framing::UPGRADE { phase::LOST } else { phase::START };
 }
 

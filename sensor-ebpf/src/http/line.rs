@@ -14,8 +14,14 @@ use crate::work::{Work, bound};
 const LF: u64 = splat(b'\n');
 const SP: u64 = splat(b' ');
 const HASH: u64 = splat(b'#');
-/// First byte beyond the control characters that stand for a space (RFC 9112 §3) or the line end; CR is not among them.
+/// First byte beyond the control characters among which are the line end and what stands for a space; CR is not.
 const SEPARATORS: u64 = splat(0x0d);
+
+/// White space that may stand between the words of a request line (RFC 9112 §3).
+#[inline(always)]
+const fn separates(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
+}
 /// Bytes gathered of a word behind the target.
 const WORD_MAX: u32 = 16;
 /// First byte beyond space and control characters.
@@ -31,6 +37,10 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         return;
     }
     let position = work.stream + u64::from(work.pos);
+    if position == 0 && byte <= 5 && negotiates(work, env, byte) {
+        work.parser.phase = phase::LOST;
+        return;
+    }
     if is_request(work) {
         if !(byte.is_ascii_alphanumeric()
             || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' | b' ' | b'\t'))
@@ -58,6 +68,15 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         begin(work);
         work.parser.phase = phase::STATUS;
     }
+}
+
+/// True for the first byte of SOCKS (RFC 1928, and its predecessor, whose answers begin with 0) where every flow is a
+/// candidate: behind the handshake HTTP may follow, at the start of a segment. A declared service does not speak it.
+#[inline(always)]
+fn negotiates<E: Env>(work: &Work, env: &E, byte: u8) -> bool {
+    // SAFETY: as in `pass`.
+    let any = unsafe { (*env.flow()).service } == wire::NO_SERVICE;
+    any && (byte == 5 || byte == if is_request(work) { 4 } else { 0 })
 }
 
 /// The flow is not HTTP/1.
@@ -129,7 +148,7 @@ pub fn method<E: Env>(work: &mut Work, env: &mut E) {
     }
     let byte = work.byte(0);
     if byte != b' ' {
-        if byte == b'\n' || work.parser.name_len == 0 {
+        if !separates(byte) || work.parser.name_len == 0 {
             work.parser.anomalies |= anomaly::BAD_LINE;
             give_up(work);
             return;
@@ -176,7 +195,7 @@ fn method_id(work: &Work) -> u8 {
 pub fn target<E: Env>(work: &mut Work, env: &mut E) {
     let byte = work.byte(0);
     if byte <= b' ' {
-        if byte == b'\n' {
+        if !separates(byte) {
             work.parser.anomalies |= anomaly::BAD_LINE;
             give_up(work);
             return;
@@ -397,10 +416,13 @@ pub fn line_skip(work: &mut Work) {
     } else if byte == b'#' {
         work.parser.phase = phase::FRAGMENT_START;
     } else {
+        work.pos += 1;
         if byte != b' ' {
             work.parser.anomalies |= anomaly::ODD_LINE;
+            if !separates(byte) {
+                return;
+            }
         }
-        work.pos += 1;
         work.gather_start();
         work.parser.phase = phase::LINE_WORD;
     }
@@ -447,7 +469,9 @@ pub fn line_word(work: &mut Work) {
         return;
     }
     work.parser.anomalies |= anomaly::ODD_LINE;
-    if byte == b'#' {
+    if !separates(byte) {
+        // A fragment, or a control character: what it is the end of is no word of its own.
+        work.pos += u32::from(byte != b'#');
         work.parser.phase = phase::LINE_SKIP;
         return;
     }
@@ -493,9 +517,12 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
     if last == Some(0) || (last.is_some() && keep(work.parser.name[0], 5) != literal(b"HTTP/")) {
         work.parser.anomalies |= anomaly::ODD_LINE;
     }
-    let version = last.or(earlier);
     work.parser.flags &= !state_flag::VERSION_WORD;
     close_capture(work, env, at);
+    let version = match last.or(earlier) {
+        None => version_alone(work),
+        some => some,
+    };
     copy_query_claims(work, env);
     work.pos += 1;
     // The preface "PRI * HTTP/2.0" is the first that a client sends (RFC 9113 §3.4), and nothing else is.
@@ -531,6 +558,25 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
             give_up(work);
         }
     }
+}
+
+/// The version of a line without a target (`GET HTTP/1.1`): no server has a resource of that name.
+#[inline(always)]
+fn version_alone(work: &mut Work) -> Option<u8> {
+    let end = work.captured.len;
+    if end < work.captured.open_at + 10 {
+        return None;
+    }
+    let version = match work.captured.word(end - 8) {
+        w if w == literal(b"HTTP/1.1") => wire::version::HTTP_11,
+        w if w == literal(b"HTTP/1.0") => wire::version::HTTP_10,
+        _ => return None,
+    };
+    if !separates(work.captured.byte(end - 9)) {
+        return None;
+    }
+    work.parser.anomalies |= anomaly::ODD_LINE;
+    Some(version)
 }
 
 /// Claims of a query credential go behind the request line, which had to stay in one piece.

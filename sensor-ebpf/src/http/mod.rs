@@ -182,6 +182,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::TRAILER_END => body::trailer_end(work),
         phase::PROXY_LINE => proxy::line(work, env),
         phase::PROXY_BINARY => proxy::binary(work, env),
+        phase::UNKNOWN_BODY => body::unknown(work),
         _ => give_up(work),
     }
     false
@@ -304,7 +305,11 @@ fn begin(work: &mut Work) {
     let keep = work.parser.flags & (state_flag::PICKED_UP | state_flag::RESYNCHRONISED);
     work.parser.flags = keep;
     // What a body showed belongs to the head behind it too: that it begins here is one reading.
-    work.parser.anomalies = if work.parser.anomalies & anomaly::ODD_CHUNK != 0 { anomaly::AFTER_ODD_BODY } else { 0 };
+    work.parser.anomalies = if work.parser.anomalies & (anomaly::ODD_CHUNK | anomaly::BAD_LENGTH) != 0 {
+        anomaly::AFTER_ODD_BODY
+    } else {
+        0
+    };
     work.gather_start();
     work.parser.remaining = crate::wire::NO_LENGTH;
     work.parser.body_bytes = 0;
