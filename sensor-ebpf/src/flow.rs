@@ -73,6 +73,10 @@ pub mod flow_flag {
     pub const FIN_RESPONSE: u32 = 8;
     /// The slow path follows the flow.
     pub const SLOW: u32 = 32;
+    /// It was said that the connection is over.
+    pub const CLOSED: u32 = 64;
+    /// Both ends were seen.
+    pub const FIN_BOTH: u32 = FIN_REQUEST | FIN_RESPONSE;
 }
 
 /// What a half does with bytes that are next in order. Stored in [`Parser::phase`].
@@ -263,9 +267,12 @@ pub struct Half {
     /// Bytes of the stream so far, gaps included.
     pub consumed: u64,
     /// Hand-over epoch: how often the slow path took the half.
-    pub epoch: u32,
+    pub epoch: u16,
     /// Bits of [`half_flag`].
-    pub flags: u32,
+    pub flags: u16,
+    /// What the other side last acknowledged of the half in a segment without payload; 0 until then. Of the request half
+    /// only. Written by the other direction, outside the lock.
+    pub acknowledged: u32,
     /// Parser state.
     pub parser: Parser,
 }
@@ -273,11 +280,11 @@ pub struct Half {
 /// Bits of [`Half::flags`].
 pub mod half_flag {
     /// `next_sequence` is known.
-    pub const STARTED: u32 = 1;
+    pub const STARTED: u16 = 1;
     /// Captures of an unfinished head stand in a slot.
-    pub const SLOT: u32 = 2;
+    pub const SLOT: u16 = 2;
     /// The half was handed over to the slow path.
-    pub const SLOW: u32 = 4;
+    pub const SLOW: u16 = 4;
 }
 
 /// One connection.

@@ -317,7 +317,7 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     work.captured.record.head.kind = record;
     work.captured.record.head.service = service;
     work.captured.record.head.txn = work.parser.txn;
-    work.captured.record.head.epoch = epoch;
+    work.captured.record.head.epoch = u32::from(epoch);
     work.captured.record.head.offset = message_at;
     work.captured.record.client = address(work.key.client);
     work.captured.record.server = address(work.key.server);
