@@ -283,6 +283,8 @@ impl Pipeline {
             lost_full: counts.requests_lost,
             lost_malformed: 0,
             credentials_unmatched: stats.unmatched,
+            no_stable_token: stats.no_stable_token,
+            decoding: counts.decoding,
             event_ring_unread: unread.0,
             byte_ring_unread: unread.1,
         });
@@ -299,6 +301,7 @@ impl Pipeline {
             issuers: &issuers,
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
+        metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Env, close_capture, is_request, open_capture, state_flag, token, tok
 use crate::flow::phase;
 use crate::route::SegmentHash;
 use crate::swar::{below, equal, first, keep, literal, lower, splat};
-use crate::wire::{self, NO_LENGTH, anomaly, capture as captures, head_flag, place, service_flag};
+use crate::wire::{self, NO_LENGTH, anomaly, capture as captures, credential_flag, head_flag, place, service_flag};
 use crate::work::{Work, bound};
 
 const LF: u64 = splat(b'\n');
@@ -14,6 +14,8 @@ const LF: u64 = splat(b'\n');
 mod gathered {
     pub const CONTENT_LENGTH: u8 = 1;
     pub const TRANSFER_ENCODING: u8 = 2;
+    pub const MAX_AGE: u8 = 3;
+    pub const EXPIRES: u8 = 4;
 }
 
 /// First eight bytes of every header name that means something here; a name that begins otherwise is skipped at once.
@@ -134,6 +136,7 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
                     && looked_at(work, env, service_flag::COOKIES) =>
             {
                 next = phase::COOKIE_NAME;
+                work.captured.set_cookie = 0;
             }
             (12, w) if w == literal(b"content-") && second == literal(b"type") => {
                 (next, header) = (phase::CAPTURE, captures::CONTENT_TYPE as u8 + 1);
@@ -152,6 +155,7 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
     }
     if next == phase::SKIP {
         next = custom(work, env);
+        header = if next == phase::SKIP { 0 } else { NAMED };
     }
     work.parser.header = header;
     if next == phase::SKIP {
@@ -176,7 +180,7 @@ fn custom<E: Env>(work: &mut Work, env: &mut E) -> u8 {
     match found {
         Some(index) => {
             work.parser.index = index;
-            phase::TOKEN
+            phase::AUTH_WORD
         }
         None => phase::SKIP,
     }
@@ -215,11 +219,7 @@ pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
             open_capture(work, crate::work::CLAIMS);
         }
         phase::TOKEN => {
-            let kind = match (is_request(work), work.parser.header) {
-                (true, AUTHORIZATION) => place::AUTHORIZATION,
-                (true, _) => place::HEADER,
-                (false, _) => place::RESPONSE_HEADER,
-            };
+            let kind = place_of_value(work);
             token::begin_token(work, env, kind);
         }
         phase::AGENT => {
@@ -234,6 +234,18 @@ pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
 
 /// Value of [`crate::flow::Parser::header`] while whitespace behind a scheme word is skipped.
 pub const AUTHORIZATION: u8 = 100;
+/// Value of [`crate::flow::Parser::header`] while the value of a header that the configuration names is read.
+pub const NAMED: u8 = 101;
+
+/// The place of the credential that a header's value is.
+#[inline(always)]
+pub fn place_of_value(work: &Work) -> u8 {
+    match (is_request(work), work.parser.header) {
+        (true, NAMED) => place::HEADER,
+        (true, _) => place::AUTHORIZATION,
+        (false, _) => place::RESPONSE_HEADER,
+    }
+}
 
 /// Rest of a line that is of no interest.
 #[inline(always)]
@@ -275,29 +287,95 @@ pub fn capture_done<E: Env>(work: &mut Work, env: &mut E) {
 /// Short value, gathered in small letters up to its line end; whitespace only where more follows, and one space for all.
 #[inline(always)]
 pub fn gather(work: &mut Work) {
-    let (word, count, stopped) = take!(work, word => below(word, splat(0x21)));
+    let attribute = work.parser.header >= gathered::MAX_AGE;
+    let end = if attribute { splat(b';') } else { LF };
+    let (word, count, stopped) = take!(work, word => below(word, splat(0x21)) | equal(word, end));
     if work.parser.name_len + count >= wire::NAME_MAX as u32 {
-        too_long(work);
-        work.parser.phase = phase::SKIP;
+        // An attribute that is too long to be a date or a number says nothing.
+        work.parser.phase = if attribute { phase::COOKIE_SKIP } else { phase::SKIP };
+        if !attribute {
+            too_long(work);
+        }
         return;
     }
     if count > 0 && work.parser.token_flags & token_flag::HELD_SPACE != 0 {
         work.parser.token_flags = 0;
-        work.gather(u64::from(b' '), 1);
+        if work.parser.name_len > 0 {
+            work.gather(u64::from(b' '), 1);
+        }
     }
     work.gather(lower(keep(word, count)), count);
     work.pos += count;
     if !stopped {
         return;
     }
-    let end = work.byte(0) == b'\n';
+    let end = work.byte(0);
     work.pos += 1;
-    if !end {
+    if end != b'\n' && (end != b';' || !attribute) {
         work.parser.token_flags = token_flag::HELD_SPACE;
         return;
     }
+    work.parser.token_flags = 0;
     work.parser.phase = phase::LINE_START;
+    if attribute {
+        attribute_done(work);
+        work.gather_start();
+        if end == b';' {
+            work.parser.phase = phase::COOKIE_NAME;
+        }
+        return;
+    }
     if work.parser.header == gathered::CONTENT_LENGTH { content_length(work) } else { transfer_encoding(work) }
+}
+
+/// The name of a `Set-Cookie` attribute was gathered; the position is behind its `=`.
+#[inline(always)]
+pub fn attribute(work: &mut Work) {
+    let name = lower(work.parser.name[0]);
+    work.parser.header = match work.parser.name_len {
+        7 if name == literal(b"max-age") => gathered::MAX_AGE,
+        7 if name == literal(b"expires") => gathered::EXPIRES,
+        _ => 0,
+    };
+    work.gather_start();
+    work.parser.token_flags = 0;
+    work.parser.phase = if work.parser.header == 0 { phase::COOKIE_SKIP } else { phase::GATHER };
+}
+
+/// The value of an attribute that ends a cookie's life was gathered (RFC 6265 §5.2.1 and §5.2.2): the last of each counts.
+#[inline(always)]
+fn attribute_done(work: &mut Work) {
+    if work.captured.set_cookie > wire::CREDENTIALS_MAX as u32 {
+        return;
+    }
+    let len = work.parser.name_len;
+    let word = work.parser.name[0];
+    let start = work.captured.len;
+    let at = bound::<{ wire::CREDENTIALS_MAX as u32 - 1 }>(work.captured.set_cookie.wrapping_sub(1)) as usize;
+    let place = work.captured.place(start).cast::<u64>();
+    // SAFETY: masked to the array's length.
+    let credential = unsafe { &mut *work.captured.credentials.as_mut_ptr().add(at) };
+    if work.parser.header == gathered::MAX_AGE {
+        let sign = word as u8;
+        let zeros = len > 0 && len <= 8 && word == keep(splat(b'0'), len);
+        if sign == b'-' || zeros {
+            credential.flags = credential.flags & !credential_flag::LASTS | credential_flag::DELETED;
+        } else if sign.is_ascii_digit() {
+            credential.flags = credential.flags & !credential_flag::DELETED | credential_flag::LASTS;
+        }
+    } else if len > 0 && start + wire::NAME_MAX as u32 <= wire::CAPTURES_MAX as u32 {
+        // SAFETY: `place` leaves `COPY_MAX` bytes, of which these are the first 32.
+        unsafe {
+            place.write_unaligned(word);
+            place.add(1).write_unaligned(work.parser.name[1]);
+            place.add(2).write_unaligned(work.parser.name[2]);
+            place.add(3).write_unaligned(work.parser.name[3]);
+        }
+        credential.claims = wire::Span { at: start as u16, len: len as u16 };
+        credential.flags &= !(credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);
+        credential.flags |= credential_flag::EXPIRES;
+        work.captured.len = start + len;
+    }
 }
 
 #[inline(always)]

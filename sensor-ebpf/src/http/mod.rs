@@ -286,6 +286,7 @@ pub fn clear(captured: &mut Captured) {
     captured.open = 0;
     captured.query_len = 0;
     captured.query_credential = 0;
+    captured.set_cookie = 0;
 }
 
 /// True for the half that the client sends.

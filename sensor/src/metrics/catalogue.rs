@@ -146,6 +146,10 @@ families! {
         "Request records that the collector lost.";
     UNMATCHED: Counter "authsensor_credentials_unmatched_total" [] in "credentials",
         "Credentials that match no declared issuer and so cannot be verified.";
+    UNSTABLE: Counter "authsensor_credentials_without_stable_token_total" [] in "credentials",
+        "Credentials of schemes that prove a secret anew in every request (Digest, NTLM, Negotiate): nothing to look up.";
+    CODED_BODIES: Counter "authsensor_coded_bodies_total" ["result"] in "bodies",
+        "Compressed login and refresh bodies by what became of them; all but those decoded leave a gap.";
     RING_UNREAD: Gauge "authsensor_ring_unread_bytes" ["ring"] in "bytes",
         "Bytes in a ring that were not read yet, at the last reading.";
     RING_SIZE: Gauge "authsensor_ring_size_bytes" ["ring"] in "bytes",
