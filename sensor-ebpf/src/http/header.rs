@@ -352,7 +352,7 @@ fn attribute_done(work: &mut Work) {
     let word = work.parser.name[0];
     let start = work.captured.len;
     let at = bound::<{ wire::CREDENTIALS_MAX as u32 - 1 }>(work.captured.set_cookie.wrapping_sub(1)) as usize;
-    let place = work.captured.place(start).cast::<u64>();
+    let place = work.captured.place(start);
     // SAFETY: masked to the array's length.
     let credential = unsafe { &mut *work.captured.credentials.as_mut_ptr().add(at) };
     if work.parser.header == gathered::MAX_AGE {
@@ -366,10 +366,10 @@ fn attribute_done(work: &mut Work) {
     } else if len > 0 && start + wire::NAME_MAX as u32 <= wire::CAPTURES_MAX as u32 {
         // SAFETY: `place` leaves `COPY_MAX` bytes, of which these are the first 32.
         unsafe {
-            place.write_unaligned(word);
-            place.add(1).write_unaligned(work.parser.name[1]);
-            place.add(2).write_unaligned(work.parser.name[2]);
-            place.add(3).write_unaligned(work.parser.name[3]);
+            place.cast::<u64>().write_unaligned(word.to_le());
+            place.add(8).cast::<u64>().write_unaligned(work.parser.name[1].to_le());
+            place.add(16).cast::<u64>().write_unaligned(work.parser.name[2].to_le());
+            place.add(24).cast::<u64>().write_unaligned(work.parser.name[3].to_le());
         }
         credential.claims = wire::Span { at: start as u16, len: len as u16 };
         credential.flags &= !(credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);

@@ -34,6 +34,8 @@ mod tests;
 mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
+#[cfg(test)]
+mod tests_wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

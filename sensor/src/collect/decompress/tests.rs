@@ -67,7 +67,7 @@ pub(in crate::collect) fn brotli(plain: &[u8]) -> Vec<u8> {
     out
 }
 
-fn encoded(coding: &str, plain: &[u8]) -> Vec<u8> {
+pub(in crate::collect) fn encoded(coding: &str, plain: &[u8]) -> Vec<u8> {
     match coding {
         "gzip" => gzip(plain),
         "deflate" => compress_to_vec_zlib(plain, 6),
