@@ -25,7 +25,7 @@ const FIRST_ROOM: usize = 8 << 10;
 
 /// Why a body could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Undecodable {
+pub enum Undecodable {
     /// A coding that is not known, or more than three of them.
     #[error("unknown content coding")]
     Coding,
@@ -87,7 +87,7 @@ fn codings(list: &[u8]) -> Result<([Option<Coding>; CODINGS_MAX], usize), Undeco
 }
 
 /// Decodes bodies, one at a time.
-pub(super) struct Decompressor {
+pub struct Decompressor {
     /// The latest result.
     plain: SecretBuf,
     /// The result before, when codings are stacked.
@@ -110,7 +110,7 @@ impl Decompressor {
     }
 
     /// The plain text of the whole `body` of `head`; `None`, counted, when it cannot be had.
-    pub fn plain<'a>(&'a mut self, head: &Head<'_>, body: &'a [u8], counts: &mut DecodingCounts) -> Option<&'a [u8]> {
+    pub(super) fn plain<'a>(&'a mut self, head: &Head<'_>, body: &'a [u8], counts: &mut DecodingCounts) -> Option<&'a [u8]> {
         let list = head.capture(capture::CONTENT_ENCODING).unwrap_or_default();
         let bare = body.is_empty() || matches!(codings(list), Ok((_, 0)));
         let decoded = self.decode(list, body);
@@ -160,7 +160,7 @@ impl Decompressor {
 
     /// Every buffer.
     #[cfg(test)]
-    pub fn buffers(&self) -> impl Iterator<Item = &SecretBuf> {
+    pub(super) fn buffers(&self) -> impl Iterator<Item = &SecretBuf> {
         [&self.plain, &self.inner].into_iter()
     }
 

@@ -12,7 +12,7 @@ mod client;
 mod cookie_date;
 mod counts;
 pub mod decode;
-mod decompress;
+pub mod decompress;
 mod emit;
 mod exchange;
 mod issuance;
