@@ -110,7 +110,12 @@ impl Decompressor {
     }
 
     /// The plain text of the whole `body` of `head`; `None`, counted, when it cannot be had.
-    pub(super) fn plain<'a>(&'a mut self, head: &Head<'_>, body: &'a [u8], counts: &mut DecodingCounts) -> Option<&'a [u8]> {
+    pub(super) fn plain<'a>(
+        &'a mut self,
+        head: &Head<'_>,
+        body: &'a [u8],
+        counts: &mut DecodingCounts,
+    ) -> Option<&'a [u8]> {
         let list = head.capture(capture::CONTENT_ENCODING).unwrap_or_default();
         let bare = body.is_empty() || matches!(codings(list), Ok((_, 0)));
         let decoded = self.decode(list, body);
