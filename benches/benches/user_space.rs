@@ -175,6 +175,7 @@ fn metrics_observe(bencher: Bencher<'_, '_>) {
         self_contained: true,
         account: Some(AccountHash([2; 16])),
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
+        anomalies: 0,
     };
     bencher.bench_local(|| metrics.observe(black_box(&observation)));
 }

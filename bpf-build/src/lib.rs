@@ -48,11 +48,11 @@ impl Object {
 
 /// Where [`build`] leaves the daemon's object.
 pub fn object_path(root: &Path) -> PathBuf {
-    path_of(root, Object::Sensor)
+    path_of(&target_dir(root), Object::Sensor)
 }
 
-fn path_of(root: &Path, object: Object) -> PathBuf {
-    target_dir(root).join("bpf").join(object.bin()).with_extension("o")
+fn path_of(target: &Path, object: Object) -> PathBuf {
+    target.join("bpf").join(object.bin()).with_extension("o")
 }
 
 /// What the object is made from: paths below the workspace root that a rebuild must watch.
@@ -114,7 +114,18 @@ pub fn build_object(
     messages: Messages,
     object: Object,
 ) -> Result<PathBuf, BuildError> {
-    let mut command = cargo(root, toolchain, "build", object);
+    build_into(root, &target_dir(root), toolchain, messages, object)
+}
+
+/// As [`build_object`], from the sources in `root`, which may be those of another version, below `target`.
+pub fn build_into(
+    root: &Path,
+    target: &Path,
+    toolchain: &Toolchain,
+    messages: Messages,
+    object: Object,
+) -> Result<PathBuf, BuildError> {
+    let mut command = cargo_into(root, target, toolchain, "build", object);
     command.arg("--release");
     match messages {
         Messages::Shown => {}
@@ -133,14 +144,18 @@ pub fn build_object(
             hint: toolchain.hint(),
         });
     }
-    let built = target_dir(root).join("bpf").join(TARGET).join("release").join(object.bin());
-    let path = path_of(root, object);
+    let built = target.join("bpf").join(TARGET).join("release").join(object.bin());
+    let path = path_of(target, object);
     place(&built, &path).map_err(|error| BuildError::Place(path.clone(), error))?;
     Ok(path)
 }
 
 /// A cargo subcommand (`build`, `clippy`, …) on the BPF programs, with everything that the target needs.
 pub fn cargo(root: &Path, toolchain: &Toolchain, subcommand: &str, object: Object) -> Command {
+    cargo_into(root, &target_dir(root), toolchain, subcommand, object)
+}
+
+fn cargo_into(root: &Path, target: &Path, toolchain: &Toolchain, subcommand: &str, object: Object) -> Command {
     let mut command = Command::new(&toolchain.compiler.cargo);
     clear_environment(&mut command);
     command
@@ -151,7 +166,7 @@ pub fn cargo(root: &Path, toolchain: &Toolchain, subcommand: &str, object: Objec
         .args([subcommand, "--package", "sensor-ebpf", "--bin", object.bin(), "--features", "bpf"])
         .args(["-Z", "build-std=core", "--target", TARGET])
         .arg("--target-dir")
-        .arg(target_dir(root).join("bpf"));
+        .arg(target.join("bpf"));
     command
 }
 

@@ -9,9 +9,10 @@ use crate::http::{self, Env, state_flag, token_flag};
 use crate::lock;
 use crate::packet::{Address, Packet, tcp_flag};
 use crate::reason::Counter;
+use crate::slow;
 use crate::wire::{ListenKey, anomaly, direction, framing, head_flag, kind, place};
 use crate::words;
-use crate::work::Work;
+use crate::work::{Work, stage};
 
 /// A segment that begins further than this beyond the next expected byte is out of every window: ignored.
 const HOLE_MAX: i32 = 1 << 26;
@@ -35,6 +36,12 @@ pub trait Tables: Env {
     fn insert(&mut self, key: &FlowKey, flow: &Flow) -> bool;
     /// Removes the flow.
     fn delete(&mut self, key: &FlowKey);
+    /// Brings to `work.resume` where the slow path left the flow of `work.key`; false if it did not.
+    fn resume_at(&mut self, work: &mut Work) -> bool;
+    /// The flow was taken back: forgets where.
+    fn resume_done(&mut self, work: &mut Work);
+    /// True if seen bytes are compared on this device (on the loopback device every packet passes twice).
+    fn compares(&self) -> bool;
     /// Monotonic time, nanoseconds.
     fn now(&self) -> u64;
     /// A zeroed flow to fill in before [`Tables::insert`].
@@ -101,16 +108,6 @@ enum Admitted {
     SynData,
 }
 
-/// How far a packet got ([`Work::stage`]).
-mod stage {
-    /// Nothing more to do.
-    pub const DONE: u32 = 0;
-    /// A half is locked, and its bytes need no parser.
-    pub const LOCKED: u32 = 1;
-    /// A half is locked, and its parser is to run.
-    pub const PARSE: u32 = 2;
-}
-
 /// Handles the TCP segment in `work.packet`, of which `present` payload bytes are there; the result is its disposition,
 /// an index of [`Counter`].
 ///
@@ -130,8 +127,14 @@ pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> u32 {
             Counter::PacketSyn
         }
     };
-    work.disposition = disposition as u32;
-    if work.stage == stage::PARSE && work.end > 0 && !tables.flow().is_null() {
+    // Out of order, it was decided there.
+    if !matches!(disposition, Counter::PacketSlow) {
+        work.disposition = disposition as u32;
+    }
+    if work.stage >= stage::PARSE
+        && (work.end > 0 || work.parser.phase >= phase::COMPLETIONS)
+        && !tables.flow().is_null()
+    {
         let complete = tables.run(work);
         work.overrun = u32::from(!complete);
     }
@@ -273,6 +276,7 @@ fn begin<T: Tables>(tables: &mut T, work: &mut Work) -> Counter {
     let half = half_of(tables.flow(), work.direction);
     // SAFETY: `half` points into the valid flow; its lock word is only touched through `lock`.
     if !unsafe { lock::acquire(&raw mut (*half).lock) } {
+        busy(tables, work);
         return Counter::PacketBusy;
     }
     work.stage = stage::LOCKED;
@@ -288,15 +292,37 @@ fn conclude<T: Tables>(tables: &mut T, work: &mut Work) {
         return;
     }
     let half = half_of(tables.flow(), work.direction);
-    if work.stage == stage::PARSE {
-        // SAFETY: the lock is held: nobody else writes this half.
-        unsafe { parsed(tables, work, &mut *half) };
+    if work.stage == stage::BUSY {
+        return;
+    }
+    // SAFETY: the lock is held: nobody else writes this half.
+    unsafe {
+        if work.stage == stage::PARSE {
+            parsed(tables, work, &mut *half);
+        } else if work.stage == stage::SLOW {
+            slow::handed_over(tables, work, &mut *half);
+        }
     }
     // SAFETY: as in `begin`.
     unsafe { lock::release(&raw mut (*half).lock) };
     if work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0 && work.in_order != 0 {
         closed(tables, work);
     }
+}
+
+/// The half stays busy on another CPU: the segment goes to the slow path, which waits for the half's state.
+#[inline(always)]
+fn busy<T: Tables>(tables: &mut T, work: &mut Work) {
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; these bits are written through `lock` only.
+    unsafe {
+        if (&raw const (*flow).flags).read_volatile() & flow_flag::PASSED != 0 {
+            return;
+        }
+        lock::set_bits(&raw mut (*flow).flags, flow_flag::SLOW);
+    }
+    slow::send(work, kind::SEGMENT, phase::HANDED);
+    work.stage = stage::BUSY;
 }
 
 #[inline(always)]
@@ -317,38 +343,69 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     // An end counts only where the stream is: a reset or FIN from anywhere else is not the peer's.
     // (A reset behind a FIN stands one further: the FIN has a number of its own.)
     work.in_order = u32::from(ahead == 0 || ahead == 1);
-    if present == 0 && ahead != 0 {
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a flag set meanwhile by the other half is seen at the next segment.
+    let mut flags = unsafe { (&raw const (*flow).flags).read_volatile() };
+    let fin_ahead = ahead > 0 && work.packet.flags & tcp_flag::FIN != 0;
+    if present == 0 && ahead != 0 && flags & flow_flag::SLOW == 0 && !fin_ahead {
         return Counter::PacketEmpty;
     }
-    if ahead < 0 && misplaced(tables, work, half) {
+    if !(0..=HOLE_MAX).contains(&ahead) && misplaced(tables, work, half, flags) {
         half.next_sequence = sequence;
         ahead = 0;
         work.in_order = 1;
     }
-    let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
+    if ahead > HOLE_MAX {
+        return Counter::PacketHole;
+    }
+    if flags & (flow_flag::SLOW | flow_flag::PASSED) == flow_flag::SLOW
+        || (ahead != 0 && flags & flow_flag::PASSED == 0)
+    {
+        out_of_order(tables, work, half, flags, ahead);
+        if work.disposition != u32::MAX {
+            return Counter::PacketSlow;
+        }
+        // SAFETY: as above.
+        flags = unsafe { (&raw const (*flow).flags).read_volatile() };
+    }
     let mut skip = 0;
     if ahead < 0 {
         skip = ahead.unsigned_abs();
-        if skip >= present {
+        // Bytes sent again with the end behind them: the end is new.
+        if skip > present || (skip == present && work.packet.flags & tcp_flag::FIN == 0) {
             return Counter::PacketDuplicate;
         }
         work.in_order = 1;
-    } else if ahead > HOLE_MAX {
-        return Counter::PacketHole;
     } else if ahead > 0 {
         hole(tables, work, half, ahead as u32);
     }
     let new = present - skip;
+    work.base = work.packet.payload_at + skip;
+    let passed = flags & flow_flag::PASSED != 0;
+    take(tables, work, half, new, passed);
+    match (passed, ahead > 0, new) {
+        (false, true, _) => Counter::PacketHole,
+        (_, _, 0) if skip > 0 => Counter::PacketDuplicate,
+        (_, _, 0) => Counter::PacketEmpty,
+        (true, _, _) => Counter::PacketPassed,
+        _ => Counter::PacketData,
+    }
+}
+
+/// The next `new` bytes of a half, which stand at `work.base`: skipped where nothing in them is of interest, else made
+/// ready for the parser.
+#[inline(always)]
+fn take<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, new: u32, passed: bool) {
     half.next_sequence = half.next_sequence.wrapping_add(new);
     tables.count(Counter::BytesNew, u64::from(new));
-    let flow = tables.flow();
-    // SAFETY: the flow is valid; a flag set meanwhile by the other half is seen at the next segment.
-    if unsafe { (*flow).flags } & flow_flag::PASSED != 0 {
+    if passed {
         half.consumed += u64::from(new);
         tables.count(Counter::BytesSkipped, u64::from(new));
-        return if new == 0 { Counter::PacketEmpty } else { Counter::PacketPassed };
+        return;
     }
-    let teed = half.parser.head_flags & head_flag::TEE != 0;
+    let ending = work.packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
+    // The parser looks at bodies that are teed, and at the first bytes of one that may not come.
+    let teed = half.parser.head_flags & (head_flag::TEE | head_flag::EXPECT) != 0;
     let body = (half.parser.phase == phase::BODY && half.parser.remaining > u64::from(new))
         || half.parser.phase == phase::UNTIL_CLOSE;
     if body && !teed && !ending {
@@ -358,27 +415,109 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         half.consumed += u64::from(new);
         tables.count(Counter::BytesSkipped, u64::from(new));
     } else {
-        work.base = work.packet.payload_at + skip;
         work.end = new;
         work.ending = u32::from(ending);
         prepare(tables, work, half);
     }
-    match (ahead > 0, new) {
-        (true, _) => Counter::PacketHole,
-        (false, 0) => Counter::PacketEmpty,
-        _ => Counter::PacketData,
+}
+
+/// Bytes of a half that the slow path follows: `work.present` of them, next in order, at the start of the frame. The
+/// current flow, `work.key`, `work.direction` and `work.packet` are set.
+///
+/// # Safety
+/// The current flow is valid and nobody else uses it.
+pub unsafe fn follow<T: Tables>(tables: &mut T, work: &mut Work) {
+    let flow = tables.flow();
+    let half = half_of(flow, work.direction);
+    work.stage = stage::LOCKED;
+    work.base = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let passed = (*flow).flags & flow_flag::PASSED != 0;
+        take(tables, work, &mut *half, work.present, passed);
+        if work.stage == stage::PARSE && (work.end > 0 || work.parser.phase >= phase::COMPLETIONS) {
+            let complete = tables.run(work);
+            work.overrun = u32::from(!complete);
+        }
+        if work.stage == stage::PARSE {
+            parsed(tables, work, &mut *half);
+        }
     }
+}
+
+/// The slow path gives up waiting for `missing` bytes of a half that it follows.
+///
+/// # Safety
+/// As for [`follow`].
+pub unsafe fn gap<T: Tables>(tables: &mut T, work: &mut Work, missing: u32) {
+    let half = half_of(tables.flow(), work.direction);
+    // SAFETY: the caller's promise.
+    unsafe { hole(tables, work, &mut *half, missing) };
+}
+
+/// A segment of a flow that the slow path follows, or one that does not begin where its half stands. Its disposition is
+/// `u32::MAX` if the fast path goes on with it.
+///
+/// Cold, and a function of its own in the kernel, so that its ways do not multiply those around it.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn out_of_order<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, ahead: i32) {
+    work.disposition = match way(tables, work, half, flags, ahead) {
+        Way::Done(counter) => counter as u32,
+        Way::Slow => slow::hand_over(tables, work, half) as u32,
+        Way::Fast => u32::MAX,
+    };
+}
+
+/// Who goes on with a segment.
+enum Way {
+    /// Nobody: it is counted.
+    Done(Counter),
+    /// The slow path.
+    Slow,
+    /// The fast path.
+    Fast,
+}
+
+#[inline(always)]
+fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, ahead: i32) -> Way {
+    if flags & flow_flag::SLOW != 0 {
+        return if slow::resume(tables, work, half) { Way::Fast } else { Way::Slow };
+    }
+    let teed = half.parser.head_flags & head_flag::TEE != 0;
+    if ahead > 0 {
+        if !slow::needs_them(half, ahead as u32, work.present, teed) {
+            return Way::Fast;
+        }
+    } else {
+        let fin = work.packet.flags & tcp_flag::FIN != 0;
+        let back = ahead.unsigned_abs();
+        // Bytes sent again with the end behind them: the end is new.
+        let known = back > work.present || (back == work.present && !fin);
+        let compare = slow::worth_comparing(tables, work, half);
+        if known && compare {
+            tables.count(Counter::SegmentsCompared, 1);
+            slow::send(work, kind::AGAIN, phase::HANDED);
+            work.stage = stage::AGAIN;
+        }
+        if known {
+            return Way::Done(Counter::PacketDuplicate);
+        }
+        if !compare {
+            return Way::Fast;
+        }
+    }
+    // SAFETY: the flow is valid; these bits are written through `lock` only.
+    unsafe { lock::set_bits(&raw mut (*tables.flow()).flags, flow_flag::SLOW) };
+    Way::Slow
 }
 
 /// True when the half stands at a place where the stream is not (a forged segment far ahead, or a forged SYN, took it
 /// there), and the segment, which lies behind that place, begins with a start line: then the stream is here.
 #[inline(always)]
-fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &Half) -> bool {
-    let flow = tables.flow();
-    // SAFETY: the flow is valid.
-    let passed = unsafe { (*flow).flags } & flow_flag::PASSED != 0;
+fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &Half, flags: u32) -> bool {
+    let elsewhere = flags & (flow_flag::PASSED | flow_flag::SLOW) != 0;
     let fresh = half.consumed == 0 && half.parser.phase == phase::START;
-    if passed || (half.parser.phase != phase::LOST && !fresh) {
+    if elsewhere || work.present == 0 || (half.parser.phase != phase::LOST && !fresh) {
         return false;
     }
     work.base = work.packet.payload_at;
@@ -394,6 +533,11 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
     tables.count(Counter::BytesGap, missing_bytes);
     half.next_sequence = half.next_sequence.wrapping_add(missing);
     half.consumed += missing_bytes;
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a flag set meanwhile is seen at the next segment.
+    if unsafe { (&raw const (*flow).flags).read_volatile() } & flow_flag::PASSED != 0 {
+        return;
+    }
     let within = (half.parser.phase == phase::BODY && half.parser.remaining >= missing_bytes)
         || half.parser.phase == phase::UNTIL_CLOSE;
     if within {
@@ -450,7 +594,7 @@ fn prepare<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
         http::clear(&mut work.captured);
     }
     work.captured.query_len = 0;
-    if work.parser.phase == phase::LOST && work.end > 0 {
+    if work.end > 0 && (work.parser.phase == phase::LOST || work.parser.head_flags & head_flag::EXPECT != 0) {
         look_for_start(tables, work);
     }
 }
@@ -475,14 +619,34 @@ fn parsed<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
     half.consumed = consumed;
 }
 
-/// A half that lost its place looks whether the segment begins with a start line.
+/// A half that lost its place looks whether the segment begins with a start line; so does one whose client waited for
+/// `100 Continue` and was answered otherwise: it may keep its body to itself (RFC 9110 §10.1.1).
 #[inline(always)]
 fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
-    if starts_a_message(tables, work) {
-        work.parser.phase = phase::START;
-        work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
-        tables.count(Counter::Resynchronised, 1);
+    let current = work.parser.phase;
+    let expecting = current != phase::LOST;
+    if expecting {
+        if current != phase::BODY && current != phase::CHUNK_SIZE {
+            return;
+        }
+        work.parser.head_flags &= !head_flag::EXPECT;
+        let flow = tables.flow();
+        // SAFETY: the flow is valid; the other half may write the number meanwhile, it is read whole.
+        let answered = unsafe { (&raw const (*flow).answered).read_volatile() };
+        if work.parser.body_bytes != 0 || answered.wrapping_sub(work.parser.txn) as i32 <= 0 {
+            return;
+        }
     }
+    if !starts_a_message(tables, work) {
+        return;
+    }
+    if expecting {
+        work.parser.phase = phase::MESSAGE_DONE;
+        return;
+    }
+    work.parser.phase = phase::START;
+    work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
+    tables.count(Counter::Resynchronised, 1);
 }
 
 /// True when the segment's new bytes (at least one) begin like a start line.
@@ -521,10 +685,10 @@ fn suspend<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, consumed
         work.parser.token_flags |= token_flag::SPLIT;
     }
     // A query credential interrupts the request line: its own bytes are not captured.
-    let interrupted = in_token && work.parser.next == place::QUERY;
+    let interrupted = (in_token && work.parser.next == place::QUERY) || work.parser.phase == phase::FRAGMENT;
     let end = work.pos;
     if work.captured.open != 0 && work.captured.open != crate::work::CLAIMS_DONE && !interrupted {
-        http::flush_capture(work, tables, end);
+        http::flush_capture::<_, false>(work, tables, end);
     }
     if tables.slot_store(work) {
         half.flags |= half_flag::SLOT;
@@ -543,8 +707,7 @@ fn end_of_body<T: Tables>(tables: &mut T, work: &mut Work) {
     let lost = current == phase::LOST && work.parser.head_flags != 0;
     let in_body = current == phase::BODY
         || current == phase::UNTIL_CLOSE
-        || (phase::CHUNK_SIZE..=phase::TRAILER_SKIP).contains(&current)
-        || current == phase::TRAILER_END;
+        || (phase::CHUNK_SIZE..=phase::UNKNOWN_BODY).contains(&current);
     if lost || (in_body && work.ending != 0) {
         http::announce_end(work, tables, current == phase::UNTIL_CLOSE);
         if !lost {
@@ -558,20 +721,26 @@ fn end_of_body<T: Tables>(tables: &mut T, work: &mut Work) {
 fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
     let flags = work.packet.flags;
     let flow = tables.flow();
-    // SAFETY: the flow is valid.
+    let slow = work.stage == stage::SLOW;
+    // SAFETY: the flow is valid; its flags are written through `lock` only.
     unsafe {
+        if slow && flags & tcp_flag::RST == 0 {
+            // Only the slow path knows whether all bytes before the FIN came.
+            return;
+        }
         if flags & tcp_flag::FIN != 0 {
-            (*flow).flags |= if work.direction == u32::from(direction::REQUEST) {
+            let fin = if work.direction == u32::from(direction::REQUEST) {
                 flow_flag::FIN_REQUEST
             } else {
                 flow_flag::FIN_RESPONSE
             };
+            lock::set_bits(&raw mut (*flow).flags, fin);
         }
         let both = flow_flag::FIN_REQUEST | flow_flag::FIN_RESPONSE;
         if flags & tcp_flag::RST == 0 && (*flow).flags & both != both {
             return;
         }
-        if (*flow).requested != (*flow).answered {
+        if !slow && (*flow).requested != (*flow).answered {
             tables.emit_end(work, kind::CLOSE, false);
         }
     }

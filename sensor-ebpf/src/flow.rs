@@ -81,10 +81,80 @@ pub mod phase {
     pub const START: u8 = 0;
     /// Method of a request line.
     pub const METHOD: u8 = 1;
-    /// Path of the target.
-    pub const PATH: u8 = 2;
     /// First byte of the target.
-    pub const TARGET: u8 = 30;
+    pub const TARGET: u8 = 2;
+    /// Path of the target.
+    pub const PATH: u8 = 3;
+    /// Name of a query parameter.
+    pub const QUERY_NAME: u8 = 4;
+    /// A percent escape in the name of a query parameter.
+    pub const QUERY_ESCAPE: u8 = 5;
+    /// Value of a query parameter that is no credential.
+    pub const QUERY_SKIP: u8 = 6;
+    /// Fragment of a target, which is not captured.
+    pub const FRAGMENT: u8 = 7;
+    /// Rest of the request line, looking for its last word.
+    pub const LINE_SKIP: u8 = 8;
+    /// A word of the request line behind the target (the version, if it is the last).
+    pub const LINE_WORD: u8 = 9;
+    /// Status line.
+    pub const STATUS: u8 = 10;
+    /// First byte of a header line.
+    pub const LINE_START: u8 = 11;
+    /// Name of a header.
+    pub const NAME: u8 = 12;
+    /// Whitespace inside, or behind, the name of a header.
+    pub const NAME_SPACE: u8 = 13;
+    /// Whitespace in front of a value.
+    pub const VALUE_SPACE: u8 = 14;
+    /// Rest of a line that is of no interest.
+    pub const SKIP: u8 = 15;
+    /// Value that is captured.
+    pub const CAPTURE: u8 = 16;
+    /// Short value, gathered to be compared (lengths, codings).
+    pub const GATHER: u8 = 17;
+    /// `User-Agent`
+    pub const AGENT: u8 = 18;
+    /// First word of an `Authorization` value: scheme, or start of a bare credential.
+    pub const AUTH_WORD: u8 = 19;
+    /// A credential.
+    pub const TOKEN: u8 = 20;
+    /// Whitespace behind (or inside) a credential.
+    pub const TOKEN_SPACE: u8 = 21;
+    /// A percent escape inside a credential.
+    pub const PERCENT: u8 = 22;
+    /// Name of a cookie.
+    pub const COOKIE_NAME: u8 = 23;
+    /// Value of a cookie that is no credential.
+    pub const COOKIE_SKIP: u8 = 24;
+    /// Value of an attribute that ends a cookie's life.
+    pub const ATTRIBUTE: u8 = 25;
+    /// The LF of the empty line.
+    pub const HEAD_END: u8 = 26;
+    /// Body of known length, or chunk data.
+    pub const BODY: u8 = 27;
+    /// Chunk size line.
+    pub const CHUNK_SIZE: u8 = 28;
+    /// Rest of a chunk size line (extensions).
+    pub const CHUNK_EXT: u8 = 29;
+    /// Line end behind chunk data.
+    pub const CHUNK_END: u8 = 30;
+    /// First byte of a trailer line.
+    pub const TRAILER_START: u8 = 31;
+    /// Rest of a trailer line.
+    pub const TRAILER_SKIP: u8 = 32;
+    /// The LF of the empty line behind trailers.
+    pub const TRAILER_END: u8 = 33;
+    /// Behind a head whose lengths contradict each other.
+    pub const UNKNOWN_BODY: u8 = 34;
+    /// Body until the connection closes.
+    pub const UNTIL_CLOSE: u8 = 35;
+    /// Lost its place: waits for a start line at the start of a segment.
+    pub const LOST: u8 = 36;
+    /// Header of the PROXY protocol, version 1, behind its first word.
+    pub const PROXY_LINE: u8 = 40;
+    /// Header of the PROXY protocol, version 2, behind what a parser of HTTP takes for empty lines.
+    pub const PROXY_BINARY: u8 = 41;
     /// First of the phases that consume nothing: something at the position is to be completed. Each stands in one place
     /// of the code, so that what it does is compiled, and verified, once.
     pub const COMPLETIONS: u8 = 64;
@@ -102,62 +172,32 @@ pub mod phase {
     pub const MESSAGE_DONE: u8 = 69;
     /// The place in the stream is lost.
     pub const GIVE_UP: u8 = 70;
-    /// First word of an `Authorization` value: scheme, or start of a bare credential.
-    pub const AUTH_WORD: u8 = 31;
-    /// Name of a query parameter.
-    pub const QUERY_NAME: u8 = 3;
-    /// Value of a query parameter that is no credential.
-    pub const QUERY_SKIP: u8 = 4;
-    /// Rest of the request line, looking for its last word.
-    pub const LINE_SKIP: u8 = 5;
-    /// A word of the request line behind the target (the version, if it is the last).
-    pub const LINE_WORD: u8 = 6;
-    /// Status line.
-    pub const STATUS: u8 = 7;
-    /// First byte of a header line.
-    pub const LINE_START: u8 = 8;
-    /// Name of a header.
-    pub const NAME: u8 = 9;
-    /// Whitespace in front of a value.
-    pub const VALUE_SPACE: u8 = 10;
-    /// Rest of a line that is of no interest.
-    pub const SKIP: u8 = 11;
-    /// Value that is captured.
-    pub const CAPTURE: u8 = 12;
-    /// A credential.
-    pub const TOKEN: u8 = 13;
-    /// Whitespace behind (or inside) a credential.
-    pub const TOKEN_SPACE: u8 = 14;
-    /// Name of a cookie.
-    pub const COOKIE_NAME: u8 = 15;
-    /// Value of a cookie that is no credential.
-    pub const COOKIE_SKIP: u8 = 16;
-    /// Short value, gathered to be compared (lengths, codings).
-    pub const GATHER: u8 = 17;
-    /// `User-Agent`
-    pub const AGENT: u8 = 18;
-    /// The LF of the empty line.
-    pub const HEAD_END: u8 = 19;
-    /// Body of known length, or chunk data.
-    pub const BODY: u8 = 20;
-    /// Chunk size line.
-    pub const CHUNK_SIZE: u8 = 21;
-    /// Rest of a chunk size line (extensions).
-    pub const CHUNK_EXT: u8 = 22;
-    /// Line end behind chunk data.
-    pub const CHUNK_END: u8 = 23;
-    /// First byte of a trailer line.
-    pub const TRAILER_START: u8 = 24;
-    /// Rest of a trailer line.
-    pub const TRAILER_SKIP: u8 = 25;
-    /// Body until the connection closes.
-    pub const UNTIL_CLOSE: u8 = 26;
-    /// Lost its place: waits for a start line at the start of a segment.
-    pub const LOST: u8 = 27;
-    /// The LF of the empty line behind trailers.
-    pub const TRAILER_END: u8 = 28;
-    /// A percent escape inside a credential.
-    pub const PERCENT: u8 = 29;
+    /// A gathered value is complete: its line is not folded.
+    pub const GATHER_DONE: u8 = 71;
+    /// A list of lengths, a byte a step.
+    pub const LENGTH_LIST: u8 = 72;
+    /// A fragment begins: what stands before it is captured.
+    pub const FRAGMENT_START: u8 = 73;
+    /// A chunk is odd: counted once for its message.
+    pub const ODD_CHUNK: u8 = 74;
+    /// The value of an attribute is complete.
+    pub const ATTRIBUTE_DONE: u8 = 75;
+    /// A list of addresses begins that may go on from an earlier line.
+    pub const LIST_JOIN: u8 = 82;
+    /// A list of addresses goes on, of which much was captured.
+    pub const LIST_SHRINK: u8 = 83;
+    /// The segment ends in a list of addresses.
+    pub const LIST_FLUSH: u8 = 84;
+    /// A header of the PROXY protocol is complete.
+    pub const PROXY_DONE: u8 = 80;
+    /// What began as a header of the PROXY protocol is none.
+    pub const PROXY_BAD: u8 = 81;
+    /// The half's state goes to the slow path, and then the segment.
+    pub const HANDOVER: u8 = 90;
+    /// The segment goes to the slow path, piece by piece.
+    pub const HANDED: u8 = 91;
+    /// The kernel took the flow back: says so, and begins between messages.
+    pub const RESUMED: u8 = 92;
 }
 
 /// The resumable state of one half: everything that must survive from one segment to the next.

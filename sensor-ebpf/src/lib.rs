@@ -17,11 +17,13 @@
 pub mod engine;
 pub mod flow;
 pub mod http;
+pub mod layers;
 pub mod lock;
 pub mod packet;
 pub mod reason;
 pub mod route;
 pub mod siphash;
+pub mod slow;
 pub mod swar;
 pub mod wire;
 pub mod words;

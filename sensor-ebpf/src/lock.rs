@@ -36,6 +36,66 @@ pub unsafe fn acquire(word: *mut u32) -> bool {
     }
 }
 
+/// [`acquire`] without waiting.
+///
+/// # Safety
+/// As for [`acquire`].
+#[inline(always)]
+pub unsafe fn try_acquire(word: *mut u32) -> bool {
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+        // SAFETY: the caller's promise.
+        let (_, taken) = unsafe { atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(word, 0, 1) };
+        taken
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        // SAFETY: the caller's promise.
+        unsafe { acquire(word) }
+    }
+}
+
+/// Sets bits of a word that both halves of a flow write.
+///
+/// # Safety
+/// `word` must be valid and aligned, and written through this module only.
+#[inline(always)]
+pub unsafe fn set_bits(word: *mut u32, bits: u32) {
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering::Relaxed, atomic_or};
+        // SAFETY: the caller's promise.
+        unsafe { atomic_or::<u32, u32, { Relaxed }>(word, bits) };
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU32, Ordering};
+        // SAFETY: the caller's promise.
+        unsafe { AtomicU32::from_ptr(word) }.fetch_or(bits, Ordering::Relaxed);
+    }
+}
+
+/// Clears bits of a word that both halves of a flow write.
+///
+/// # Safety
+/// As for [`set_bits`].
+#[inline(always)]
+pub unsafe fn clear_bits(word: *mut u32, bits: u32) {
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering::Relaxed, atomic_and};
+        // SAFETY: the caller's promise.
+        unsafe { atomic_and::<u32, u32, { Relaxed }>(word, !bits) };
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU32, Ordering};
+        // SAFETY: the caller's promise.
+        unsafe { AtomicU32::from_ptr(word) }.fetch_and(!bits, Ordering::Relaxed);
+    }
+}
+
 /// Gives the lock at `word` free.
 ///
 /// # Safety

@@ -50,6 +50,41 @@ pub mod tcp_flag {
 /// An address in memory order: IPv6, or IPv4 mapped into it.
 pub type Address = [u64; 2];
 
+/// A piece of an IP datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fragment {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Protocol of the datagram's payload; for IPv6 perhaps an extension header.
+    pub protocol: u8,
+    /// The datagram's identification.
+    pub identification: u32,
+    /// Offset of the piece in the datagram's payload, bytes.
+    pub at: u32,
+    /// True unless the piece ends the datagram.
+    pub more: bool,
+    /// Offset of the piece's bytes from the start of the frame.
+    pub payload_at: u32,
+    /// Bytes that the IP header states; they are within the frame.
+    pub payload_len: u32,
+}
+
+/// Where [`crate::layers`] goes on when the short way ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// What stands at `at`.
+    pub ethertype: u16,
+    /// For IP: the protocol that is not TCP, or [`DEEP`].
+    pub protocol: u32,
+    /// Offset from the start of the frame.
+    pub at: u32,
+}
+
+/// [`Note::protocol`]: more extension headers than the short way takes off.
+pub const DEEP: u32 = 256;
+
 /// What is needed of a TCP segment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +99,8 @@ pub struct Packet {
     pub destination_port: u16,
     /// Sequence number of the first payload byte (of the SYN, if it has one).
     pub sequence: u32,
+    /// Next byte that the sender expects of the other half; of meaning only with [`tcp_flag::ACK`].
+    pub acknowledgement: u32,
     /// Bits of [`tcp_flag`].
     pub flags: u32,
     /// Offset of the payload from the start of the frame.
@@ -72,12 +109,71 @@ pub struct Packet {
     pub payload_len: u32,
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_QINQ: u16 = 0x88a8;
-const ETHERTYPE_QINQ_OLD: u16 = 0x9100;
-const PROTOCOL_TCP: u8 = 6;
+impl Packet {
+    /// What was found of a fragment. Of meaning only behind [`Counter::PacketFragment`].
+    #[inline(always)]
+    pub const fn fragment(&self) -> Fragment {
+        Fragment {
+            source: self.source,
+            destination: self.destination,
+            protocol: self.flags as u8,
+            identification: self.sequence,
+            at: self.acknowledgement & !7,
+            more: self.acknowledgement & 1 != 0,
+            payload_at: self.payload_at,
+            payload_len: self.payload_len,
+        }
+    }
+
+    /// Where to go on. Of meaning only behind [`Counter::PacketNotIp`] and [`Counter::PacketNotTcp`].
+    #[inline(always)]
+    pub const fn note(&self) -> Note {
+        Note { ethertype: self.source_port, protocol: self.flags, at: self.payload_at }
+    }
+
+    #[inline(always)]
+    const fn leave(&mut self, ethertype: u16, protocol: u32, at: u32) {
+        self.source_port = ethertype;
+        self.flags = protocol;
+        self.payload_at = at;
+    }
+
+    /// Keeps a fragment whose payload lies between `at` and `end`. `place` has the offset in bytes and, in its lowest
+    /// bit, whether more follow.
+    #[inline(always)]
+    pub(crate) const fn keep_fragment(&mut self, protocol: u8, identification: u32, place: u32, at: u32, end: u32) {
+        self.flags = protocol as u32;
+        self.sequence = identification;
+        self.acknowledgement = place;
+        self.payload_at = at;
+        self.payload_len = end - at;
+    }
+}
+
+/// Ethertypes.
+pub mod ethertype {
+    /// RFC 894.
+    pub const IPV4: u16 = 0x0800;
+    /// RFC 2464.
+    pub const IPV6: u16 = 0x86dd;
+    /// IEEE 802.1Q.
+    pub const VLAN: u16 = 0x8100;
+    /// IEEE 802.1ad.
+    pub const QINQ: u16 = 0x88a8;
+    /// What stood for [`QINQ`] before it was assigned.
+    pub const QINQ_OLD: u16 = 0x9100;
+    /// RFC 3032, unicast.
+    pub const MPLS: u16 = 0x8847;
+    /// RFC 5332: multicast, or a label that the sender assigned.
+    pub const MPLS_UPSTREAM: u16 = 0x8848;
+    /// RFC 2516.
+    pub const PPPOE_SESSION: u16 = 0x8864;
+    /// Ethernet in something else (RFC 7637 and others).
+    pub const BRIDGED: u16 = 0x6558;
+}
+
+/// IP protocol number of TCP.
+pub const PROTOCOL_TCP: u8 = 6;
 /// VLAN tags that are skipped (QinQ has two; a third is seen behind some carriers).
 const VLAN_TAGS_MAX: u32 = 3;
 /// IPv6 extension headers that are skipped.
@@ -97,32 +193,29 @@ pub const fn mapped(v4: u32) -> Address {
 /// path, and the verifier would follow every way through the headers to the end of the program.)
 #[inline(always)]
 pub fn ethernet<H: Headers>(headers: &H, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
-    let ethertype = headers.half(12).ok_or(Counter::PacketMalformed)?;
-    network(headers, ethertype, 14, frame_len, out)
+    let kind = headers.half(12).ok_or(Counter::PacketMalformed)?;
+    network(headers, kind, 14, frame_len, out)
 }
 
-/// Parses from the network layer: `ethertype` says what stands at `at`.
+/// Parses from the network layer: `kind` (of [`ethertype`]) says what stands at `at`.
 #[inline(always)]
-pub fn network<H: Headers>(
-    headers: &H,
-    ethertype: u16,
-    at: u32,
-    frame_len: u32,
-    out: &mut Packet,
-) -> Result<(), Counter> {
-    let mut ethertype = ethertype;
+pub fn network<H: Headers>(headers: &H, kind: u16, at: u32, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
+    let mut kind = kind;
     let mut at = at;
     for _ in 0..VLAN_TAGS_MAX {
-        if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ && ethertype != ETHERTYPE_QINQ_OLD {
+        if kind != ethertype::VLAN && kind != ethertype::QINQ && kind != ethertype::QINQ_OLD {
             break;
         }
-        ethertype = headers.half(at + 2).ok_or(Counter::PacketMalformed)?;
+        kind = headers.half(at + 2).ok_or(Counter::PacketMalformed)?;
         at = forget(out, at + 4);
     }
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4(headers, at, frame_len, out),
-        ETHERTYPE_IPV6 => ipv6(headers, at, frame_len, out),
-        _ => Err(Counter::PacketNotIp),
+    match kind {
+        ethertype::IPV4 => ipv4(headers, at, frame_len, out),
+        ethertype::IPV6 => ipv6(headers, at, frame_len, out),
+        _ => {
+            out.leave(kind, 0, at);
+            Err(Counter::PacketNotIp)
+        }
     }
 }
 
@@ -148,18 +241,34 @@ fn ipv4<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
         return Err(Counter::PacketMalformed);
     }
     let second = headers.word(at + 8).ok_or(Counter::PacketMalformed)?;
-    if (second >> 16) as u8 != PROTOCOL_TCP {
+    let protocol = second >> 16 & 0xff;
+    if protocol != u32::from(PROTOCOL_TCP) {
+        out.leave(ethertype::IPV4, protocol, at);
         return Err(Counter::PacketNotTcp);
     }
-    // More-fragments bit or a fragment offset.
-    if headers.half(at + 6).ok_or(Counter::PacketMalformed)? & 0x3fff != 0 {
-        return Err(Counter::PacketFragment);
-    }
+    let fragment = headers.word(at + 4).ok_or(Counter::PacketMalformed)?;
     let source = mapped(headers.raw4(at + 12).ok_or(Counter::PacketMalformed)?);
     let destination = mapped(headers.raw4(at + 16).ok_or(Counter::PacketMalformed)?);
     let total = first & 0xffff;
     let end = if total == 0 { frame_len } else { at + total };
+    // More-fragments bit or a fragment offset.
+    if fragment & 0x3fff != 0 {
+        let at = at + header_len;
+        if at > end || end > frame_len {
+            return Err(Counter::PacketMalformed);
+        }
+        out.source = source;
+        out.destination = destination;
+        out.keep_fragment(PROTOCOL_TCP, fragment >> 16, ipv4_place(fragment), at, end);
+        return Err(Counter::PacketFragment);
+    }
     tcp(headers, at + header_len, end, frame_len, source, destination, out)
+}
+
+/// The place of an IPv4 fragment as [`Packet::keep_fragment`] wants it, from its header's second word.
+#[inline(always)]
+pub(crate) const fn ipv4_place(word: u32) -> u32 {
+    (word & 0x1fff) << 3 | word >> 13 & 1
 }
 
 /// RFC 8200, with the extension headers of its §4.
@@ -177,6 +286,7 @@ fn ipv6<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
         headers.raw8(at + 32).ok_or(Counter::PacketMalformed)?,
     ];
     let end = if payload == 0 { frame_len } else { at + 40 + payload };
+    let start = at;
     let mut at = at + 40;
     for _ in 0..EXTENSIONS_MAX {
         if next == PROTOCOL_TCP {
@@ -189,21 +299,40 @@ fn ipv6<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
             51 => (u32::from(headers.byte(at + 1).ok_or(Counter::PacketMalformed)?) + 2) * 4,
             // Fragment: an atomic one (RFC 6946) is whole.
             44 => {
-                if headers.half(at + 2).ok_or(Counter::PacketMalformed)? & 0xfff9 != 0 {
+                let place = u32::from(headers.half(at + 2).ok_or(Counter::PacketMalformed)?);
+                if place & 0xfff9 != 0 {
+                    let inside = headers.byte(at).ok_or(Counter::PacketMalformed)?;
+                    let identification = headers.word(at + 4).ok_or(Counter::PacketMalformed)?;
+                    if inside != PROTOCOL_TCP {
+                        // An extension header, or a tunnel's protocol: the long way decides.
+                        out.leave(ethertype::IPV6, DEEP, start);
+                        return Err(Counter::PacketNotTcp);
+                    }
+                    if at + 8 > end || end > frame_len {
+                        return Err(Counter::PacketMalformed);
+                    }
+                    out.source = source;
+                    out.destination = destination;
+                    out.keep_fragment(inside, identification, place, at + 8, end);
                     return Err(Counter::PacketFragment);
                 }
                 8
             }
-            _ => return Err(Counter::PacketNotTcp),
+            _ => {
+                out.leave(ethertype::IPV6, u32::from(next), start);
+                return Err(Counter::PacketNotTcp);
+            }
         };
         next = headers.byte(at).ok_or(Counter::PacketMalformed)?;
         at += length;
         if at > HEADERS_MAX {
-            return Err(Counter::PacketMalformed);
+            out.leave(ethertype::IPV6, DEEP, start);
+            return Err(Counter::PacketNotTcp);
         }
         at = forget(out, at);
     }
     if next != PROTOCOL_TCP {
+        out.leave(ethertype::IPV6, DEEP, start);
         return Err(Counter::PacketNotTcp);
     }
     tcp(headers, at, end, frame_len, source, destination, out)
@@ -211,7 +340,7 @@ fn ipv6<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
 
 /// RFC 9293 §3.1.
 #[inline(always)]
-fn tcp<H: Headers>(
+pub(crate) fn tcp<H: Headers>(
     headers: &H,
     at: u32,
     end: u32,
@@ -222,6 +351,7 @@ fn tcp<H: Headers>(
 ) -> Result<(), Counter> {
     let ports = headers.word(at).ok_or(Counter::PacketMalformed)?;
     let sequence = headers.word(at + 4).ok_or(Counter::PacketMalformed)?;
+    let acknowledgement = headers.word(at + 8).ok_or(Counter::PacketMalformed)?;
     let offset_flags = headers.half(at + 12).ok_or(Counter::PacketMalformed)?;
     let header_len = u32::from(offset_flags >> 12) * 4;
     let payload_at = at + header_len;
@@ -234,6 +364,7 @@ fn tcp<H: Headers>(
     out.source_port = (ports >> 16) as u16;
     out.destination_port = ports as u16;
     out.sequence = sequence;
+    out.acknowledgement = acknowledgement;
     out.flags = u32::from(offset_flags & 0xff);
     out.payload_at = payload_at;
     out.payload_len = end - payload_at;

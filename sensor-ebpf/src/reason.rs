@@ -33,7 +33,8 @@ counters! {
     PacketNotIp = "not_ip",
     /// IP, but not TCP.
     PacketNotTcp = "not_tcp",
-    /// An IP fragment (no ports in any but the first; reassembly is not done in the kernel).
+    /// An IP fragment of a datagram that is not whole yet (no ports in any but the first; reassembly is not done in the
+    /// kernel). Where datagrams are put together, the packet that completes one counts as what the datagram is.
     PacketFragment = "fragment",
     /// Headers cut short or contradicting each other.
     PacketMalformed = "malformed",
@@ -55,6 +56,8 @@ counters! {
     PacketBusy = "busy",
     /// The flow table refused the flow.
     PacketFlowTableFull = "flow_table_full",
+    /// Of a flow that the slow path follows.
+    PacketSlow = "slow",
     /// Payload of a flow that left HTTP (upgrade, CONNECT, or not HTTP at all).
     PacketPassed = "passed",
 
@@ -64,7 +67,7 @@ counters! {
     BytesParsed = "bytes_parsed",
     /// Skipped as bodies, or of flows that are not (or no longer) HTTP.
     BytesSkipped = "bytes_skipped",
-    /// Handed over to the slow path.
+    /// Handed over to the slow path, which says by itself what became of them.
     BytesHandedOver = "bytes_handed_over",
     /// Never seen: holes.
     BytesGap = "bytes_gap",
@@ -83,6 +86,16 @@ counters! {
     LostByteRing = "byte_ring_full",
     /// Bytes in lost tee records.
     LostByteRingBytes = "byte_ring_full_bytes",
+
+    /// Records for the slow path lost because the byte ring was full.
+    LostSegment = "segment_ring_full",
+
+    /// Halves of flows handed over to the slow path.
+    HalvesHandedOver = "halves_handed_over",
+    /// Flows that the slow path gave back.
+    FlowsResumed = "flows_resumed",
+    /// Segments of bytes that were seen before, of a request without an answer: sent to be compared.
+    SegmentsCompared = "segments_compared",
 
     /// Flows created.
     FlowsCreated = "flows_created",
@@ -104,12 +117,54 @@ counters! {
     HeadSlotLost = "head_slot_lost",
     /// Heads longer than the bound: abandoned, half desynchronised.
     HeadTooLong = "head_too_long",
+    /// Responses whose packet does not acknowledge the request that they answer.
+    Ambiguous = "ambiguous",
     /// Responses without a request.
     Unsolicited = "unsolicited",
     /// More than 32 requests outstanding on a flow.
     PairingOverflow = "pairing_overflow",
+    /// Flows of a service with PROXY protocol that do not begin with its header: read as HTTP, the client is the peer.
+    ProxyMissing = "proxy_missing",
+    /// Flows whose PROXY protocol header is malformed: not read.
+    ProxyMalformed = "proxy_malformed",
     /// The step budget of one segment ran out.
     StepBudget = "step_budget",
+
+    /// Fragmented IP datagrams that were put together.
+    FragmentsReassembled = "fragments_reassembled",
+    /// Of those, datagrams of which two versions of some bytes were seen.
+    FragmentsConflicting = "fragments_conflicting",
+    /// Fragmented IP datagrams that were given up (too old, pushed out, contradicting themselves), and fragments that fit
+    /// nowhere.
+    FragmentsDropped = "fragments_dropped",
+    /// Messages whose request line was longer than what is captured of it.
+    AnomalyLineCut = "line_cut",
+    /// Messages with a captured header value that was cut.
+    AnomalyValueCut = "value_cut",
+    /// Messages with a folded header line.
+    AnomalyFold = "obs_fold",
+    /// Messages with more credentials than a record holds.
+    AnomalyMoreCredentials = "more_credentials",
+    /// Messages with more than one `Authorization` header.
+    AnomalyManyAuthorizations = "many_authorizations",
+    /// Messages whose `Content-Length` is no number, or is given twice with different values.
+    AnomalyBadLength = "bad_length",
+    /// Messages with `Content-Length` and `Transfer-Encoding`.
+    AnomalyLengthAndCoding = "length_and_coding",
+    /// Messages with a `Transfer-Encoding` that servers read differently.
+    AnomalyOddCoding = "odd_coding",
+    /// Messages with a header line that servers read differently.
+    AnomalyOddHeader = "odd_header",
+    /// Messages with a chunk that servers read differently.
+    AnomalyOddChunk = "odd_chunk",
+    /// Messages with a request line that servers read differently.
+    AnomalyOddLine = "odd_line",
+    /// Start lines that could not be understood.
+    AnomalyBadLine = "bad_line",
+    /// Requests of HTTP/1.1 whose `Host` is missing, empty or repeated.
+    AnomalyOddHost = "odd_host",
+    /// Responses that came while the request head was unfinished.
+    AnomalyEarly = "early",
 }
 
 impl Counter {
@@ -128,6 +183,7 @@ impl Counter {
         Self::PacketHole,
         Self::PacketBusy,
         Self::PacketFlowTableFull,
+        Self::PacketSlow,
         Self::PacketPassed,
     ];
     /// Their sum is [`Counter::BytesNew`].

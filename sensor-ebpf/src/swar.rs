@@ -85,6 +85,27 @@ pub const fn hex_digit(byte: u8) -> u8 {
     }
 }
 
+/// The value of the low `digits` (at most 8) bytes of `word`, the most significant first, as a decimal number; `None` if
+/// one is no digit, or there are more.
+#[inline(always)]
+pub const fn decimal(word: u64, digits: u32) -> Option<u64> {
+    if digits > 8 {
+        return None;
+    }
+    if digits == 0 {
+        return Some(0);
+    }
+    let each = keep(word ^ splat(b'0'), digits);
+    if (each | each.wrapping_add(splat(0x80 - 10))) & HIGH != 0 {
+        return None;
+    }
+    // Zeros in front make it eight digits; then pairs, fours and the whole.
+    let each = each << (8 * ((8 - digits) & 7));
+    let pairs = (each * 10 + (each >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -106,6 +127,11 @@ mod tests {
             let under = below(word, splat(limit));
             prop_assert_eq!((under != 0).then(|| first(under) as usize), bytes.iter().position(|b| *b < limit));
             prop_assert_eq!(lower(word).to_le_bytes(), bytes.map(|b| b.to_ascii_lowercase()));
+            let text = bytes.map(|b| if limit < 0x70 { b'0' + b % 10 } else { b });
+            let text = &text[..(n as usize).min(8)];
+            let number = core::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
+            let want = number.and_then(|t| if t.is_empty() { Some(0) } else { t.parse().ok() });
+            prop_assert_eq!(decimal(literal(text), n.min(8)), want);
             let mut kept = [0; 8];
             kept[..n as usize].copy_from_slice(&bytes[..n as usize]);
             prop_assert_eq!(keep(word, n).to_le_bytes(), kept);

@@ -27,7 +27,8 @@ pub const CREDENTIALS_MAX: usize = 8;
 pub const CAPTURES_MAX: usize = 4096;
 /// Longest request line that is captured, in bytes; longer ones are cut ([`anomaly::LINE_CUT`]).
 pub const LINE_CAPTURE_MAX: usize = 2048;
-/// Longest value of any other captured header, in bytes.
+/// Longest value of any other captured header, in bytes; of `X-Forwarded-For` and `Forwarded` the last ones are kept
+/// ([`anomaly::VALUE_CUT`]).
 pub const VALUE_CAPTURE_MAX: usize = 256;
 /// Longest `header.payload` of a JWT that is captured, in bytes; longer ones are cut ([`credential_flag::CLAIMS_CUT`]).
 pub const CLAIMS_CAPTURE_MAX: usize = 1536;
@@ -140,6 +141,8 @@ pub mod framing {
     pub const CLOSE: u8 = 3;
     /// The connection stops being HTTP (101, or 2xx to CONNECT).
     pub const UPGRADE: u8 = 4;
+    /// The stated lengths contradict each other or are no number: the half gives up its place rather than guess.
+    pub const UNKNOWN: u8 = 5;
 }
 
 /// Indexes into [`HeadRecord::captures`].
@@ -148,9 +151,9 @@ pub mod capture {
     pub const LINE: usize = 0;
     /// `Host`
     pub const HOST: usize = 1;
-    /// `X-Forwarded-For` (the last one where there are several)
+    /// `X-Forwarded-For` (several lines as one list), a long one by its end
     pub const X_FORWARDED_FOR: usize = 2;
-    /// `Forwarded` (RFC 7239; the last one where there are several)
+    /// `Forwarded` (RFC 7239), likewise
     pub const FORWARDED: usize = 3;
     /// `X-Real-IP`
     pub const X_REAL_IP: usize = 4;
@@ -318,8 +321,11 @@ pub mod anomaly {
     pub const ODD_CHUNK: u32 = 1 << 18;
     /// The request line has a form that servers read differently: more than one space, a tab, a control character.
     pub const ODD_LINE: u32 = 1 << 19;
-    /// `Host` is missing, empty, repeated, or not that of an absolute target.
+    /// `Host` is missing, empty or repeated (in HTTP/1.1). (Whether it is that of an absolute target user space says.)
     pub const ODD_HOST: u32 = 1 << 20;
+    /// The message before, of the same half, had an [`ODD_CHUNK`] or [`BAD_LENGTH`]: where this one begins is one reading
+    /// of several.
+    pub const AFTER_ODD_BODY: u32 = 1 << 21;
 }
 
 /// Bits of [`HeadRecord::flags`].
@@ -330,6 +336,8 @@ pub mod head_flag {
     pub const END_FOLLOWS: u8 = 2;
     /// `Upgrade` was asked for or granted.
     pub const UPGRADE: u8 = 4;
+    /// The client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+    pub const EXPECT: u8 = 8;
 }
 
 /// A request or response head. In the ring it is followed by `credentials` entries of [`Credential`], then by
@@ -373,6 +381,13 @@ pub struct HeadRecord {
     pub captures_len: u16,
     /// Where the captures stand in the capture area; a length of 0 means absent.
     pub captures: [Span; capture::COUNT],
+    /// Client address that a PROXY protocol header named, as `client`; all 0 for none. Whether it is to be believed
+    /// depends on who `client` is.
+    pub proxied: [u8; 16],
+    /// Port of that client, host order.
+    pub proxied_port: u16,
+    /// Always 0.
+    pub reserved: [u8; 6],
 }
 
 /// Methods known to the route automaton.
@@ -409,8 +424,8 @@ pub struct EndRecord {
     pub body_bytes: u64,
     /// 1 when the body ended as its framing says, 0 when the connection closed or a gap cut it short.
     pub complete: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Bits of [`anomaly`] that the body, not the head, showed.
+    pub anomalies: u32,
 }
 
 /// Bytes of a teed body; `len` bytes follow. `head.offset` counts body bytes (transfer coding removed) from 0.
@@ -452,13 +467,17 @@ pub struct SegmentRecord {
     pub key: crate::flow::FlowKey,
     /// Sequence number of the first byte that follows.
     pub sequence: u32,
-    /// What the segment acknowledges, of the other half.
+    /// What the segment acknowledges, of the other half. Of [`kind::AGAIN`]: sequence number of the first byte of the
+    /// message that the piece is compared with.
     pub acknowledged: u32,
-    /// Bits of [`crate::packet::tcp_flag`]; FIN stands on the last piece only.
+    /// Bits of [`crate::packet::tcp_flag`], and [`SEGMENT_LAST`]; FIN stands on the last piece only.
     pub flags: u32,
     /// Bytes that follow.
     pub len: u32,
 }
+
+/// Bit of [`SegmentRecord::flags`]: the last piece of its segment.
+pub const SEGMENT_LAST: u32 = 1 << 16;
 
 /// A piece of an IP fragment, `len` bytes of the datagram's payload follow.
 #[repr(C)]
@@ -478,6 +497,10 @@ pub struct FragmentRecord {
     pub len: u32,
     /// 1 unless the piece ends the datagram.
     pub more: u32,
+    /// IP protocol of the datagram's payload.
+    pub protocol: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Where the kernel may take a flow back: both halves stand between messages and nothing is outstanding. Value of the
@@ -495,10 +518,14 @@ pub struct ResumeEntry {
     pub request_sequence: u32,
     /// Sequence number of the response half's next byte.
     pub response_sequence: u32,
-    /// Requests so far, all answered: the next transaction number.
+    /// Requests so far: the next transaction number.
     pub requested: u32,
-    /// Hand-over epoch in which this holds.
+    /// Hand-over epoch of the request half in which this holds.
     pub epoch: u32,
+    /// 1 when the flow left HTTP: the kernel passes it over from now on, wherever it stands.
+    pub passed: u32,
+    /// Of those, the answered ones: all, unless the flow left HTTP.
+    pub answered: u32,
 }
 
 /// A configured name, lower-cased for headers, as words so that comparing it is four loads.
@@ -679,13 +706,13 @@ pub mod bench_mode {
 const _: () = {
     assert!(size_of::<RecordHead>() == 48);
     assert!(size_of::<Credential>() == 32);
-    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32);
+    assert!(size_of::<HeadRecord>() == 48 + 32 + 8 + 16 + 8 + 8 + 32 + 24);
     assert!(size_of::<EndRecord>() == 64);
     assert!(size_of::<TeeRecord>() == 56);
     assert!(size_of::<HandoverRecord>() == 48 + 40 + size_of::<crate::flow::Flow>() + 8);
     assert!(size_of::<SegmentRecord>() == 48 + 40 + 16);
-    assert!(size_of::<FragmentRecord>() == 48 + 32 + 16);
-    assert!(size_of::<ResumeEntry>() == 48);
+    assert!(size_of::<FragmentRecord>() == 48 + 32 + 24);
+    assert!(size_of::<ResumeEntry>() == 56);
     assert!(size_of::<Name>() == 40);
     assert!(size_of::<ServiceConfig>() == 8 + 40 * (COOKIES_MAX + HEADERS_MAX + RESPONSE_HEADERS_MAX + QUERY_MAX));
     assert!(size_of::<Settings>() == 8);

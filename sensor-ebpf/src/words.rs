@@ -48,3 +48,19 @@ pub unsafe fn copy<T: Copy>(from: *const T, to: *mut T) {
         unsafe { to.add(index).write_volatile(from.add(index).read()) };
     });
 }
+
+/// Copies `WORDS` words from `from` to `to`, lower ones first, at any alignment: so `to` may lie before `from` and overlap
+/// it.
+///
+/// # Safety
+/// `from` must be valid for reading and `to` for writing `8 * WORDS` bytes.
+#[inline(always)]
+#[expect(clippy::cast_ptr_alignment, reason = "read and written unaligned")]
+pub unsafe fn slide<const WORDS: usize>(from: *const u8, to: *mut u8) {
+    const { assert!(WORDS <= WORDS_MAX) };
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    each_word!([u64; WORDS], index => {
+        // SAFETY: inside both.
+        unsafe { to.add(index).write_unaligned(from.add(index).read_unaligned()) };
+    });
+}

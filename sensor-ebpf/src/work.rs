@@ -7,8 +7,9 @@
 //! mask that it can prove redundant, and the verifier would then refuse the access.
 
 use crate::flow::{FlowKey, Parser};
-use crate::packet::Packet;
-use crate::wire::{self, Credential, HeadRecord};
+use crate::layers::Walk;
+use crate::packet::{Packet, tcp_flag};
+use crate::wire::{self, Credential, HeadRecord, ResumeEntry};
 use crate::words;
 
 /// Bytes of the window; a power of two.
@@ -54,6 +55,21 @@ pub const CLAIMS_DONE: u32 = 101;
 
 /// Value of [`Captured::set_cookie`] for the attributes of a cookie that is not reported.
 pub const NO_COOKIE: u32 = 100;
+/// How far a packet got ([`Work::stage`]).
+pub mod stage {
+    /// Nothing more to do.
+    pub const DONE: u32 = 0;
+    /// A half is locked, and its bytes need no parser.
+    pub const LOCKED: u32 = 1;
+    /// A half is locked, and its parser is to run.
+    pub const PARSE: u32 = 2;
+    /// A half is locked, and the segment goes to the slow path.
+    pub const SLOW: u32 = 3;
+    /// A half is locked, and the segment is sent to be compared.
+    pub const AGAIN: u32 = 4;
+    /// The half is busy on another CPU, and the segment goes to the slow path.
+    pub const BUSY: u32 = 5;
+}
 
 /// The scratch area.
 #[repr(C)]
@@ -62,11 +78,13 @@ pub struct Work {
     /// The packet. It stands here, and not in registers, so that the many ways through layers 2 to 4 end in one state
     /// for the verifier.
     pub packet: Packet,
+    /// The way through what stands around it, if that is not plain.
+    pub walk: Walk,
     /// Sequence number of the first payload byte.
     pub sequence: u32,
     /// Payload bytes that are there.
     pub present: u32,
-    /// One of `engine::stage`.
+    /// One of [`stage`].
     pub stage: u32,
     /// The packet's disposition, an index of [`crate::reason::Counter`].
     pub disposition: u32,
@@ -74,8 +92,8 @@ pub struct Work {
     pub ending: u32,
     /// 1 when the segment stands where the half is: only then do FIN and RST count.
     pub in_order: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Kind of the records that a segment goes to the slow path as.
+    pub slow_kind: u32,
     /// 1 when the parser's step budget ran out.
     pub overrun: u32,
     /// Working copy of the half's parser.
@@ -102,6 +120,16 @@ pub struct Work {
     pub after: u32,
     /// Position up to which a JWT's header and payload reach.
     pub claims_to: u32,
+    /// 1 when the captures of the half's open head go to the slow path too.
+    pub slow_captured: u32,
+    /// Sequence number behind everything that was sent to the slow path.
+    pub slow_next: u32,
+    /// Sequence number of the first byte of the message that seen bytes are compared with.
+    pub slow_from: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Where the slow path left the flow.
+    pub resume: ResumeEntry,
     /// Stream offset of position 0.
     pub stream: u64,
     /// Bytes of this segment that were skipped (bodies), for the byte identity.
@@ -210,6 +238,18 @@ impl Work {
     }
 }
 
+impl Work {
+    /// The four numbers behind the connection of a [`wire::SegmentRecord`] for a piece of `len` bytes at the position.
+    #[inline(always)]
+    pub fn segment(&self, len: u32, last: bool) -> [u32; 4] {
+        let again = self.slow_kind == u32::from(wire::kind::AGAIN);
+        let acknowledged = if again { self.slow_from } else { self.packet.acknowledgement };
+        // A FIN stands behind the last byte of the segment.
+        let flags = if last { self.packet.flags | wire::SEGMENT_LAST } else { self.packet.flags & !tcp_flag::FIN };
+        [self.sequence.wrapping_add(self.pos), acknowledged, flags, len]
+    }
+}
+
 impl Captured {
     /// The buffer place for the next copy, and how much of `wanted` bytes may be copied there.
     #[inline(always)]
@@ -225,6 +265,14 @@ impl Captured {
         let index = bound::<{ wire::CAPTURES_MAX as u32 - 1 }>(at) as usize;
         // SAFETY: masked below `CAPTURES_MAX`, which the buffer exceeds.
         unsafe { *self.bytes.as_ptr().add(index) }
+    }
+
+    /// The eight bytes at `at` of the capture buffer.
+    #[inline(always)]
+    pub fn word(&self, at: u32) -> u64 {
+        let index = bound::<{ wire::CAPTURES_MAX as u32 - 1 }>(at) as usize;
+        // SAFETY: masked below `CAPTURES_MAX`; the buffer has `COPY_MAX` bytes behind that.
+        unsafe { load_word(self.bytes.as_ptr().add(index)) }
     }
 
     /// Pointer for a copy of up to [`COPY_MAX`] bytes at `at`.

@@ -3,6 +3,7 @@
 //! Data flows one way: [`capture`] (live or from files) → [`collect`] (pairing, routes, outcomes) → [`ledger`]
 //! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it; [`pipeline`] puts them in a row.
 
+pub mod anomaly;
 pub mod capture;
 pub mod cli;
 pub mod collect;
@@ -15,4 +16,5 @@ pub mod metrics;
 pub mod object;
 pub mod observation;
 pub mod pipeline;
+pub mod slow;
 mod suggest;

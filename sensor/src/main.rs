@@ -26,6 +26,9 @@ enum Command {
         /// An interface to watch; may be repeated [default: that of the configuration, else of the default route]
         #[arg(long, value_name = "IF")]
         interface: Vec<String>,
+        /// Also append every HTTP transaction to this file, a line of JSON each
+        #[arg(long, value_name = "FILE")]
+        transactions: Option<PathBuf>,
     },
     /// Run the same pipeline over capture files (pcap, pcapng)
     Replay {
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
         )
         .init();
     let outcome = match Cli::parse().command {
-        Command::Run { config, interface } => run::run(&config, &interface),
+        Command::Run { config, interface, transactions } => run::run(&config, &interface, transactions.as_deref()),
         Command::Replay { config, transactions, all_tcp, files } => {
             replay::run(&replay::Replay { config, files, transactions, all_tcp })
         }

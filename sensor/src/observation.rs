@@ -7,6 +7,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use sensor_ebpf::wire::anomaly;
+
 macro_rules! vocabulary {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
         $(#[$meta])*
@@ -201,4 +203,20 @@ pub struct Observation {
     pub account: Option<AccountHash>,
     /// Who reads.
     pub client: IpAddr,
+    /// What was odd about request or response: bits of `sensor_ebpf::wire::anomaly`, named in [`crate::anomaly`].
+    pub anomalies: u32,
+}
+
+impl Observation {
+    /// True when two versions of the request's bytes were seen: what the server read is one of them. The observation
+    /// has the worse provenance of the two, and the more sensitive class.
+    pub fn conflict(&self) -> bool {
+        self.anomalies & anomaly::CONFLICT != 0
+    }
+
+    /// True when the server's acknowledgement did not cover the request: it may have read something else. The
+    /// provenance of such an observation is `unverifiable`.
+    pub fn ambiguous(&self) -> bool {
+        self.anomalies & anomaly::AMBIGUOUS != 0
+    }
 }

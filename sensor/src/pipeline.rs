@@ -271,8 +271,12 @@ impl Pipeline {
             .collect()
     }
 
-    /// Brings the metrics of collector and ledger up to date; `unread` bytes stand in the event and byte rings.
+    /// Brings the metrics of collector and ledger up to date, and transactions to where they are printed; `unread` bytes
+    /// stand in the event and byte rings. A failure to print is told by the next [`Pipeline::advance`].
     pub fn publish(&mut self, unread: (u64, u64)) {
+        if let Some(Err(error)) = self.tap.transactions.as_mut().map(Write::flush) {
+            self.tap.failed.get_or_insert(error);
+        }
         let Some(metrics) = self.metrics.clone() else { return };
         let stats = self.collector.ledger().stats();
         let counts = *self.collector.counts();
@@ -285,6 +289,9 @@ impl Pipeline {
             credentials_unmatched: stats.unmatched,
             no_stable_token: stats.no_stable_token,
             decoding: counts.decoding,
+            versions_judged: counts.versions.saturating_sub(counts.versions_late),
+            versions_late: counts.versions_late,
+            proxies_refused: counts.proxies_refused,
             event_ring_unread: unread.0,
             byte_ring_unread: unread.1,
         });

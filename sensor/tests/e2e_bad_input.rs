@@ -114,6 +114,16 @@ fn a_findings_file_that_cannot_be_written() {
 }
 
 #[test]
+fn a_transactions_file_that_cannot_be_written() {
+    if !support::kernel("a_transactions_file_that_cannot_be_written") {
+        return;
+    }
+    let folder = Folder::new();
+    let text = folder.refused(&["run", "--config", "good.toml", "--transactions", "no/such/folder/all.ndjson"]);
+    says(&text, &["no/such/folder/all.ndjson", "--transactions"]);
+}
+
+#[test]
 fn a_user_without_privileges() {
     if !support::kernel("a_user_without_privileges") {
         return;

@@ -83,7 +83,8 @@ fn clsact_filters_replace_those_of_a_killed_run() {
         // What it sees is counted.
         let seen = |kernel: &Kernel| kernel.totals().unwrap()[sensor_ebpf::reason::Counter::PacketsSeen as usize];
         let earlier = seen(&kernel);
-        let _ = std::net::TcpStream::connect_timeout(&shop::socket("192.0.2.7:9"), std::time::Duration::from_secs(2));
+        let patience = std::time::Duration::from_secs(2) * support::slowness();
+        let _ = std::net::TcpStream::connect_timeout(&shop::socket("192.0.2.7:9"), patience);
         assert!(seen(&kernel) >= earlier + 2, "a SYN and its RST at least");
         drop(kernel);
         let left: Vec<u32> = [filters("ingress"), filters("egress")].concat();

@@ -21,12 +21,14 @@ use sensor::capture::tables::Tables;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::{anomaly, kind};
-use support::net::{CLIENT_END, Net, RawSocket, SERVER_END, inside};
+use support::net::{CLIENT_END, Net, RawSocket, SERVER_END, inside, stay_on_one_processor};
 use support::packets::{Connection, Segment, token};
 use support::shop;
 use support::sides::{KEY, Outcome, Sides, Totals, assert_identities, config, grown};
 
 const MSS: u64 = 1448;
+/// For the other side of a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One request that does not fit a packet: 20 KB of headers, 64 KB of body, the credentials last.
 fn large_request(token: &str) -> Vec<u8> {
@@ -41,7 +43,7 @@ fn large_request(token: &str) -> Vec<u8> {
 
 fn answer_all(listener: &TcpListener, exchanges: usize) {
     let (mut stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE * support::slowness())).unwrap();
     let mut buffer = vec![0; 1 << 16];
     let request = large_request(&token("i", "s", 0)).len();
     for _ in 0..exchanges {
@@ -59,12 +61,13 @@ fn answer_all(listener: &TcpListener, exchanges: usize) {
 fn converse(net: &Net, server: SocketAddr, exchanges: usize) -> Vec<String> {
     let tokens: Vec<String> = (0..exchanges).map(|number| token("i", "s", number as u64 % 10)).collect();
     inside(&net.server, || {
+        stay_on_one_processor();
         let listener = TcpListener::bind(server).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| answer_all(&listener, exchanges));
             inside(&net.client, || {
-                let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(5)).unwrap();
-                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                let mut stream = TcpStream::connect_timeout(&server, PATIENCE * support::slowness()).unwrap();
+                stream.set_read_timeout(Some(PATIENCE * support::slowness())).unwrap();
                 let mut answer = vec![0; shop::answer(50_000).len()];
                 for token in &tokens {
                     stream.write_all(&large_request(token)).unwrap();
@@ -153,6 +156,7 @@ fn over_the_wire(segments: &[Segment], linear: u16) -> Outcome {
     inside(&net.server, || ends[1].kernel.attach(SERVER_END).unwrap());
     let before = ends.each_ref().map(|end| end.kernel.totals().unwrap());
     inside(&net.client, || {
+        stay_on_one_processor();
         let socket = RawSocket::new(CLIENT_END).unwrap();
         for segment in segments {
             socket.send(&segment.frame(), linear).unwrap();
@@ -177,7 +181,7 @@ fn compared(end: &mut Sides, before: &Totals, segments: &[Segment]) -> Outcome {
         let ours = Counter::PACKET_DISPOSITIONS.iter().filter(|counter| !foreign.contains(counter));
         ours.map(|counter| totals[*counter as usize]).collect::<Vec<u64>>()
     };
-    for _ in 0..100 {
+    for _ in 0..100 * support::slowness() {
         if dispositions(&grown(before, &end.kernel.totals().unwrap())) == dispositions(&host) {
             break;
         }

@@ -12,6 +12,10 @@
 
 #[path = "parser/fingerprints.rs"]
 mod fingerprints;
+#[path = "support/tunnels.rs"]
+mod frames;
+#[path = "parser/framing.rs"]
+mod framing;
 #[path = "parser/heads.rs"]
 mod heads;
 #[path = "parser/hostile.rs"]
@@ -20,9 +24,21 @@ mod hostile;
 mod identities;
 #[path = "parser/layers.rs"]
 mod layers;
+#[path = "parser/lists.rs"]
+mod lists;
+#[path = "parser/odd_heads.rs"]
+mod odd_heads;
+#[path = "parser/odd_splits.rs"]
+mod odd_splits;
+#[path = "parser/proxy.rs"]
+mod proxy;
 #[path = "parser/rig.rs"]
 mod rig;
 #[path = "parser/route_match.rs"]
 mod route_match;
+#[path = "parser/socks.rs"]
+mod socks;
 #[path = "parser/splits.rs"]
 mod splits;
+#[path = "parser/tunnels.rs"]
+mod tunnels;

@@ -6,6 +6,7 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod lab;
 mod process;
 mod run;
@@ -35,6 +36,8 @@ enum Task {
     Run(run::Args),
     /// Run every test; the last line counts them
     Test(test::Args),
+    /// Fuzz what takes bytes from outside, and say what was found
+    Fuzz(fuzz::Args),
     /// Measure what packets cost in the kernel
     Bench(bench::Args),
     /// Show the attack of 2025 on this machine, and the sensor catching it
@@ -42,7 +45,7 @@ enum Task {
     /// The origin behind the lab's nginx
     #[command(hide = true)]
     LabOrigin(lab::OriginArgs),
-    /// Load the BPF object on other kernels, in qemu
+    /// Run the kernel tests on other kernels, in qemu
     Vm(vm::Args),
 }
 
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&root, &args),
         Task::Run(args) => run::run(&root, args),
         Task::Test(args) => test::run(&root, &args),
+        Task::Fuzz(args) => fuzz::run(&root, &args),
         Task::Bench(args) => bench::run(&root, &args),
         Task::Lab(args) => {
             return lab::run(&args, &root, || build::daemon(&root, true).map_err(|error| error.to_string()));

@@ -22,6 +22,23 @@ pub fn cargo(root: &Path) -> Command {
     command
 }
 
+/// The same for a nightly Rust: rustup's, or the cargo that runs this xtask if it is one.
+pub fn nightly(root: &Path) -> Option<Command> {
+    let with = |mut command: Command| command.arg("--version").output().ok().filter(|output| output.status.success());
+    let rustup = || {
+        let mut command = Command::new("rustup");
+        command.args(["run", "nightly", "cargo"]);
+        command
+    };
+    if with(rustup()).is_some() {
+        let mut command = rustup();
+        command.current_dir(root).env("PATH", path_with_tools(root)).env_remove("CARGO");
+        return Some(command);
+    }
+    let own = with(cargo(root))?;
+    String::from_utf8_lossy(&own.stdout).contains("nightly").then(|| cargo(root))
+}
+
 /// PATH with `target/tools/bin` in front, and with sbin, where daemons stand, at its end.
 pub fn path_with_tools(root: &Path) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -100,7 +100,7 @@ fn is_serial(target: &str) -> bool {
 }
 
 /// The names of the integration test targets of the workspace.
-fn test_targets(root: &Path) -> Outcome<Vec<String>> {
+pub fn test_targets(root: &Path) -> Outcome<Vec<String>> {
     let metadata = said(cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]));
     let metadata: Option<serde_json::Value> = metadata.and_then(|text| serde_json::from_str(&text).ok());
     let packages = metadata.as_ref().and_then(|metadata| metadata.get("packages")?.as_array());

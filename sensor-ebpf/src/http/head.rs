@@ -1,7 +1,8 @@
 //! Ends of lines and heads: folds, the empty line, framing (RFC 9112 §6.3), pairing, and the record that leaves.
 
-use super::{Env, give_up, is_request, state_flag};
+use super::{Env, give_up, header, is_request, state_flag, token_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
+use crate::packet::tcp_flag;
 use crate::reason::Counter;
 use crate::wire::{
     self, NO_LENGTH, NO_ROUTE, ROUTE_NOT_CANONICAL, anomaly, framing, head_flag, kind, method, route_flag,
@@ -11,26 +12,13 @@ use crate::work::{Work, bound};
 /// First byte of a line behind the start line.
 #[inline(always)]
 pub fn line_start(work: &mut Work) {
+    const OPEN: u8 = state_flag::PENDING_TOKEN | state_flag::PENDING_VALUE | state_flag::PENDING_LINE;
     let byte = work.byte(0);
-    let pending = work.parser.flags & state_flag::PENDING_TOKEN != 0;
     if byte == b' ' || byte == b'\t' {
-        // A folded line (RFC 9112 §5.2): whitespace inside the value.
-        work.parser.anomalies |= anomaly::OBS_FOLD;
-        work.parser.phase = if pending {
-            phase::TOKEN_SPACE
-        } else if work.parser.flags & state_flag::PENDING_VALUE != 0 {
-            phase::VALUE_SPACE
-        } else {
-            phase::SKIP
-        };
-        work.parser.flags &= !(state_flag::PENDING_TOKEN | state_flag::PENDING_VALUE);
+        folded(work);
         return;
     }
-    work.parser.flags &= !state_flag::PENDING_VALUE;
-    if pending {
-        work.parser.flags &= !state_flag::PENDING_TOKEN;
-        work.after = u32::from(phase::LINE_START);
-        work.parser.phase = phase::TOKEN_DONE;
+    if work.parser.flags & OPEN != 0 && line_ends(work) {
         return;
     }
     match byte {
@@ -49,6 +37,50 @@ pub fn line_start(work: &mut Work) {
     }
 }
 
+/// A folded line (RFC 9112 §5.2): whitespace inside the value.
+#[inline(always)]
+fn folded(work: &mut Work) {
+    let flags = work.parser.flags;
+    work.parser.anomalies |= anomaly::OBS_FOLD;
+    work.parser.phase = if flags & state_flag::PENDING_TOKEN != 0 {
+        phase::TOKEN_SPACE
+    } else if flags & state_flag::PENDING_VALUE != 0 {
+        phase::VALUE_SPACE
+    } else if flags & state_flag::PENDING_LINE == 0 {
+        phase::SKIP
+    } else if work.parser.next == phase::GATHER {
+        header::fold_gathered(work);
+        phase::GATHER
+    } else {
+        work.parser.token_flags = token_flag::CONTINUED;
+        phase::VALUE_SPACE
+    };
+    work.parser.flags &= !(state_flag::PENDING_TOKEN | state_flag::PENDING_VALUE | state_flag::PENDING_LINE);
+}
+
+/// The line before is not folded: what stood open is complete. True if something is to be done for that first.
+#[inline(always)]
+fn line_ends(work: &mut Work) -> bool {
+    let flags = work.parser.flags;
+    work.parser.flags = flags & !(state_flag::PENDING_TOKEN | state_flag::PENDING_VALUE | state_flag::PENDING_LINE);
+    if flags & state_flag::PENDING_TOKEN != 0 {
+        work.after = u32::from(phase::LINE_START);
+        work.parser.phase = phase::TOKEN_DONE;
+        return true;
+    }
+    if work.parser.next != phase::GATHER {
+        return false;
+    }
+    if flags & state_flag::PENDING_VALUE != 0 {
+        // An empty value.
+        work.gather_start();
+        work.parser.token_flags = 0;
+        work.parser.scheme = 0;
+    }
+    work.parser.phase = phase::GATHER_DONE;
+    true
+}
+
 /// The LF of the empty line.
 #[inline(always)]
 pub fn head_end(work: &mut Work) {
@@ -56,6 +88,7 @@ pub fn head_end(work: &mut Work) {
         work.pos += 1;
         work.parser.phase = phase::HEAD_DONE;
     } else {
+        work.parser.anomalies |= anomaly::ODD_HEADER;
         work.parser.phase = phase::SKIP;
     }
 }
@@ -80,11 +113,24 @@ pub fn head_done<E: Env>(work: &mut Work, env: &mut E) {
 /// Framing of a message that has a body as its headers say; `otherwise` where they say nothing.
 #[inline(always)]
 fn declared_framing(work: &mut Work, otherwise: u8) -> u8 {
-    if work.parser.remaining != NO_LENGTH && work.parser.flags & state_flag::CODING != 0 {
-        work.parser.anomalies |= anomaly::LENGTH_AND_CODING;
+    // What the values of `Content-Length` left there.
+    let unknown = work.parser.framing == framing::UNKNOWN;
+    if work.parser.flags & state_flag::CODING != 0 {
+        if work.parser.remaining != NO_LENGTH || unknown {
+            work.parser.anomalies |= anomaly::LENGTH_AND_CODING;
+        }
+        // RFC 9112 §6.1: the framing of such a message is faulty.
+        if work.parser.version == wire::version::HTTP_10 {
+            work.parser.anomalies |= anomaly::ODD_CODING;
+        }
+    }
+    if unknown {
+        work.parser.remaining = NO_LENGTH;
     }
     if work.parser.flags & state_flag::CHUNKED != 0 {
         framing::CHUNKED
+    } else if unknown {
+        framing::UNKNOWN
     } else if work.parser.remaining == NO_LENGTH {
         otherwise
     } else if work.parser.remaining == 0 {
@@ -121,6 +167,12 @@ fn complete_request<E: Env>(work: &mut Work, env: &mut E) {
     if work.parser.flags & state_flag::PICKED_UP != 0 {
         work.parser.anomalies |= anomaly::PICKED_UP;
     }
+    if work.parser.version == wire::version::HTTP_11
+        && work.captured.record.captures[wire::capture::HOST].len == 0
+        && work.parser.anomalies & (anomaly::CAPTURES_LOST | anomaly::VALUE_CUT) == 0
+    {
+        work.parser.anomalies |= anomaly::ODD_HOST;
+    }
     work.parser.flags &= !(state_flag::PICKED_UP | state_flag::RESYNCHRONISED);
     let entry = Outstanding { route, method: work.parser.method, flags };
     // SAFETY: the environment's flow pointer is valid while its segment is parsed.
@@ -152,6 +204,11 @@ fn complete_response<E: Env>(work: &mut Work, env: &mut E) -> bool {
     // SAFETY: as above.
     let answer = unsafe { pop(env.flow(), mid_head, newest) };
     work.parser.anomalies |= answer.anomalies;
+    // SAFETY: as above.
+    if !mid_head && unsafe { unconfirmed(env.flow(), answer.txn, work) } {
+        work.parser.anomalies |= anomaly::AMBIGUOUS;
+        env.count(Counter::Ambiguous, 1);
+    }
     if answer.anomalies & anomaly::UNSOLICITED != 0 {
         env.count(Counter::Unsolicited, 1);
     }
@@ -199,6 +256,7 @@ fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
         }
         framing::CHUNKED => {
             work.parser.remaining = 0;
+            work.parser.token_flags = 0;
             work.gather_start();
             work.parser.phase = phase::CHUNK_SIZE;
         }
@@ -206,10 +264,11 @@ fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
         framing::UPGRADE => {
             let flow = env.flow();
             // SAFETY: as above.
-            unsafe { (*flow).flags |= flow_flag::PASSED };
+            unsafe { crate::lock::set_bits(&raw mut (*flow).flags, flow_flag::PASSED) };
             env.count(Counter::FlowsUpgraded, 1);
             work.parser.phase = phase::MESSAGE_DONE;
         }
+        framing::UNKNOWN => work.parser.phase = phase::UNKNOWN_BODY,
         _ => work.parser.phase = phase::MESSAGE_DONE,
     }
 }
@@ -217,7 +276,12 @@ fn enter_body<E: Env>(work: &mut Work, env: &mut E) {
 /// The message is complete.
 #[inline(always)]
 pub fn message_done<E: Env>(work: &mut Work, env: &mut E) {
-    announce_end(work, env, true);
+    // A body of unknown length is none that is known to be complete.
+    let unknown = work.parser.framing == framing::UNKNOWN;
+    announce_end(work, env, !unknown);
+    if unknown {
+        work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
+    }
     work.parser.phase = if work.parser.framing == framing::UPGRADE { phase::LOST } else { phase::START };
 }
 
@@ -243,6 +307,8 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     // SAFETY: as above.
     let (service, epoch) = unsafe {
         let flow = env.flow();
+        work.captured.record.proxied = address((*flow).proxied);
+        work.captured.record.proxied_port = (*flow).proxied_port;
         let half = if is_request(work) { &raw const (*flow).request } else { &raw const (*flow).response };
         crate::words::copy(&raw const (*flow).id, &raw mut work.captured.record.head.flow);
         ((*flow).service, (*half).epoch)
@@ -270,6 +336,39 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     work.captured.record.head.direction = work.direction as u8;
     env.count(Counter::HeadsCompleted, 1);
     env.emit_head(work);
+    if work.parser.anomalies != 0 {
+        count_anomalies(work, env);
+    }
+    // From here on the body's.
+    work.parser.anomalies = 0;
+}
+
+/// Counts what was odd about a head, each class once.
+#[inline(always)]
+pub fn count_anomalies<E: Env>(work: &Work, env: &mut E) {
+    let seen = work.parser.anomalies;
+    macro_rules! count {
+        ($($bit:ident => $counter:ident,)*) => { $(
+            if seen & anomaly::$bit != 0 {
+                env.count(Counter::$counter, 1);
+            }
+        )* };
+    }
+    count! {
+        LINE_CUT => AnomalyLineCut,
+        VALUE_CUT => AnomalyValueCut,
+        OBS_FOLD => AnomalyFold,
+        MORE_CREDENTIALS => AnomalyMoreCredentials,
+        MANY_AUTHORIZATIONS => AnomalyManyAuthorizations,
+        BAD_LENGTH => AnomalyBadLength,
+        LENGTH_AND_CODING => AnomalyLengthAndCoding,
+        ODD_CODING => AnomalyOddCoding,
+        ODD_HEADER => AnomalyOddHeader,
+        ODD_LINE => AnomalyOddLine,
+        BAD_LINE => AnomalyBadLine,
+        ODD_HOST => AnomalyOddHost,
+        EARLY => AnomalyEarly,
+    }
 }
 
 #[inline(always)]
@@ -347,6 +446,29 @@ unsafe fn pop(flow: *mut Flow, mid_head: bool, newest: bool) -> Answer {
             return Answer { txn, request: NOBODY, anomalies: anomaly::QUEUE_OVERFLOW };
         }
         Answer { txn, request, anomalies: 0 }
+    }
+}
+
+/// True when the packet with the response does not acknowledge the first byte of the request that it answers: the server
+/// may never have seen what was seen here. Only of the newest request is the place known.
+///
+/// # Safety
+/// As for [`pop`].
+#[inline(always)]
+unsafe fn unconfirmed(flow: *mut Flow, txn: u32, work: &Work) -> bool {
+    if work.packet.flags & tcp_flag::ACK == 0 {
+        return false;
+    }
+    // SAFETY: the caller's promise; the other half may write these meanwhile, each is read whole, and a newer request
+    // shows in `requested`, which is read last.
+    unsafe {
+        let request = &raw const (*flow).request;
+        let next = (&raw const (*request).next_sequence).read_volatile();
+        let consumed = (&raw const (*request).consumed).read_volatile();
+        let message_at = (&raw const (*request).parser.message_at).read_volatile();
+        let requested = (&raw const (*flow).requested).read_volatile();
+        let from = next.wrapping_sub(consumed.wrapping_sub(message_at) as u32);
+        requested == txn.wrapping_add(1) && work.packet.acknowledgement.wrapping_sub(from) as i32 <= 0
     }
 }
 

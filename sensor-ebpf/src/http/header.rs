@@ -1,11 +1,14 @@
 //! Header lines: which header it is, and what is done with its value.
 
 use super::line::{scan, take};
-use super::{Env, close_capture, is_request, open_capture, state_flag, token, token_flag};
+use super::{
+    Env, close_capture, is_list, is_request, list_is_full, list_is_long, list_may_join, open_again, open_capture,
+    state_flag, token, token_flag,
+};
 use crate::flow::phase;
 use crate::route::SegmentHash;
-use crate::swar::{below, equal, first, keep, literal, lower, splat};
-use crate::wire::{self, NO_LENGTH, anomaly, capture as captures, credential_flag, head_flag, place, service_flag};
+use crate::swar::{below, decimal, equal, first, keep, literal, lower, splat};
+use crate::wire::{self, NO_LENGTH, anomaly, capture as captures, framing, head_flag, place, service_flag};
 use crate::work::{Work, bound};
 
 const LF: u64 = splat(b'\n');
@@ -14,8 +17,6 @@ const LF: u64 = splat(b'\n');
 mod gathered {
     pub const CONTENT_LENGTH: u8 = 1;
     pub const TRANSFER_ENCODING: u8 = 2;
-    pub const MAX_AGE: u8 = 3;
-    pub const EXPIRES: u8 = 4;
 }
 
 /// First eight bytes of every header name that means something here; a name that begins otherwise is skipped at once.
@@ -55,7 +56,7 @@ fn known_start<E: Env>(work: &Work, env: &E) -> bool {
 /// Name of a header, a word at a time.
 #[inline(always)]
 pub fn name<E: Env>(work: &mut Work, env: &mut E) {
-    let (word, count, stopped) = take!(work, word => equal(word, splat(b':')) | equal(word, LF));
+    let (word, count, stopped) = take!(work, word => equal(word, splat(b':')) | below(word, splat(0x21)));
     if work.parser.name_len + count > wire::NAME_MAX as u32 {
         work.parser.phase = phase::SKIP;
         return;
@@ -68,14 +69,31 @@ pub fn name<E: Env>(work: &mut Work, env: &mut E) {
         }
         return;
     }
-    if work.byte(0) == b'\n' {
-        // A line without a colon.
+    if work.byte(0) == b':' && work.parser.name_len != 0 {
         work.pos += 1;
-        work.parser.phase = phase::LINE_START;
+        resolve(work, env);
         return;
     }
-    work.pos += 1;
-    resolve(work, env);
+    // A line without a colon or without a name, or whitespace (RFC 9112 §5.1): servers differ.
+    work.parser.anomalies |= anomaly::ODD_HEADER;
+    work.parser.phase = phase::NAME_SPACE;
+}
+
+/// Whitespace, or a control character, inside or behind the name of a header.
+#[inline(always)]
+pub fn name_space(work: &mut Work) {
+    let byte = work.byte(0);
+    if byte == b'\n' {
+        work.pos += 1;
+        work.parser.phase = phase::LINE_START;
+    } else if byte <= b' ' {
+        work.pos += 1;
+    } else if byte == b':' && work.parser.name_len != 0 {
+        // There are servers that take it: so the name counts.
+        work.parser.phase = phase::NAME;
+    } else {
+        work.parser.phase = phase::SKIP;
+    }
 }
 
 /// True if the service has credentials in that kind of place.
@@ -93,7 +111,13 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
     let mut header = 0;
     if is_request(work) {
         match (length, first) {
-            (4, w) if w == literal(b"host") => (next, header) = (phase::CAPTURE, captures::HOST as u8 + 1),
+            (4, w) if w == literal(b"host") => {
+                (next, header) = (phase::CAPTURE, captures::HOST as u8 + 1);
+                if work.captured.record.captures[captures::HOST].len != 0 {
+                    work.parser.anomalies |= anomaly::ODD_HOST;
+                }
+            }
+            (6, w) if w == literal(b"expect") => work.parser.head_flags |= head_flag::EXPECT,
             (6, w) if w == literal(b"cookie") && looked_at(work, env, service_flag::COOKIES) => {
                 next = phase::COOKIE_NAME;
             }
@@ -209,11 +233,19 @@ pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
         work.parser.phase = phase::LINE_START;
         return;
     }
+    let continued = work.parser.token_flags & token_flag::CONTINUED != 0;
     work.parser.phase = next;
     work.parser.token_flags = 0;
     work.gather_start();
     match next {
-        phase::CAPTURE => open_capture(work, u32::from(work.parser.header)),
+        phase::CAPTURE if continued => open_again(work, u32::from(work.parser.header)),
+        phase::CAPTURE => {
+            open_capture(work, u32::from(work.parser.header));
+            if is_list(work.captured.open) && list_may_join(&work.captured) {
+                work.parser.phase = phase::LIST_JOIN;
+            }
+        }
+        phase::GATHER => work.parser.scheme = 0,
         phase::AUTH_WORD => {
             work.parser.scheme = wire::scheme::BARE;
             open_capture(work, crate::work::CLAIMS);
@@ -261,12 +293,18 @@ pub fn skip(work: &mut Work) {
 /// Value that is captured.
 #[inline(always)]
 pub fn capture(work: &mut Work) {
+    if list_is_full(&work.captured) {
+        work.parser.phase = phase::LIST_SHRINK;
+        return;
+    }
     // Of a redirect only the path: its query or fragment may be a credential (RFC 6749 §4.2.2).
     let (query, fragment) =
         if work.captured.open == captures::LOCATION as u32 + 1 { (splat(b'?'), splat(b'#')) } else { (LF, LF) };
     let (count, found) = scan!(work, word => equal(word, LF) | equal(word, query) | equal(word, fragment));
     work.pos += count;
-    if found {
+    if is_list(work.captured.open) && work.open_from != work.pos && (list_is_long(work) || work.pos >= work.end) {
+        work.parser.phase = phase::LIST_FLUSH;
+    } else if found {
         work.parser.phase = phase::CAPTURE_DONE;
     }
 }
@@ -278,114 +316,112 @@ pub fn capture_done<E: Env>(work: &mut Work, env: &mut E) {
     close_capture(work, env, at);
     if work.byte(0) == b'\n' {
         work.pos += 1;
+        work.parser.next = phase::CAPTURE;
+        work.parser.flags |= state_flag::PENDING_LINE;
         work.parser.phase = phase::LINE_START;
     } else {
         work.parser.phase = phase::SKIP;
     }
 }
 
-/// Short value, gathered in small letters up to its line end; whitespace only where more follows, and one space for all.
+/// Short value, gathered in small letters up to its line end. Whitespace only where more follows, and one space for all;
+/// another control character stays in the value, which so is none that means anything.
 #[inline(always)]
 pub fn gather(work: &mut Work) {
-    let attribute = work.parser.header >= gathered::MAX_AGE;
-    let end = if attribute { splat(b';') } else { LF };
-    let (word, count, stopped) = take!(work, word => below(word, splat(0x21)) | equal(word, end));
-    if work.parser.name_len + count >= wire::NAME_MAX as u32 {
-        // An attribute that is too long to be a date or a number says nothing.
-        work.parser.phase = if attribute { phase::COOKIE_SKIP } else { phase::SKIP };
-        if !attribute {
-            too_long(work);
+    let (word, count, stopped) = take!(work, word => below(word, splat(0x21)));
+    // What stands between the words so far and the next.
+    let between = work.parser.scheme;
+    if count == 0 {
+        if stopped {
+            between_words(work, between);
         }
         return;
     }
-    if count > 0 && work.parser.token_flags & token_flag::HELD_SPACE != 0 {
-        work.parser.token_flags = 0;
-        if work.parser.name_len > 0 {
-            work.gather(u64::from(b' '), 1);
-        }
+    if work.parser.name_len + 9 >= wire::NAME_MAX as u32 {
+        too_long(work);
+        return;
     }
-    work.gather(lower(keep(word, count)), count);
+    if work.parser.header == gathered::CONTENT_LENGTH && work.parser.name_len == 0 && word as u8 == b'0' && between == 0
+    {
+        // As many of them as there are.
+        work.parser.token_flags = LEADING_ZERO;
+        work.pos += 1;
+        return;
+    }
+    let word = lower(keep(word, count));
+    if between == 0 {
+        work.gather(word, count);
+        work.pos += count;
+        return;
+    }
+    work.parser.scheme = 0;
+    // The ninth byte comes with the next step.
+    let count = if count == 8 { 7 } else { count };
+    work.gather(keep(word, count) << 8 | u64::from(between), count + 1);
     work.pos += count;
-    if !stopped {
-        return;
-    }
-    let end = work.byte(0);
+}
+
+/// [`crate::flow::Parser::token_flags`]: the length began with zeros, which are not gathered.
+const LEADING_ZERO: u8 = 1;
+/// What stands for a control character between gathered words.
+const CONTROL: u8 = 1;
+
+/// The byte at the position stands between gathered words, or ends the line.
+#[inline(always)]
+fn between_words(work: &mut Work, between: u8) {
+    let byte = work.byte(0);
     work.pos += 1;
-    if end != b'\n' && (end != b';' || !attribute) {
-        work.parser.token_flags = token_flag::HELD_SPACE;
-        return;
-    }
-    work.parser.token_flags = 0;
-    work.parser.phase = phase::LINE_START;
-    if attribute {
-        attribute_done(work);
-        work.gather_start();
-        if end == b';' {
-            work.parser.phase = phase::COOKIE_NAME;
+    let empty = work.parser.name_len == 0 && work.parser.token_flags & LEADING_ZERO == 0;
+    match byte {
+        b'\n' => {
+            if between == b'\r' || between == b' ' {
+                work.parser.scheme = 0;
+            }
+            work.parser.flags |= state_flag::PENDING_LINE;
+            work.parser.next = phase::GATHER;
+            work.parser.phase = phase::LINE_START;
         }
-        return;
+        _ if between == CONTROL => {}
+        b' ' | b'\t' if empty => {}
+        b' ' | b'\t' if between == b'\r' => work.parser.scheme = CONTROL,
+        b' ' | b'\t' => work.parser.scheme = b' ',
+        b'\r' if between != b'\r' => work.parser.scheme = b'\r',
+        _ => work.parser.scheme = CONTROL,
     }
-    if work.parser.header == gathered::CONTENT_LENGTH { content_length(work) } else { transfer_encoding(work) }
 }
 
-/// The name of a `Set-Cookie` attribute was gathered; the position is behind its `=`.
+/// The line of a gathered value is folded: its whitespace stands between words.
 #[inline(always)]
-pub fn attribute(work: &mut Work) {
-    let name = lower(work.parser.name[0]);
-    work.parser.header = match work.parser.name_len {
-        7 if name == literal(b"max-age") => gathered::MAX_AGE,
-        7 if name == literal(b"expires") => gathered::EXPIRES,
-        _ => 0,
-    };
-    work.gather_start();
-    work.parser.token_flags = 0;
-    work.parser.phase = if work.parser.header == 0 { phase::COOKIE_SKIP } else { phase::GATHER };
-}
-
-/// The value of an attribute that ends a cookie's life was gathered (RFC 6265 §5.2.1 and §5.2.2): the last of each counts.
-#[inline(always)]
-fn attribute_done(work: &mut Work) {
-    if work.captured.set_cookie > wire::CREDENTIALS_MAX as u32 {
-        return;
-    }
-    let len = work.parser.name_len;
-    let word = work.parser.name[0];
-    let start = work.captured.len;
-    let at = bound::<{ wire::CREDENTIALS_MAX as u32 - 1 }>(work.captured.set_cookie.wrapping_sub(1)) as usize;
-    let place = work.captured.place(start);
-    // SAFETY: masked to the array's length.
-    let credential = unsafe { &mut *work.captured.credentials.as_mut_ptr().add(at) };
-    if work.parser.header == gathered::MAX_AGE {
-        let sign = word as u8;
-        let zeros = len > 0 && len <= 8 && word == keep(splat(b'0'), len);
-        if sign == b'-' || zeros {
-            credential.flags = credential.flags & !credential_flag::LASTS | credential_flag::DELETED;
-        } else if sign.is_ascii_digit() {
-            credential.flags = credential.flags & !credential_flag::DELETED | credential_flag::LASTS;
-        }
-    } else if len > 0 && start + wire::NAME_MAX as u32 <= wire::CAPTURES_MAX as u32 {
-        // SAFETY: `place` leaves `COPY_MAX` bytes, of which these are the first 32.
-        unsafe {
-            place.cast::<u64>().write_unaligned(word.to_le());
-            place.add(8).cast::<u64>().write_unaligned(work.parser.name[1].to_le());
-            place.add(16).cast::<u64>().write_unaligned(work.parser.name[2].to_le());
-            place.add(24).cast::<u64>().write_unaligned(work.parser.name[3].to_le());
-        }
-        credential.claims = wire::Span { at: start as u16, len: len as u16 };
-        credential.flags &= !(credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);
-        credential.flags |= credential_flag::EXPIRES;
-        work.captured.len = start + len;
+pub fn fold_gathered(work: &mut Work) {
+    let empty = work.parser.name_len == 0 && work.parser.token_flags & LEADING_ZERO == 0;
+    if !empty && work.parser.scheme == 0 {
+        work.parser.scheme = b' ';
     }
 }
 
+/// More than can be gathered.
 #[inline(always)]
 fn too_long(work: &mut Work) {
     if work.parser.header == gathered::CONTENT_LENGTH {
-        work.parser.anomalies |= anomaly::BAD_LENGTH;
-    } else {
-        work.parser.anomalies |= anomaly::ODD_CODING;
-        work.parser.flags |= state_flag::CODING;
+        bad_length(work);
+        work.parser.phase = phase::SKIP;
+        return;
     }
+    // Its end says most: the beginning goes.
+    work.parser.anomalies |= anomaly::ODD_CODING;
+    let [.., third, fourth] = work.parser.name;
+    let len = work.parser.name_len;
+    work.gather_start();
+    work.parser.name[0] = third;
+    work.parser.name[1] = fourth;
+    work.parser.name_len = len - 16;
+}
+
+/// A gathered value is complete.
+#[inline(always)]
+pub fn gather_done(work: &mut Work) {
+    work.parser.phase = phase::LINE_START;
+    if work.parser.header == gathered::CONTENT_LENGTH { content_length(work) } else { transfer_encoding(work) }
 }
 
 /// The gathered byte at `at` (below 32).
@@ -396,35 +432,99 @@ fn gathered_byte(work: &Work, at: u32) -> u8 {
     (unsafe { *work.parser.name.as_ptr().add(word) } >> (8 * (at & 7))) as u8
 }
 
-/// RFC 9110 §8.6. Two different values are flagged, never guessed; the first is kept.
+/// `Content-Length` (RFC 9110 §8.6): digits, or a list of the same number.
 #[inline(always)]
 fn content_length(work: &mut Work) {
     let len = work.parser.name_len;
-    let mut value: u64 = 0;
-    let mut bad = len == 0 || len > 18;
-    for at in 0..18 {
-        if at < len && !bad {
-            let digit = gathered_byte(work, at).wrapping_sub(b'0');
-            bad |= digit > 9;
-            value = value * 10 + u64::from(digit);
-        }
-    }
-    let known = work.parser.remaining;
-    if bad || (known != NO_LENGTH && known != value) {
+    let zeros = work.parser.token_flags & LEADING_ZERO != 0;
+    let trailing = work.parser.scheme != 0;
+    if len == 0 && !zeros && !trailing {
+        // Servers refuse it, or read it as if it were not there.
         work.parser.anomalies |= anomaly::BAD_LENGTH;
-    } else {
-        work.parser.remaining = value;
+        return;
     }
+    if trailing {
+        bad_length(work);
+    } else if let Some(value) = decimal(work.parser.name[0], len) {
+        length_is(work, value);
+    } else {
+        // A long one, or a list, or no number.
+        work.parser.first_dot = 0;
+        work.parser.second_dot = u32::from(zeros);
+        work.parser.phase = phase::LENGTH_LIST;
+    }
+}
+
+/// A list of lengths (RFC 9110 §5.3): a byte of it. Two different ones are flagged, never guessed.
+#[inline(always)]
+pub fn length_list(work: &mut Work) {
+    const BEFORE: u32 = 0;
+    const DIGITS: u32 = 1;
+    const BEHIND: u32 = 2;
+    let at = work.parser.first_dot;
+    let len = work.parser.name_len;
+    let byte = if at < len { gathered_byte(work, at) } else { b',' };
+    let digit = byte.wrapping_sub(b'0');
+    let state = work.parser.second_dot;
+    let value = work.parser.body_bytes;
+    work.parser.first_dot = at + 1;
+    if digit <= 9 && state != BEHIND && value < 1_000_000_000_000_000_000 {
+        work.parser.body_bytes = value * 10 + u64::from(digit);
+        work.parser.second_dot = DIGITS;
+    } else if byte == b' ' {
+        work.parser.second_dot = if state == BEFORE { BEFORE } else { BEHIND };
+    } else if byte == b',' && state != BEFORE {
+        length_is(work, value);
+        work.parser.body_bytes = 0;
+        work.parser.second_dot = BEFORE;
+    } else {
+        bad_length(work);
+        work.parser.first_dot = len + 1;
+    }
+    if work.parser.first_dot > len {
+        work.parser.body_bytes = 0;
+        work.parser.phase = phase::LINE_START;
+    }
+}
+
+/// One value of `Content-Length`.
+#[inline(always)]
+fn length_is(work: &mut Work, value: u64) {
+    let known = work.parser.remaining;
+    work.parser.remaining = value;
+    if known != NO_LENGTH && known != value {
+        bad_length(work);
+    }
+}
+
+/// What the body's length is cannot be said.
+#[inline(always)]
+fn bad_length(work: &mut Work) {
+    work.parser.anomalies |= anomaly::BAD_LENGTH;
+    work.parser.framing = framing::UNKNOWN;
 }
 
 /// RFC 9112 §6.1: the body is chunked when that is the last coding.
 #[inline(always)]
 fn transfer_encoding(work: &mut Work) {
     const CHUNKED: u64 = literal(b"chunked");
+    let again = work.parser.flags & state_flag::CODING != 0;
     work.parser.flags |= state_flag::CODING;
     let len = work.parser.name_len;
-    if len < 7 {
+    let [start, ..] = work.parser.name;
+    let trailing = work.parser.scheme != 0;
+    if len == 7 && start == CHUNKED && !again && !trailing {
+        work.parser.flags |= state_flag::CHUNKED;
+        return;
+    }
+    let known = keep(start, 5) == literal(b"gzip,")
+        || start == literal(b"deflate,")
+        || start == literal(b"compress")
+        || keep(start, 7) == literal(b"x-gzip,");
+    if again || trailing || !known {
         work.parser.anomalies |= anomaly::ODD_CODING;
+    }
+    if len < 7 || trailing {
         return;
     }
     let from = len - 7;
@@ -436,15 +536,14 @@ fn transfer_encoding(work: &mut Work) {
         // SAFETY: as above.
         last |= unsafe { *work.parser.name.as_ptr().add((word + 1) & 3) } << (64 - shift);
     }
-    let whole = from == 0 || matches!(gathered_byte(work, from - 1), b',' | b' ' | b'\t');
-    if whole && keep(last, 7) == CHUNKED {
+    if keep(last, 7) == CHUNKED && (from == 0 || matches!(gathered_byte(work, from - 1), b',' | b' ')) {
         work.parser.flags |= state_flag::CHUNKED;
-    } else if keep(work.parser.name[0], 7) == CHUNKED && matches!(gathered_byte(work, 7), b',' | b' ' | b';') {
-        // Not the last coding: an error, of which servers make chunked if they make anything.
+        return;
+    }
+    work.parser.anomalies |= anomaly::ODD_CODING;
+    // Not the last coding: an error, of which servers make chunked if they make anything.
+    if keep(start, 7) == CHUNKED && matches!(gathered_byte(work, 7), b',' | b' ' | b';') {
         work.parser.flags |= state_flag::CHUNKED;
-        work.parser.anomalies |= anomaly::ODD_CODING;
-    } else {
-        work.parser.anomalies |= anomaly::ODD_CODING;
     }
 }
 

@@ -1,15 +1,27 @@
 //! Start lines: request line with its target and route, status line, and the pick-up of a stream in its middle.
 
-use super::{Env, begin, close_capture, flush_capture, give_up, head, is_request, open_capture, state_flag, token};
+use super::{
+    Env, begin, close_capture, flush_capture, give_up, head, is_request, open_capture, proxy, state_flag, token,
+    token_flag,
+};
 use crate::flow::{flow_flag, phase};
 use crate::reason::Counter;
 use crate::route::SegmentHash;
-use crate::swar::{below, equal, first, keep, literal, lower, splat};
+use crate::swar::{below, equal, first, hex_digit, keep, literal, lower, splat};
 use crate::wire::{self, EdgeKey, ROUTE_NOT_CANONICAL, anomaly, capture, method as methods, place, service_flag};
 use crate::work::{Work, bound};
 
 const LF: u64 = splat(b'\n');
 const SP: u64 = splat(b' ');
+const HASH: u64 = splat(b'#');
+/// First byte beyond the control characters among which are the line end and what stands for a space; CR is not.
+const SEPARATORS: u64 = splat(0x0d);
+
+/// White space that may stand between the words of a request line (RFC 9112 §3).
+#[inline(always)]
+const fn separates(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
+}
 /// Bytes gathered of a word behind the target.
 const WORD_MAX: u32 = 16;
 /// First byte beyond space and control characters.
@@ -24,12 +36,19 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         work.pos += 1;
         return;
     }
-    let at_beginning = work.stream + u64::from(work.pos) == 0;
+    let position = work.stream + u64::from(work.pos);
+    if position == 0 && byte <= 5 && negotiates(work, env, byte) {
+        work.parser.phase = phase::LOST;
+        return;
+    }
     if is_request(work) {
         if !(byte.is_ascii_alphanumeric()
-            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'))
+            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' | b' ' | b'\t'))
         {
-            if at_beginning {
+            if byte == 0 && position == proxy::SIGNATURE_AT && proxy::expected(work, env) {
+                proxy::begin_binary(work);
+            } else if position == work.parser.message_at {
+                // At the very beginning, or right behind a header of the PROXY protocol.
                 pass(work, env, byte == 0x16);
             } else {
                 give_up(work);
@@ -39,18 +58,33 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         begin(work);
         open_capture(work, capture::LINE as u32 + 1);
         work.parser.phase = phase::METHOD;
+        if byte == b' ' || byte == b'\t' {
+            // There are servers that skip it.
+            work.parser.anomalies |= anomaly::ODD_LINE;
+            work.pos += 1;
+            work.open_from = work.pos;
+        }
     } else {
         begin(work);
         work.parser.phase = phase::STATUS;
     }
 }
 
+/// True for the first byte of SOCKS (RFC 1928, and its predecessor, whose answers begin with 0) where every flow is a
+/// candidate: behind the handshake HTTP may follow, at the start of a segment. A declared service does not speak it.
+#[inline(always)]
+fn negotiates<E: Env>(work: &Work, env: &E, byte: u8) -> bool {
+    // SAFETY: as in `pass`.
+    let any = unsafe { (*env.flow()).service } == wire::NO_SERVICE;
+    any && (byte == 5 || byte == if is_request(work) { 4 } else { 0 })
+}
+
 /// The flow is not HTTP/1.
 #[inline(always)]
-fn pass<E: Env>(work: &mut Work, env: &mut E, tls: bool) {
+pub(super) fn pass<E: Env>(work: &mut Work, env: &mut E, tls: bool) {
     let flow = env.flow();
     // SAFETY: the environment's flow pointer is valid while its segment is parsed.
-    unsafe { (*flow).flags |= flow_flag::PASSED };
+    unsafe { crate::lock::set_bits(&raw mut (*flow).flags, flow_flag::PASSED) };
     if tls {
         env.count(Counter::PassedTls, 1);
     }
@@ -100,7 +134,7 @@ pub(super) use scan;
 
 /// Method of a request line.
 #[inline(always)]
-pub fn method(work: &mut Work) {
+pub fn method<E: Env>(work: &mut Work, env: &mut E) {
     let (word, count, stopped) = take!(work, word => below(word, PRINTABLE));
     if work.parser.name_len + count > 24 {
         // No method that is known, but a request all the same.
@@ -112,12 +146,20 @@ pub fn method(work: &mut Work) {
     if !stopped {
         return;
     }
-    if work.byte(0) != b' ' {
-        work.parser.anomalies |= anomaly::BAD_LINE;
-        give_up(work);
-        return;
+    let byte = work.byte(0);
+    if byte != b' ' {
+        if !separates(byte) || work.parser.name_len == 0 {
+            work.parser.anomalies |= anomaly::BAD_LINE;
+            give_up(work);
+            return;
+        }
+        // Words may be separated by other white space than one SP (RFC 9112 §3).
+        work.parser.anomalies |= anomaly::ODD_LINE;
     }
     work.pos += 1;
+    if work.parser.message_at == 0 && proxy::expected(work, env) && proxy::begins(work, env) {
+        return;
+    }
     work.parser.method = method_id(work);
     work.parser.phase = phase::TARGET;
 }
@@ -152,15 +194,16 @@ fn method_id(work: &Work) -> u8 {
 #[inline(always)]
 pub fn target<E: Env>(work: &mut Work, env: &mut E) {
     let byte = work.byte(0);
-    if byte == b' ' {
+    if byte <= b' ' {
+        if !separates(byte) {
+            work.parser.anomalies |= anomaly::BAD_LINE;
+            give_up(work);
+            return;
+        }
         work.pos += 1;
+        work.parser.anomalies |= anomaly::ODD_LINE;
         // More than one space: what follows may be the version of a line without a target.
         work.parser.name_len = 0;
-        return;
-    }
-    if byte < b' ' {
-        work.parser.anomalies |= anomaly::BAD_LINE;
-        give_up(work);
         return;
     }
     work.parser.route_state = env.service(work.service).map_or(0, |service| service.route_root);
@@ -276,7 +319,8 @@ fn accept<E: Env>(work: &mut Work, env: &mut E) {
 #[inline(always)]
 pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
     let (word, count, stopped) = take!(work, word =>
-        equal(word, splat(b'=')) | equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
+        equal(word, splat(b'=')) | equal(word, splat(b'&')) | equal(word, splat(b';')) | equal(word, splat(b'%'))
+            | equal(word, HASH) | below(word, PRINTABLE));
     if work.parser.name_len + count > wire::NAME_MAX as u32 {
         work.parser.phase = phase::QUERY_SKIP;
         return;
@@ -287,15 +331,20 @@ pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
         return;
     }
     let byte = work.byte(0);
-    if byte == b'&' {
+    // There are servers that take `;` for `&`.
+    if byte == b'&' || byte == b';' {
         work.pos += 1;
         work.gather_start();
+    } else if byte == b'%' {
+        work.pos += 1;
+        work.parser.token_flags = 0;
+        work.parser.phase = phase::QUERY_ESCAPE;
     } else if byte == b'=' {
         work.pos += 1;
         match env.service(work.service).and_then(|service| token::named(work, &service.query)) {
             Some(index) => {
                 let at = work.pos;
-                flush_capture(work, env, at);
+                flush_capture::<_, false>(work, env, at);
                 work.parser.index = index;
                 token::begin_token(work, env, place::QUERY);
             }
@@ -307,17 +356,45 @@ pub fn query_name<E: Env>(work: &mut Work, env: &mut E) {
     }
 }
 
+/// The two digits of a percent escape in the name of a query parameter, which is compared decoded; a lone `%` stays.
+#[inline(always)]
+pub fn query_escape(work: &mut Work) {
+    if work.parser.name_len + 2 > wire::NAME_MAX as u32 {
+        work.parser.phase = phase::QUERY_SKIP;
+        return;
+    }
+    let byte = work.byte(0);
+    let digit = hex_digit(byte);
+    let held = work.parser.token_flags & token_flag::HELD_QUOTE != 0;
+    if digit == 16 {
+        let lone = if held { u64::from(work.parser.scheme) << 8 } else { 0 };
+        work.gather(lone | u64::from(b'%'), 1 + u32::from(held));
+        work.parser.phase = phase::QUERY_NAME;
+        return;
+    }
+    work.pos += 1;
+    if held {
+        let decoded = (work.parser.index & 0xf) << 4 | digit;
+        work.gather(u64::from(decoded), 1);
+        work.parser.phase = phase::QUERY_NAME;
+    } else {
+        work.parser.token_flags = token_flag::HELD_QUOTE;
+        work.parser.scheme = byte;
+        work.parser.index = digit;
+    }
+}
+
 /// Value of a query parameter that is no credential.
 #[inline(always)]
 pub fn query_skip(work: &mut Work) {
-    let (_, count, stopped) =
-        take!(work, word => equal(word, splat(b'&')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
+    let (_, count, stopped) = take!(work, word =>
+        equal(word, splat(b'&')) | equal(word, splat(b';')) | equal(word, HASH) | below(word, PRINTABLE));
     work.pos += count;
     if !stopped {
         return;
     }
     work.gather_start();
-    if work.byte(0) == b'&' {
+    if matches!(work.byte(0), b'&' | b';') {
         work.pos += 1;
         work.parser.phase = phase::QUERY_NAME;
     } else {
@@ -328,24 +405,53 @@ pub fn query_skip(work: &mut Work) {
 /// Rest of the request line: skips to the next space or the line end.
 #[inline(always)]
 pub fn line_skip(work: &mut Work) {
-    let (count, found) = scan!(work, word => equal(word, LF) | equal(word, SP));
+    let (count, found) = scan!(work, word => below(word, SEPARATORS) | equal(word, SP) | equal(word, HASH));
     work.pos += count;
     if !found {
         return;
     }
-    if work.byte(0) == b' ' {
+    let byte = work.byte(0);
+    if byte == b'\n' {
+        work.parser.phase = phase::LINE_DONE;
+    } else if byte == b'#' {
+        work.parser.phase = phase::FRAGMENT_START;
+    } else {
         work.pos += 1;
+        if byte != b' ' {
+            work.parser.anomalies |= anomaly::ODD_LINE;
+            if !separates(byte) {
+                return;
+            }
+        }
         work.gather_start();
         work.parser.phase = phase::LINE_WORD;
-    } else {
-        work.parser.phase = phase::LINE_DONE;
+    }
+}
+
+/// No client sends a fragment (RFC 9112 §3.2.1); where one does, a credential may stand in it (RFC 6749 §4.2.2): it is not
+/// captured.
+#[inline(always)]
+pub fn fragment_start<E: Env>(work: &mut Work, env: &mut E) {
+    let at = work.pos;
+    flush_capture::<_, false>(work, env, at);
+    work.parser.phase = phase::FRAGMENT;
+}
+
+/// A fragment, up to the next space or the line end.
+#[inline(always)]
+pub fn fragment(work: &mut Work) {
+    let (_, count, stopped) = take!(work, word => below(word, SEPARATORS) | equal(word, SP));
+    work.pos += count;
+    work.open_from = work.pos;
+    if stopped {
+        work.parser.phase = phase::LINE_SKIP;
     }
 }
 
 /// A word behind the target: the version, if it is the last.
 #[inline(always)]
 pub fn line_word(work: &mut Work) {
-    let (word, count, stopped) = take!(work, word => equal(word, LF) | equal(word, SP));
+    let (word, count, stopped) = take!(work, word => below(word, SEPARATORS) | equal(word, SP) | equal(word, HASH));
     if work.parser.name_len + count > WORD_MAX {
         // Its beginning stays: a version may be written at any length (`HTTP/1.000…1`), and servers take it.
         work.parser.name_len = WORD_MAX + 1;
@@ -357,18 +463,26 @@ pub fn line_word(work: &mut Work) {
     if !stopped {
         return;
     }
-    if work.byte(0) == b' ' {
-        work.pos += 1;
-        // Spaces at the end of the line leave the last word the last.
-        if work.parser.name_len != 0 {
-            if let Some(version) = version(work) {
-                work.parser.version = version;
-                work.parser.flags |= state_flag::VERSION_WORD;
-            }
-            work.gather_start();
-        }
-    } else {
+    let byte = work.byte(0);
+    if byte == b'\n' {
         work.parser.phase = phase::LINE_DONE;
+        return;
+    }
+    work.parser.anomalies |= anomaly::ODD_LINE;
+    if !separates(byte) {
+        // A fragment, or a control character: what it is the end of is no word of its own.
+        work.pos += u32::from(byte != b'#');
+        work.parser.phase = phase::LINE_SKIP;
+        return;
+    }
+    work.pos += 1;
+    // Spaces at the end of the line leave the last word the last.
+    if work.parser.name_len != 0 {
+        if let Some(version) = version(work) {
+            work.parser.version = version;
+            work.parser.flags |= state_flag::VERSION_WORD;
+        }
+        work.gather_start();
     }
 }
 
@@ -398,15 +512,25 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
     let blank = work.parser.name_len == 0 || (work.parser.name_len == 1 && work.parser.name[0] == 13);
     // A line with a version word has headers behind it, whatever else stands on it.
     let earlier = (work.parser.flags & state_flag::VERSION_WORD != 0).then_some(work.parser.version);
-    let version = version(work).or(earlier);
+    let last = version(work);
+    // Letters in another case, or digits that say the same or something else: servers differ.
+    if last == Some(0) || (last.is_some() && keep(work.parser.name[0], 5) != literal(b"HTTP/")) {
+        work.parser.anomalies |= anomaly::ODD_LINE;
+    }
     work.parser.flags &= !state_flag::VERSION_WORD;
     close_capture(work, env, at);
+    let version = match last.or(earlier) {
+        None => version_alone(work),
+        some => some,
+    };
     copy_query_claims(work, env);
     work.pos += 1;
     // The preface "PRI * HTTP/2.0" is the first that a client sends (RFC 9113 §3.4), and nothing else is.
     let start = work.captured.open_at;
+    // SAFETY: the environment's flow pointer is valid while its segment is parsed.
+    let first = unsafe { (*env.flow()).requested } == 0;
     let preface = last_word_is_20
-        && work.parser.message_at == 0
+        && first
         && work.parser.method == methods::OTHER
         && work.captured.byte(start) == b'P'
         && work.captured.byte(start + 1) == b'R'
@@ -434,6 +558,25 @@ pub fn line_done<E: Env>(work: &mut Work, env: &mut E) {
             give_up(work);
         }
     }
+}
+
+/// The version of a line without a target (`GET HTTP/1.1`): no server has a resource of that name.
+#[inline(always)]
+fn version_alone(work: &mut Work) -> Option<u8> {
+    let end = work.captured.len;
+    if end < work.captured.open_at + 10 {
+        return None;
+    }
+    let version = match work.captured.word(end - 8) {
+        w if w == literal(b"HTTP/1.1") => wire::version::HTTP_11,
+        w if w == literal(b"HTTP/1.0") => wire::version::HTTP_10,
+        _ => return None,
+    };
+    if !separates(work.captured.byte(end - 9)) {
+        return None;
+    }
+    work.parser.anomalies |= anomaly::ODD_LINE;
+    Some(version)
 }
 
 /// Claims of a query credential go behind the request line, which had to stay in one piece.
@@ -489,6 +632,9 @@ pub fn status<E: Env>(work: &mut Work, env: &mut E) {
         v if v == literal(b"http/1.0") => wire::version::HTTP_10,
         _ => 0,
     };
+    if work.parser.version == 0 {
+        work.parser.anomalies |= anomaly::ODD_LINE;
+    }
     let rest = work.parser.name[1];
     let digits = [(rest >> 8) as u8, (rest >> 16) as u8, (rest >> 24) as u8];
     if work.parser.name_len >= 12 && rest as u8 == b' ' && digits.iter().all(u8::is_ascii_digit) {

@@ -7,16 +7,19 @@
 //! A step never waits for a fixed look-ahead: it works with the bytes at hand, so any cut of the same stream passes
 //! through the same states at the same bytes.
 
+mod attribute;
 mod body;
 mod head;
 mod header;
 mod line;
+mod proxy;
 mod token;
 
 use crate::flow::{Flow, phase};
 use crate::reason::Counter;
 use crate::siphash::Key;
-use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, Settings, direction};
+use crate::slow;
+use crate::wire::{EdgeKey, RouteConfig, RouteState, ServiceConfig, Settings, anomaly, direction, kind};
 use crate::work::{Captured, WINDOW, Work};
 
 pub use head::announce_end;
@@ -54,6 +57,10 @@ pub trait Env {
     fn emit_head(&mut self, work: &mut Work);
     /// Puts an `END` or `TEE_END` on its ring, or counts the loss.
     fn emit_end(&mut self, work: &mut Work, kind: u8, complete: bool);
+    /// Puts the half's state, and its open head's captures, on the byte ring, or counts the loss.
+    fn emit_handover(&mut self, work: &mut Work);
+    /// Puts `len` (at most `TEE_CHUNK_MAX`) bytes at the position on the byte ring for the slow path, or counts the loss.
+    fn emit_segment(&mut self, work: &mut Work, len: u32, last: bool);
     /// Puts `len` (1 to `TEE_CHUNK_MAX`) body bytes at frame offset `at` on the byte ring, or counts the loss.
     fn tee(&mut self, work: &mut Work, at: u32, len: u32);
     /// Calls [`step`] until it says that the segment is done, a bounded number of times; false if the bound was reached.
@@ -84,6 +91,8 @@ pub mod state_flag {
     pub const RESYNCHRONISED: u8 = 64;
     /// A version word stood on the request line.
     pub const VERSION_WORD: u8 = 128;
+    /// Behind the request line: a captured or gathered value is complete unless the next line is folded.
+    pub const PENDING_LINE: u8 = 128;
 }
 
 /// Bits of [`crate::flow::Parser::token_flags`].
@@ -102,6 +111,8 @@ pub mod token_flag {
     pub const SPLIT: u8 = 32;
     /// The first or the second of its parts is empty.
     pub const EMPTY_PART: u8 = 64;
+    /// A captured value goes on, on a folded line.
+    pub const CONTINUED: u8 = 128;
 }
 
 /// Bytes that a step may read behind its position.
@@ -112,8 +123,7 @@ const LOOK: u32 = 64;
 pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     let current = work.parser.phase;
     if current >= phase::COMPLETIONS {
-        complete(work, env, current);
-        return false;
+        return complete(work, env, current);
     }
     if work.pos >= work.end {
         return true;
@@ -144,15 +154,18 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     }
     match current {
         phase::START => line::start(work, env),
-        phase::METHOD => line::method(work),
+        phase::METHOD => line::method(work, env),
         phase::TARGET => line::target(work, env),
         phase::PATH => line::path(work, env),
         phase::QUERY_NAME => line::query_name(work, env),
         phase::QUERY_SKIP => line::query_skip(work),
         phase::LINE_SKIP => line::line_skip(work),
         phase::LINE_WORD => line::line_word(work),
+        phase::FRAGMENT => line::fragment(work),
+        phase::QUERY_ESCAPE => line::query_escape(work),
         phase::STATUS => line::status(work, env),
         phase::HEAD_END => head::head_end(work),
+        phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
         phase::GATHER => header::gather(work),
         phase::AGENT => header::agent(work),
@@ -162,12 +175,16 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::PERCENT => token::percent(work),
         phase::COOKIE_NAME => token::cookie_name(work, env),
         phase::COOKIE_SKIP => token::cookie_skip(work),
+        phase::ATTRIBUTE => attribute::value(work),
         phase::CHUNK_SIZE => body::chunk_size(work),
         phase::CHUNK_EXT => body::chunk_ext(work),
         phase::CHUNK_END => body::chunk_end(work),
         phase::TRAILER_START => body::trailer_start(work),
         phase::TRAILER_SKIP => body::trailer_skip(work),
         phase::TRAILER_END => body::trailer_end(work),
+        phase::PROXY_LINE => proxy::line(work, env),
+        phase::PROXY_BINARY => proxy::binary(work, env),
+        phase::UNKNOWN_BODY => body::unknown(work),
         _ => give_up(work),
     }
     false
@@ -202,9 +219,9 @@ fn between_values<E: Env>(work: &mut Work, env: &mut E, current: u8) {
     header::value_space(work, env);
 }
 
-/// A completion: consumes nothing.
+/// A completion: consumes nothing. True when the segment is done.
 #[inline(always)]
-fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) {
+fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
     match current {
         phase::LINE_DONE => line::line_done(work, env),
         phase::CAPTURE_DONE => header::capture_done(work, env),
@@ -212,8 +229,39 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) {
         phase::TOKEN_DONE => token::token_done(work, env),
         phase::HEAD_DONE => head::head_done(work, env),
         phase::MESSAGE_DONE => head::message_done(work, env),
-        _ => lost(work, env),
+        phase::LIST_JOIN => join_list(work),
+        phase::LIST_SHRINK => {
+            shrink_list(work);
+            work.parser.phase = phase::CAPTURE;
+        }
+        phase::LIST_FLUSH => {
+            let to = work.pos;
+            flush_capture::<_, true>(work, env, to);
+            work.parser.phase = phase::CAPTURE;
+        }
+        phase::PROXY_DONE => proxy::done(work),
+        phase::PROXY_BAD => proxy::bad(work, env),
+        phase::HANDOVER => {
+            env.emit_handover(work);
+            work.parser.phase = phase::HANDED;
+        }
+        phase::HANDED => return slow::piece(work, env),
+        phase::RESUMED => {
+            env.emit_end(work, kind::RESUMED, true);
+            work.parser.phase = phase::START;
+        }
+        phase::GATHER_DONE => header::gather_done(work),
+        phase::LENGTH_LIST => header::length_list(work),
+        phase::ATTRIBUTE_DONE => attribute::done(work),
+        phase::FRAGMENT_START => line::fragment_start(work, env),
+        phase::ODD_CHUNK => body::odd_chunk(work, env),
+        _ => {
+            // Of a head that leaves no record.
+            head::count_anomalies(work, env);
+            lost(work, env);
+        }
     }
+    false
 }
 
 #[inline(always)]
@@ -230,16 +278,13 @@ fn refill<E: Env>(work: &mut Work, env: &mut E) -> bool {
 /// True while the half is inside a head (its captures must survive the segment).
 #[inline(always)]
 pub const fn in_head(current: u8) -> bool {
-    (current >= phase::METHOD && current <= phase::HEAD_END)
-        || current == phase::TARGET
-        || current == phase::AUTH_WORD
-        || current == phase::PERCENT
+    current >= phase::METHOD && current <= phase::HEAD_END
 }
 
 /// True while the half is inside a request line.
 #[inline(always)]
 pub const fn in_request_line(current: u8) -> bool {
-    (current >= phase::METHOD && current <= phase::LINE_WORD) || current == phase::TARGET
+    current >= phase::METHOD && current <= phase::LINE_WORD
 }
 
 /// The next step calls [`lost`], which so is compiled once for all steps.
@@ -262,7 +307,12 @@ pub fn lost<E: Env>(work: &mut Work, env: &mut E) {
 fn begin(work: &mut Work) {
     let keep = work.parser.flags & (state_flag::PICKED_UP | state_flag::RESYNCHRONISED);
     work.parser.flags = keep;
-    work.parser.anomalies = 0;
+    // What a body showed belongs to the head behind it too: that it begins here is one reading.
+    work.parser.anomalies = if work.parser.anomalies & (anomaly::ODD_CHUNK | anomaly::BAD_LENGTH) != 0 {
+        anomaly::AFTER_ODD_BODY
+    } else {
+        0
+    };
     work.gather_start();
     work.parser.remaining = crate::wire::NO_LENGTH;
     work.parser.body_bytes = 0;
@@ -295,6 +345,25 @@ const fn is_request(work: &Work) -> bool {
     work.direction == direction::REQUEST as u32
 }
 
+/// Opens the capture `which` (at least 1) again behind what it has: its value goes on, on a folded line.
+#[inline(always)]
+fn open_again(work: &mut Work, which: u32) {
+    let index = crate::work::bound::<{ crate::wire::capture::COUNT as u32 - 1 }>(which.wrapping_sub(1)) as usize;
+    // SAFETY: masked to the array's length, a power of two.
+    let span = unsafe { *work.captured.record.captures.as_ptr().add(index) };
+    open_capture(work, which);
+    if span.len == 0 {
+        return;
+    }
+    work.captured.open_at = u32::from(span.at);
+    if work.captured.room(1, crate::wire::VALUE_CAPTURE_MAX as u32) == 1 {
+        let len = work.captured.len;
+        // SAFETY: `place` is inside the buffer.
+        unsafe { *work.captured.place(len) = b' ' };
+        work.captured.len = len + 1;
+    }
+}
+
 /// Opens a capture at the current position.
 #[inline(always)]
 fn open_capture(work: &mut Work, which: u32) {
@@ -303,10 +372,114 @@ fn open_capture(work: &mut Work, which: u32) {
     work.open_from = work.pos;
 }
 
-/// Copies what the open capture has up to position `to`.
+/// True for captures that are lists of what proxies added, one behind the other: of these the end is kept, because that
+/// is what the nearest proxy wrote.
 #[inline(always)]
-pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
+const fn is_list(open: u32) -> bool {
+    open == crate::wire::capture::X_FORWARDED_FOR as u32 + 1 || open == crate::wire::capture::FORWARDED as u32 + 1
+}
+
+/// A list begins, or goes on: all its lines are one list (RFC 9110 §5.3). The end of what there is goes in front of the
+/// new line, with a comma between them.
+#[inline(always)]
+fn join_list(work: &mut Work) {
+    let which =
+        crate::work::bound::<{ crate::wire::capture::COUNT as u32 - 1 }>(work.captured.open.wrapping_sub(1)) as usize;
+    // SAFETY: masked to the array's length, a power of two.
+    let span = unsafe { work.captured.record.captures.as_mut_ptr().add(which) };
+    // SAFETY: as above.
+    let (at, len) = unsafe { (u32::from((*span).at), u32::from((*span).len)) };
+    if work.captured.len + LIST_ROOM > crate::wire::CAPTURES_MAX as u32 {
+        // No room for its end, which is what counts: without it the rest is worth nothing.
+        // SAFETY: as above.
+        unsafe { (*span).len = 0 };
+        work.parser.anomalies |= anomaly::VALUE_CUT;
+        work.captured.open = 0;
+        work.parser.phase = phase::SKIP;
+        return;
+    }
+    work.parser.phase = phase::CAPTURE;
+    if len == 0 {
+        return;
+    }
+    if at + len == work.captured.len {
+        work.captured.open_at = at;
+    } else {
+        let to = work.captured.len;
+        // It is no longer than what is copied.
+        slide(&mut work.captured, at, to);
+        work.captured.len = to + len;
+    }
+    let end = work.captured.len;
+    // SAFETY: `place` leaves `COPY_MAX` bytes.
+    unsafe { *work.captured.place(end) = b',' };
+    work.captured.len = end + 1;
+}
+
+/// Capture bytes that a list may need at once: what is kept of it, a comma, and one segment's part.
+const LIST_ROOM: u32 = 2 * KEPT + 8;
+/// Bytes of a list that are kept: the last ones.
+const KEPT: u32 = crate::wire::VALUE_CAPTURE_MAX as u32;
+
+/// Copies [`KEPT`] capture bytes from `from` to `to`, lower ones first.
+#[inline(always)]
+fn slide(captured: &mut Captured, from: u32, to: u32) {
+    let (from, to) = (captured.place(from).cast_const(), captured.place(to));
+    // SAFETY: `place` leaves `COPY_MAX` bytes behind both.
+    unsafe { crate::words::slide::<{ KEPT as usize / 8 }>(from, to) };
+}
+
+/// True if something of the list that begins was captured before, or there is little room left.
+#[inline(always)]
+const fn list_may_join(captured: &Captured) -> bool {
+    let [_, _, x_forwarded_for, forwarded, ..] = &captured.record.captures;
+    x_forwarded_for.len | forwarded.len != 0 || captured.len + LIST_ROOM > crate::wire::CAPTURES_MAX as u32
+}
+
+/// True if more of the open list was read than is kept.
+#[inline(always)]
+const fn list_is_long(work: &Work) -> bool {
+    work.captured.len - work.captured.open_at + work.pos - work.open_from > KEPT
+}
+
+/// True if the open list has so many bytes that a segment's part of it might find no room.
+#[inline(always)]
+const fn list_is_full(captured: &Captured) -> bool {
+    is_list(captured.open) && captured.len - captured.open_at > KEPT
+}
+
+/// Drops the beginning of the open list, so that [`KEPT`] bytes are left. Done before a segment adds to it and when it is
+/// complete: so the same bytes are kept however it was cut.
+#[inline(always)]
+fn shrink_list(work: &mut Work) {
+    work.parser.anomalies |= anomaly::VALUE_CUT;
+    let (start, end) = (work.captured.open_at, work.captured.len);
+    slide(&mut work.captured, end - KEPT, start);
+    work.captured.len = start + KEPT;
+}
+
+/// How many of `wanted` bytes of the open list, up to position `to`, are to be copied: all, or the last of them in place of
+/// what there is.
+#[inline(always)]
+fn end_of_list(work: &mut Work, to: u32, wanted: u32) -> u32 {
+    let used = work.captured.len - work.captured.open_at;
+    if used + wanted <= 2 * KEPT {
+        return wanted;
+    }
+    // At most `KEPT` bytes are there, so at least as many come.
+    work.parser.anomalies |= anomaly::VALUE_CUT;
+    let kept = if wanted < KEPT { wanted } else { KEPT };
+    work.captured.len = work.captured.open_at;
+    work.open_from = to - kept;
+    kept
+}
+
+/// Copies what the open capture has up to position `to`. `LIST`: it may be a list.
+#[inline(always)]
+pub fn flush_capture<E: Env, const LIST: bool>(work: &mut Work, env: &mut E, to: u32) {
+    let list = LIST && is_list(work.captured.open);
     let most = match work.captured.open {
+        _ if list => LIST_ROOM,
         1 => crate::wire::LINE_CAPTURE_MAX as u32,
         crate::work::CLAIMS => crate::wire::CLAIMS_CAPTURE_MAX as u32,
         _ => crate::wire::VALUE_CAPTURE_MAX as u32,
@@ -314,13 +487,16 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
     if to <= work.open_from || work.captured.open == 0 {
         return;
     }
-    let wanted = to - work.open_from;
+    let mut wanted = to - work.open_from;
+    if list {
+        wanted = end_of_list(work, to, wanted);
+    }
     let room = work.captured.room(wanted, most);
     if room < wanted {
         match work.captured.open {
-            1 => work.parser.anomalies |= crate::wire::anomaly::LINE_CUT,
+            1 => work.parser.anomalies |= anomaly::LINE_CUT,
             crate::work::CLAIMS => work.parser.token_flags |= token_flag::CLAIMS_CUT,
-            _ => work.parser.anomalies |= crate::wire::anomaly::VALUE_CUT,
+            _ => work.parser.anomalies |= anomaly::VALUE_CUT,
         }
     }
     let at = work.base + work.open_from;
@@ -334,14 +510,14 @@ pub fn flush_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
     if unsafe { env.copy(at, place, room) } {
         work.captured.len = len + room;
     } else {
-        work.parser.anomalies |= crate::wire::anomaly::CAPTURES_LOST;
+        work.parser.anomalies |= anomaly::CAPTURES_LOST;
     }
 }
 
 /// Completes the open capture at position `to`, without trailing whitespace.
 #[inline(always)]
 fn close_capture<E: Env>(work: &mut Work, env: &mut E, to: u32) {
-    flush_capture(work, env, to);
+    flush_capture::<E, false>(work, env, to);
     let start = work.captured.open_at;
     let mut len = work.captured.len - start;
     for _ in 0..2 {

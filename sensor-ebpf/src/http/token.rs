@@ -181,7 +181,7 @@ fn see_dots(work: &mut Work, dots: u64, back: u32) {
 #[inline(always)]
 pub fn claims_done<E: Env>(work: &mut Work, env: &mut E) {
     let to = work.claims_to;
-    flush_capture(work, env, to);
+    flush_capture::<_, false>(work, env, to);
     work.captured.open = CLAIMS_DONE;
     work.parser.phase = phase::TOKEN;
 }
@@ -478,7 +478,7 @@ pub fn cookie_name<E: Env>(work: &mut Work, env: &mut E) {
     match work.byte(0) {
         b'=' if work.captured.set_cookie != 0 => {
             work.pos += 1;
-            super::header::attribute(work);
+            super::attribute::named(work);
         }
         b'=' => {
             work.pos += 1;

@@ -17,10 +17,11 @@ use sensor_ebpf::packet::Address;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
-    CAPTURES_MAX, CREDENTIALS_MAX, Credential, EdgeKey, EndRecord, HeadRecord, ListenKey, ROUTES_MAX, RouteConfig,
-    RouteState, ServiceConfig, Settings, TEE_CHUNK_MAX, TeeRecord, Totals, kind,
+    CAPTURES_MAX, CREDENTIALS_MAX, Credential, EdgeKey, EndRecord, HandoverRecord, HeadRecord, ListenKey, ROUTES_MAX,
+    RecordHead, RouteConfig, RouteState, SegmentRecord, ServiceConfig, Settings, TEE_CHUNK_MAX, TeeRecord, Totals,
+    direction, kind,
 };
-use sensor_ebpf::work::{COPY_MAX, WINDOW, Work, bound};
+use sensor_ebpf::work::{COPY_MAX, Captured, WINDOW, Work, bound};
 
 use super::maps;
 
@@ -77,6 +78,11 @@ impl Kernel {
         unsafe {
             record.head.service = (*self.flow).service;
             record.head.flow = (*self.flow).id;
+            record.head.epoch = if work.direction == u32::from(direction::REQUEST) {
+                (*self.flow).request.epoch
+            } else {
+                (*self.flow).response.epoch
+            };
         }
         record.head.txn = work.parser.txn;
         record
@@ -205,6 +211,7 @@ impl Env for Kernel {
         let mut event = self.event(work, kind, size);
         event.body_bytes = work.parser.body_bytes;
         event.complete = u32::from(complete);
+        event.anomalies = work.parser.anomalies;
         let mut record = MaybeUninit::<bpf_dynptr>::uninit();
         let record = record.as_mut_ptr();
         // SAFETY: as in `emit_head`.
@@ -222,6 +229,73 @@ impl Env for Kernel {
             }
             event.head.time_ns = bpf_ktime_get_ns();
             bpf_dynptr_write(record, 0, (&raw mut event).cast(), size, 0);
+            bpf_ringbuf_submit_dynptr(record, u64::from(BPF_RB_NO_WAKEUP));
+        }
+    }
+
+    #[inline(always)]
+    fn emit_handover(&mut self, work: &mut Work) {
+        let flow = self.flow;
+        // The slow path's records begin with a head and the connection.
+        let fixed = size_of::<HandoverRecord>() as u32;
+        let captured = if work.slow_captured != 0 { size_of::<Captured>() as u32 } else { 0 };
+        let mut event = self.event(work, kind::HANDOVER, fixed + captured);
+        let mut tail = u64::from(work.slow_captured);
+        let mut record = MaybeUninit::<bpf_dynptr>::uninit();
+        let record = record.as_mut_ptr();
+        // SAFETY: as in `emit_head`.
+        unsafe {
+            let refused = if captured == 0 {
+                bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), fixed, 0, record)
+            } else {
+                bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), fixed + size_of::<Captured>() as u32, 0, record)
+            };
+            if refused != 0 || flow.is_null() {
+                bpf_ringbuf_discard_dynptr(record, 0);
+                self.add(Counter::LostSegment, 1);
+                return;
+            }
+            event.head.time_ns = bpf_ktime_get_ns();
+            let head = size_of::<RecordHead>() as u32;
+            let key = size_of::<FlowKey>() as u32;
+            bpf_dynptr_write(record, 0, (&raw mut event).cast(), head, 0);
+            bpf_dynptr_write(record, head, (&raw mut work.key).cast(), key, 0);
+            bpf_dynptr_write(record, head + key, flow.cast(), size_of::<Flow>() as u32, 0);
+            bpf_dynptr_write(record, fixed - 8, (&raw mut tail).cast(), 8, 0);
+            if captured != 0 {
+                let from = (&raw mut work.captured).cast();
+                bpf_dynptr_write(record, fixed, from, size_of::<Captured>() as u32, 0);
+            }
+            bpf_ringbuf_submit_dynptr(record, u64::from(BPF_RB_NO_WAKEUP));
+        }
+    }
+
+    #[inline(always)]
+    fn emit_segment(&mut self, work: &mut Work, len: u32, last: bool) {
+        let head = size_of::<SegmentRecord>() as u32;
+        let mut event = self.event(work, work.slow_kind as u8, head + len);
+        let mut segment = work.segment(len, last);
+        let at = work.base + work.pos;
+        // SAFETY: the window has room.
+        let copied = len == 0 || unsafe { self.fill(at, work.window.as_mut_ptr(), len) };
+        let mut record = MaybeUninit::<bpf_dynptr>::uninit();
+        let record = record.as_mut_ptr();
+        // SAFETY: as in `emit_head`.
+        unsafe {
+            if bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), head + len, 0, record) != 0 || !copied {
+                bpf_ringbuf_discard_dynptr(record, 0);
+                self.add(Counter::LostSegment, 1);
+                return;
+            }
+            event.head.time_ns = bpf_ktime_get_ns();
+            let common = size_of::<RecordHead>() as u32;
+            let key = size_of::<FlowKey>() as u32;
+            bpf_dynptr_write(record, 0, (&raw mut event).cast(), common, 0);
+            bpf_dynptr_write(record, common, (&raw mut work.key).cast(), key, 0);
+            bpf_dynptr_write(record, common + key, (&raw mut segment).cast(), size_of::<[u32; 4]>() as u32, 0);
+            if len > 0 {
+                append::<{ TEE_CHUNK_MAX as u32 - 1 }>(record, head, work.window.as_ptr(), len);
+            }
             bpf_ringbuf_submit_dynptr(record, u64::from(BPF_RB_NO_WAKEUP));
         }
     }
@@ -344,6 +418,27 @@ impl Tables for Kernel {
     #[inline(always)]
     fn delete(&mut self, key: &FlowKey) {
         let _ = maps::FLOWS.remove(key);
+    }
+
+    #[inline(always)]
+    fn resume_at(&mut self, work: &mut Work) -> bool {
+        let Some(entry) = maps::RESUME.get_ptr(&work.key) else { return false };
+        // SAFETY: a live map value; user space writes it whole, and what was read is compared before it is believed.
+        unsafe { sensor_ebpf::words::copy(entry, &raw mut work.resume) };
+        true
+    }
+
+    #[inline(always)]
+    fn resume_done(&mut self, work: &mut Work) {
+        let _ = maps::RESUME.remove(&work.key);
+    }
+
+    #[inline(always)]
+    fn compares(&self) -> bool {
+        /// `lo` is the first device of every network namespace.
+        const LOOPBACK: u32 = 1;
+        // SAFETY: the context of the program.
+        unsafe { (*self.skb).ifindex != LOOPBACK }
     }
 
     #[inline(always)]

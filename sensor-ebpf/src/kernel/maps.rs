@@ -5,7 +5,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
-    EdgeKey, ListenKey, ROUTES_MAX, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Settings, Totals,
+    EdgeKey, ListenKey, ROUTES_MAX, ResumeEntry, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Settings, Totals,
 };
 use sensor_ebpf::work::{Captured, Work};
 
@@ -63,6 +63,11 @@ pub static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(262_1
 /// Captures of heads split over segments. Size set at load; least recently used out first, counted when missed.
 #[map]
 pub static SLOTS: LruHashMap<SlotKey, Captured> = LruHashMap::with_max_entries(4096, 0);
+
+/// Where the slow path left flows. Size set at load; least recently used out first: such a flow stays with the slow path
+/// until it idles again.
+#[map]
+pub static RESUME: LruHashMap<FlowKey, ResumeEntry> = LruHashMap::with_max_entries(16384, 0);
 
 /// Scratch. One entry a CPU: programs on these hooks run with bottom halves off, so one at a time a CPU.
 #[map]

@@ -6,6 +6,7 @@ pub mod packet;
 
 use aya_ebpf::bindings::__sk_buff;
 use sensor_ebpf::engine;
+use sensor_ebpf::layers::FOUND;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::work::Work;
 
@@ -20,15 +21,18 @@ pub fn observe(skb: *mut __sk_buff, before: impl FnOnce(&mut Work), after: impl 
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return };
     // SAFETY: a live map value that only this CPU uses.
     let work = unsafe { &mut *work };
-    let disposition = match packet::parse(skb, &mut work.packet) {
-        Ok(()) => {
-            before(work);
-            let present = work.packet.payload_len;
-            let disposition = engine::packet(&mut kernel, work, present);
-            after(&mut kernel, work);
-            disposition
-        }
+    let mut disposition = match packet::parse(skb, &mut work.packet) {
+        Ok(()) => FOUND,
         Err(counter) => counter as u32,
     };
+    if disposition != FOUND {
+        disposition = packet::follow(skb, disposition);
+    }
+    if disposition == FOUND {
+        before(work);
+        let present = work.packet.payload_len;
+        disposition = engine::packet(&mut kernel, work, present);
+        after(&mut kernel, work);
+    }
     kernel.add_variable(disposition);
 }

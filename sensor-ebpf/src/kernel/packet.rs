@@ -1,7 +1,10 @@
 //! Direct packet access for headers, with a copy by helper for those outside the linear part.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
+use sensor_ebpf::layers;
 use sensor_ebpf::packet::{Headers, Packet, ethernet};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::work::bound;
@@ -97,4 +100,60 @@ fn copied(skb: *mut __sk_buff, frame_len: u32, out: &mut Packet) -> Result<(), C
         return Err(Counter::PacketMalformed);
     }
     ethernet(&Copied { bytes, len }, frame_len, out)
+}
+
+/// What a step of the long way gets.
+struct Context {
+    skb: *mut __sk_buff,
+}
+
+/// Follows a packet that is not plain TCP, of which [`parse`] said `outcome`; gives [`layers::FOUND`], or the counter.
+#[inline(never)]
+pub fn follow(skb: *mut __sk_buff, outcome: u32) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return outcome };
+    // SAFETY: a live map value that only this CPU uses; the context of the program.
+    let (work, len, linear) = unsafe { (&mut *work, (*skb).len, (*skb).data_end - (*skb).data) };
+    let worth = match outcome {
+        NOT_IP => layers::begin(&mut work.walk, &work.packet, Counter::PacketNotIp, len, tunnels),
+        NOT_TCP => layers::begin(&mut work.walk, &work.packet, Counter::PacketNotTcp, len, tunnels),
+        // The headers may go on beyond what the short way can look at of a packet that is not linear.
+        MALFORMED if linear < len => {
+            layers::begin_frame(&mut work.walk, len, tunnels());
+            true
+        }
+        _ => false,
+    };
+    if !worth {
+        return outcome;
+    }
+    let mut context = Context { skb };
+    // SAFETY: the context outlives the loop; the callback takes nothing else.
+    unsafe { bpf_loop(layers::STEPS_MAX, layer as *mut c_void, (&raw mut context).cast(), 0) };
+    work.walk.outcome
+}
+
+const NOT_IP: u32 = Counter::PacketNotIp as u32;
+const NOT_TCP: u32 = Counter::PacketNotTcp as u32;
+const MALFORMED: u32 = Counter::PacketMalformed as u32;
+
+/// True if the configuration asks for what is inside tunnels.
+#[inline(always)]
+fn tunnels() -> bool {
+    maps::SETTINGS.get(0).is_some_and(|settings| settings.tunnels != 0)
+}
+
+/// One layer, as `bpf_loop` calls it.
+unsafe extern "C" fn layer(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the context is the one on the caller's stack.
+    let skb = unsafe { (*context.cast::<Context>()).skb };
+    let (Some(work), Some(bytes)) = (maps::WORK.get_ptr_mut(0), maps::HEADERS.get_ptr_mut(0)) else { return 1 };
+    let bytes = bytes.cast::<u8>();
+    // SAFETY: a live map value that only this CPU uses.
+    let work = unsafe { &mut *work };
+    let len = bound::<{ layers::LOOK - 1 }>(work.walk.look().wrapping_sub(1)) + 1;
+    // SAFETY: the scratch has more than `LOOK` bytes.
+    if unsafe { bpf_skb_load_bytes(skb.cast(), work.walk.at, bytes.cast(), len) } != 0 {
+        return 1;
+    }
+    i64::from(layers::step(&Copied { bytes, len }, &mut work.walk, &mut work.packet))
 }

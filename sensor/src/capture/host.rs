@@ -4,7 +4,7 @@
 //! Owns a flow table and slots of the same bounds as the kernel's maps. `unsafe` here is what the shared parser's
 //! environment asks for: copies into its scratch area, and a pointer to the current flow.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::ptr::null_mut;
 
@@ -12,25 +12,35 @@ use ahash::AHasher;
 use sensor_ebpf::engine::{self, Tables as Lookups};
 use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
 use sensor_ebpf::http::{self, Env};
-use sensor_ebpf::packet::{self, Address, Packet, SliceHeaders};
+use sensor_ebpf::layers::{self, FOUND};
+use sensor_ebpf::packet::{self, Address, Fragment, Packet, SliceHeaders, tcp_flag};
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
-    Credential, EdgeKey, EndRecord, HeadRecord, ListenKey, NO_SERVICE, ROUTES_MAX, RouteConfig, RouteState,
-    ServiceConfig, Settings, TeeRecord, Totals, direction, kind, service_flag,
+    Credential, EdgeKey, EndRecord, FlowId, HandoverRecord, HeadRecord, ListenKey, NO_SERVICE, ROUTES_MAX, ResumeEntry,
+    RouteConfig, RouteState, SegmentRecord, ServiceConfig, Settings, TeeRecord, Totals, direction, kind, service_flag,
 };
 use sensor_ebpf::work::{Captured, Work};
 
+use zeroize::Zeroize as _;
+
+use super::flows::FlowTable;
+use super::fragments::{Piece, Reassembler};
 use super::tables::Tables;
+use crate::slow::Resume;
 
 /// Steps of one segment, as in the kernel.
 const STEPS_MAX: u32 = 1 << 19;
+
+/// Fragmented datagrams that are put together at once, if nothing else is said, and the bytes held for them.
+const FRAGMENTS_DEFAULT: usize = 1024;
+const FRAGMENT_BYTES: usize = 16 << 20;
 
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<AHasher>>;
 
 /// Which direction a segment without a flow has when every flow is a candidate.
 const ANY_SERVICE: ServiceConfig = ServiceConfig {
-    flags: service_flag::AUTHORIZATION,
+    flags: service_flag::AUTHORIZATION | service_flag::PROXY,
     route_root: 0,
     cookies: [sensor_ebpf::wire::Name { words: [0; 4], len: 0, reserved: 0 }; 4],
     headers: [sensor_ebpf::wire::Name { words: [0; 4], len: 0, reserved: 0 }; 2],
@@ -44,20 +54,49 @@ pub struct HostEngine {
     work: Box<Work>,
 }
 
+/// Bytes that the slow path gives to the parser, with what their packet said.
+pub(crate) struct Followed<'a> {
+    /// The connection.
+    pub key: FlowKey,
+    /// One of [`direction`].
+    pub direction: u8,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// True when the half ends behind them.
+    pub ending: bool,
+    /// What its side acknowledged of the other half's bytes, where that is known.
+    pub acknowledged: Option<u32>,
+}
+
+impl Followed<'_> {
+    fn describe(&self, work: &mut Work) {
+        work.key = self.key;
+        work.direction = u32::from(self.direction);
+        work.present = u32::try_from(self.bytes.len()).unwrap_or(0);
+        work.packet.payload_at = 0;
+        work.packet.payload_len = work.present;
+        work.packet.acknowledgement = self.acknowledged.unwrap_or(0);
+        work.packet.flags = if self.acknowledged.is_some() { tcp_flag::ACK } else { 0 };
+        work.packet.flags |= if self.ending { tcp_flag::FIN } else { 0 };
+    }
+}
+
 struct Inner {
     tables: Tables,
     all_tcp: bool,
-    flows: Map<FlowKey, Box<Flow>>,
-    order: VecDeque<FlowKey>,
-    flows_max: usize,
+    flows: FlowTable,
     slots: Map<SlotKey, Box<Captured>>,
     slots_max: usize,
+    resume: Map<FlowKey, ResumeEntry>,
     blank: Box<Flow>,
     flow: *mut Flow,
     totals: Totals,
     now: u64,
     frame: Vec<u8>,
     records: Vec<u8>,
+    fragments: Reassembler,
+    /// Ethertype of the datagram that stands in `frame`.
+    datagram_type: u16,
 }
 
 // SAFETY: `flow` points into a box that `flows` owns, or is null; it is set and used within one call of `packet`, which
@@ -77,19 +116,27 @@ impl HostEngine {
         let inner = Inner {
             tables,
             all_tcp,
-            flows: Map::default(),
-            order: VecDeque::new(),
-            flows_max: flows_max.max(1),
+            flows: FlowTable::new(flows_max),
             slots: Map::default(),
             slots_max: slots_max.max(1),
+            resume: Map::default(),
             blank: zeroed(),
             flow: null_mut(),
             totals: Totals { counts: [0; Counter::COUNT] },
             now: 0,
             frame: Vec::new(),
             records: Vec::new(),
+            fragments: Reassembler::new(FRAGMENTS_DEFAULT, FRAGMENT_BYTES),
+            datagram_type: 0,
         };
         Self { inner, work: zeroed() }
+    }
+
+    /// With another bound than 1024 on the fragmented datagrams that are put together at once.
+    #[must_use]
+    pub fn with_fragments(mut self, datagrams: usize) -> Self {
+        self.inner.fragments = Reassembler::new(datagrams, FRAGMENT_BYTES);
+        self
     }
 
     /// Totals, by [`Counter`].
@@ -99,18 +146,19 @@ impl HostEngine {
 
     /// Parses one Ethernet frame seen at `at_ns`; `frame_len` is its length on the wire.
     pub fn ethernet(&mut self, at_ns: u64, frame: &[u8], frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::ethernet(headers, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::ethernet(headers, frame_len, out));
     }
 
     /// Parses a packet whose network layer, of type `ethertype`, begins at `offset`.
     pub fn network(&mut self, at_ns: u64, frame: &[u8], ethertype: u16, offset: u32, frame_len: u32) {
-        self.frame(at_ns, frame, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
+        self.frame(at_ns, frame, frame_len, |headers, out| packet::network(headers, ethertype, offset, frame_len, out));
     }
 
     fn frame(
         &mut self,
         at_ns: u64,
         frame: &[u8],
+        frame_len: u32,
         parse: impl FnOnce(&SliceHeaders<'_>, &mut Packet) -> Result<(), Counter>,
     ) {
         let inner = &mut self.inner;
@@ -119,14 +167,21 @@ impl HostEngine {
         inner.frame.clear();
         inner.frame.extend_from_slice(frame);
         inner.add(Counter::PacketsSeen, 1);
-        let disposition = match parse(&SliceHeaders(frame), &mut self.work.packet) {
-            Ok(()) => {
-                let held = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-                let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
-                engine::packet(inner, &mut self.work, present)
+        let mut disposition = inner.layers(&mut self.work, frame_len, parse);
+        // A fragmented packet of a tunnel may hold a fragment again, which is shorter: no more often than tunnels nest.
+        for _ in 0..=layers::LEVELS_MAX {
+            if disposition != Counter::PacketFragment as u32 || !inner.reassemble(&self.work.packet.fragment()) {
+                break;
             }
-            Err(counter) => counter as u32,
-        };
+            let len = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
+            let kind = inner.datagram_type;
+            disposition = inner.layers(&mut self.work, len, |headers, out| packet::network(headers, kind, 0, len, out));
+        }
+        if disposition == FOUND {
+            let held = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
+            let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
+            disposition = engine::packet(inner, &mut self.work, present);
+        }
         if let Some(count) = inner.totals.counts.get_mut(disposition as usize) {
             *count += 1;
         }
@@ -134,18 +189,89 @@ impl HostEngine {
 
     /// Gives every record made since the last call to `take`, in order.
     pub fn drain(&mut self, mut take: impl FnMut(&[u8])) {
-        let mut rest = self.inner.records.as_slice();
-        while let Some(size) = rest.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes) as usize) {
-            let Some((record, after)) = rest.split_at_checked(size).filter(|_| size > 0) else { break };
-            take(record);
-            rest = after;
-        }
+        each(&self.inner.records, &mut take);
         self.inner.records.clear();
+    }
+
+    /// Gives every record made since the last call, as they stand behind each other; `into` is emptied first. As
+    /// [`HostEngine::drain`], for who uses the engine while taking them.
+    pub fn take(&mut self, into: &mut Vec<u8>) {
+        into.clear();
+        std::mem::swap(&mut self.inner.records, into);
+    }
+
+    /// The parser goes on with `bytes`, next in order of a half that the slow path follows.
+    pub(crate) fn follow(&mut self, at_ns: u64, flow: &mut Flow, segment: &Followed<'_>) {
+        let (inner, work) = (&mut self.inner, &mut self.work);
+        inner.now = at_ns;
+        inner.frame.clear();
+        inner.frame.extend_from_slice(segment.bytes);
+        inner.flow = &raw mut *flow;
+        segment.describe(work);
+        // SAFETY: the flow is borrowed for the time of the call.
+        unsafe { engine::follow(inner, work) };
+        inner.flow = null_mut();
+        inner.frame.zeroize();
+    }
+
+    /// The slow path gives up waiting for bytes of a half.
+    pub(crate) fn gap(&mut self, at_ns: u64, flow: &mut Flow, segment: &Followed<'_>, missing: u32) {
+        let (inner, work) = (&mut self.inner, &mut self.work);
+        inner.now = at_ns;
+        inner.flow = &raw mut *flow;
+        segment.describe(work);
+        // SAFETY: as above.
+        unsafe { engine::gap(inner, work, missing) };
+        inner.flow = null_mut();
+    }
+
+    /// Says that the connection is over, so that nobody waits for its answers.
+    pub(crate) fn close(&mut self, at_ns: u64, flow: &mut Flow, segment: &Followed<'_>) {
+        let (inner, work) = (&mut self.inner, &mut self.work);
+        inner.now = at_ns;
+        inner.flow = &raw mut *flow;
+        segment.describe(work);
+        inner.emit_end(work, kind::CLOSE, false);
+        inner.flow = null_mut();
+    }
+
+    /// Keeps the captures of a head that is open in a half.
+    pub(crate) fn keep(&mut self, flow: FlowId, direction: u8, captured: Box<Captured>) {
+        let key = SlotKey { flow, direction: u64::from(direction) };
+        if self.inner.slots.len() < self.inner.slots_max {
+            self.inner.slots.insert(key, captured);
+        }
+    }
+
+    /// Forgets the captures of a flow's open heads.
+    pub(crate) fn drop_kept(&mut self, flow: FlowId) {
+        for direction in [direction::REQUEST, direction::RESPONSE] {
+            self.inner.slots.remove(&SlotKey { flow, direction: u64::from(direction) });
+        }
     }
 
     /// Flows in the table.
     pub fn flows(&self) -> usize {
         self.inner.flows.len()
+    }
+}
+
+impl Resume for HostEngine {
+    fn put(&mut self, key: &FlowKey, entry: &ResumeEntry) {
+        self.inner.resume.insert(*key, *entry);
+    }
+    fn remove(&mut self, key: &FlowKey) {
+        self.inner.resume.remove(key);
+    }
+}
+
+/// Gives the records that stand behind each other in `bytes` to `take`, one by one.
+pub fn each(bytes: &[u8], mut take: impl FnMut(&[u8])) {
+    let mut rest = bytes;
+    while let Some(size) = rest.first_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize) {
+        let Some((record, after)) = rest.split_at_checked(size).filter(|_| size > 0) else { break };
+        take(record);
+        rest = after;
     }
 }
 
@@ -162,9 +288,60 @@ impl Inner {
         }
     }
 
-    /// Removes a flow and the slots of its unfinished heads. (The kernel's slots are a map that drops the oldest.)
-    fn forget(&mut self, key: &FlowKey) {
-        let Some(flow) = self.flows.remove(key) else { return };
+    /// Layers 2 to 4 of the current frame: [`FOUND`], or the counter that says why there is no TCP segment.
+    fn layers(
+        &self,
+        work: &mut Work,
+        frame_len: u32,
+        parse: impl FnOnce(&SliceHeaders<'_>, &mut Packet) -> Result<(), Counter>,
+    ) -> u32 {
+        let Err(outcome) = parse(&SliceHeaders(&self.frame), &mut work.packet) else { return FOUND };
+        let tunnels = self.tables.settings.tunnels != 0;
+        if !layers::begin(&mut work.walk, &work.packet, outcome, frame_len, || tunnels) {
+            return outcome as u32;
+        }
+        for _ in 0..layers::STEPS_MAX {
+            let rest = self.frame.get(work.walk.at as usize..).unwrap_or_default();
+            let look = rest.get(..work.walk.look() as usize).unwrap_or(rest);
+            if layers::step(&SliceHeaders(look), &mut work.walk, &mut work.packet) {
+                break;
+            }
+        }
+        work.walk.outcome
+    }
+
+    /// Adds a fragment of the current frame; true if its datagram is whole now, and stands in the frame's place.
+    fn reassemble(&mut self, fragment: &Fragment) -> bool {
+        let (at, len) = (fragment.payload_at as usize, fragment.payload_len as usize);
+        let piece = self.frame.get(at..).and_then(|rest| rest.get(..len)).map(|bytes| Piece {
+            source: fragment.source,
+            destination: fragment.destination,
+            protocol: fragment.protocol,
+            identification: fragment.identification,
+            at: fragment.at,
+            more: fragment.more,
+            bytes,
+        });
+        // The capture cut it: it fits nowhere.
+        let Some(piece) = piece else {
+            self.add(Counter::FragmentsDropped, 1);
+            return false;
+        };
+        let before = self.fragments.counts();
+        let datagram = self.fragments.push(self.now, &piece);
+        let counts = self.fragments.counts();
+        self.add(Counter::FragmentsReassembled, counts.reassembled - before.reassembled);
+        self.add(Counter::FragmentsConflicting, counts.conflicting - before.conflicting);
+        self.add(Counter::FragmentsDropped, counts.dropped - before.dropped);
+        let Some(datagram) = datagram else { return false };
+        self.frame.clear();
+        self.datagram_type = datagram.packet(&mut self.frame);
+        true
+    }
+
+    /// A flow is gone: the slots of its unfinished heads go too. (The kernel's slots are a map that drops the oldest.)
+    fn gone(&mut self, flow: Option<Box<Flow>>) {
+        let Some(flow) = flow else { return };
         for direction in [direction::REQUEST, direction::RESPONSE] {
             self.slots.remove(&SlotKey { flow: flow.id, direction: u64::from(direction) });
         }
@@ -184,6 +361,8 @@ impl Inner {
         unsafe {
             record.head.service = (*self.flow).service;
             record.head.flow = (*self.flow).id;
+            let request = work.direction == u32::from(direction::REQUEST);
+            record.head.epoch = if request { (*self.flow).request.epoch } else { (*self.flow).response.epoch };
         }
         record.head.txn = work.parser.txn;
         record.head.time_ns = self.now;
@@ -254,7 +433,30 @@ impl Env for Inner {
         let mut record = self.event(work, kind, size_of::<EndRecord>());
         record.body_bytes = work.parser.body_bytes;
         record.complete = u32::from(complete);
+        record.anomalies = work.parser.anomalies;
         self.records.extend_from_slice(bytes_of(&record));
+    }
+    fn emit_handover(&mut self, work: &mut Work) {
+        let captured = if work.slow_captured == 0 { 0 } else { size_of::<Captured>() };
+        let event = self.event(work, kind::HANDOVER, size_of::<HandoverRecord>() + captured);
+        // SAFETY: the current flow is valid while its packet is handled.
+        let flow = unsafe { *self.flow };
+        let record =
+            HandoverRecord { head: event.head, key: work.key, flow, captured: work.slow_captured, reserved: 0 };
+        self.records.extend_from_slice(bytes_of(&record));
+        if captured != 0 {
+            self.records.extend_from_slice(bytes_of(&work.captured));
+        }
+    }
+    fn emit_segment(&mut self, work: &mut Work, len: u32, last: bool) {
+        let at = (work.base + work.pos) as usize;
+        let Some(bytes) = at.checked_add(len as usize).and_then(|end| self.frame.get(at..end)) else { return };
+        let [sequence, acknowledged, flags, len] = work.segment(len, last);
+        let kind = u8::try_from(work.slow_kind).unwrap_or(0);
+        let event = self.event(work, kind, size_of::<SegmentRecord>() + bytes.len());
+        let record = SegmentRecord { head: event.head, key: work.key, sequence, acknowledged, flags, len };
+        self.records.extend_from_slice(bytes_of(&record));
+        self.records.extend_from_slice(bytes);
     }
     fn tee(&mut self, work: &mut Work, at: u32, len: u32) {
         let end = self.event(work, kind::TEE, size_of::<TeeRecord>() + len as usize);
@@ -301,29 +503,29 @@ impl Lookups for Inner {
         true
     }
     fn find(&mut self, key: &FlowKey) -> bool {
-        let Some(flow) = self.flows.get_mut(key) else { return false };
-        self.flow = &raw mut **flow;
+        let Some(flow) = self.flows.find(key) else { return false };
+        self.flow = flow;
         true
     }
     fn insert(&mut self, key: &FlowKey, flow: &Flow) -> bool {
-        if !self.flows.contains_key(key) {
-            while self.flows.len() >= self.flows_max {
-                let Some(oldest) = self.order.pop_front() else { break };
-                self.forget(&oldest);
-            }
-            self.order.push_back(*key);
-        }
-        self.forget(key);
-        self.flows.insert(*key, Box::new(*flow));
+        let gone = self.flows.insert(key, flow);
+        self.gone(gone);
         true
     }
     fn delete(&mut self, key: &FlowKey) {
-        self.forget(key);
-        // Stale keys are dropped in passing, so that the order list stays in proportion to the table.
-        if self.order.len() > 2 * self.flows.len() + 1024 {
-            let flows = &self.flows;
-            self.order.retain(|key| flows.contains_key(key));
-        }
+        let gone = self.flows.remove(key);
+        self.gone(gone);
+    }
+    fn resume_at(&mut self, work: &mut Work) -> bool {
+        let Some(entry) = self.resume.get(&work.key) else { return false };
+        work.resume = *entry;
+        true
+    }
+    fn resume_done(&mut self, work: &mut Work) {
+        self.resume.remove(&work.key);
+    }
+    fn compares(&self) -> bool {
+        true
     }
     fn now(&self) -> u64 {
         self.now
@@ -341,8 +543,7 @@ impl Lookups for Inner {
         if !self.all_tcp {
             return None;
         }
-        let syn_ack = packet.flags & (packet::tcp_flag::SYN | packet::tcp_flag::ACK)
-            == packet::tcp_flag::SYN | packet::tcp_flag::ACK;
+        let syn_ack = packet.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN | tcp_flag::ACK;
         let at = packet.payload_at as usize;
         let answer = payload >= 5 && self.frame.get(at..at + 5).is_some_and(|start| start == b"HTTP/");
         let way = if syn_ack || answer { direction::RESPONSE } else { direction::REQUEST };

@@ -14,12 +14,14 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, 
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod, VerifierLogLevel};
+use sensor_ebpf::flow::FlowKey;
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{ROUTES_MAX, RouteConfig, RouteState, ServiceConfig, Settings};
+use sensor_ebpf::wire::{ROUTES_MAX, ResumeEntry, RouteConfig, RouteState, ServiceConfig, Settings};
 
 use super::ring::Ring;
 use super::tables::{Tables, mapped};
 use crate::config::model::Bounds;
+use crate::slow::Resume;
 
 /// Entry programs and the names under which metrics show them.
 pub const PROGRAMS: [(&str, &str, TcAttachType); 2] =
@@ -73,6 +75,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     /// Keeps the kernel's run time statistics on.
     stats: Option<OwnedFd>,
+    /// The object is of another version of authsensor: it may lack maps.
+    foreign: bool,
 }
 
 /// The bytes of a plain structure, for aya's maps.
@@ -117,6 +121,7 @@ impl Kernel {
         loader
             .map_max_entries("FLOWS", bounds.flows)
             .map_max_entries("SLOTS", bounds.split_heads)
+            .map_max_entries("RESUME", u32::try_from(bounds.slow_flows).unwrap_or(u32::MAX))
             .map_max_entries("EVENTS", bounds.event_ring_bytes)
             .map_max_entries("BYTES", bounds.byte_ring_bytes)
             .verifier_log_level(VerifierLogLevel::STATS);
@@ -128,7 +133,13 @@ impl Kernel {
             program.load().map_err(|error| verifier_error(name, &error))?;
         }
         let stats = aya::sys::enable_stats(aya::sys::Stats::RunTime).ok();
-        Ok(Self { ebpf, stats })
+        Ok(Self { ebpf, stats, foreign: false })
+    }
+
+    /// As [`Self::load`], for the object of another version of authsensor, with which a bench compares this one: what is
+    /// configured in maps that it does not have is left out.
+    pub fn load_foreign(object: &[u8], bounds: &Bounds) -> Result<Self, KernelError> {
+        Ok(Self { foreign: true, ..Self::load(object, bounds)? })
     }
 
     /// Instructions that the verifier looked at, by program.
@@ -145,6 +156,11 @@ impl Kernel {
     /// A loaded program, for `BPF_PROG_TEST_RUN`.
     pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, KernelError> {
         classifier(&mut self.ebpf, name)
+    }
+
+    /// The loaded object, to be read.
+    pub fn loaded(&self) -> &Ebpf {
+        &self.ebpf
     }
 
     /// The loaded object.
@@ -195,7 +211,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether a map is missing and may be.
+    fn lacks(&self, name: &str) -> bool {
+        self.foreign && self.ebpf.map(name).is_none()
+    }
+
     fn array<V: Pod>(&mut self, name: &'static str, index: usize, value: V) -> Result<(), KernelError> {
+        if self.lacks(name) {
+            return Ok(());
+        }
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
         let mut array = Array::<_, V>::try_from(map).map_err(|error| map_error(name, &error))?;
         let index = u32::try_from(index).map_err(|_| KernelError::Map(name, "index out of range".into()))?;
@@ -203,6 +227,9 @@ impl Kernel {
     }
 
     fn entry<K: Pod>(&mut self, name: &'static str, key: K, value: u32) -> Result<(), KernelError> {
+        if self.lacks(name) {
+            return Ok(());
+        }
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
         let mut table = HashMap::<_, K, u32>::try_from(map).map_err(|error| map_error(name, &error))?;
         table.insert(key, value, 0).map_err(|error| map_error(name, &error))
@@ -236,6 +263,13 @@ impl Kernel {
                 .map_err(|error| attach_error(interface, &error))?;
         }
         Ok(())
+    }
+
+    /// What tells the kernel where it may take flows back.
+    pub fn resumer(&mut self) -> Result<KernelResume, KernelError> {
+        let map = self.ebpf.take_map("RESUME").ok_or_else(|| missing("RESUME"))?;
+        let map = HashMap::try_from(map).map_err(|error| map_error("RESUME", &error))?;
+        Ok(KernelResume { map })
     }
 
     /// Totals over all CPUs, by [`Counter`].
@@ -275,6 +309,22 @@ impl Kernel {
             Ring::map(data.fd(), size as usize).map_err(|error| KernelError::Ring(name, error))
         };
         Ok((ring("EVENTS", bounds.event_ring_bytes)?, ring("BYTES", bounds.byte_ring_bytes)?))
+    }
+}
+
+/// The kernel's map of places at which it may take flows back.
+pub struct KernelResume {
+    map: HashMap<MapData, [u8; 40], [u8; 56]>,
+}
+
+impl Resume for KernelResume {
+    fn put(&mut self, key: &FlowKey, entry: &ResumeEntry) {
+        // Refused, the flow stays with the slow path.
+        let _ = self.map.insert(bytes::<_, 40>(key), bytes::<_, 56>(entry), 0);
+    }
+
+    fn remove(&mut self, key: &FlowKey) {
+        let _ = self.map.remove(&bytes::<_, 40>(key));
     }
 }
 

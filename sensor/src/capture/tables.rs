@@ -118,6 +118,7 @@ fn service_config(service: &Service, route_root: u32) -> ServiceConfig {
         (!places.headers.is_empty(), service_flag::HEADERS),
         (!places.query.is_empty(), service_flag::QUERY),
         (!places.response_headers.is_empty(), service_flag::RESPONSE_HEADERS),
+        (service.proxy_protocol, service_flag::PROXY),
     ] {
         if given {
             flags |= flag;

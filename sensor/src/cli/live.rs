@@ -12,12 +12,13 @@ use sensor_ebpf::reason::Counter;
 
 use super::interface::local_addresses;
 use super::start::CliError;
-use crate::capture::kernel::Kernel;
+use crate::capture::kernel::{Kernel, KernelResume};
 use crate::capture::ring::Ring;
 use crate::collect::Clock;
 use crate::metrics::Metrics;
 use crate::observation::Instant;
 use crate::pipeline::Pipeline;
+use crate::slow::SlowPath;
 
 /// Between two updates of the metrics.
 const PUBLISH_NS: u64 = 200_000_000;
@@ -49,6 +50,10 @@ pub struct DataPlane {
     pub events: Ring,
     /// Byte ring.
     pub bytes: Ring,
+    /// What puts segments in order.
+    pub slow: SlowPath,
+    /// Gives flows back to the kernel.
+    pub resume: KernelResume,
     /// What is behind capture.
     pub pipeline: Pipeline,
     /// The metrics.
@@ -79,6 +84,8 @@ impl DataPlane {
                 self.kernel.set_local_addresses(&local_addresses()?)?;
             }
             if stopping {
+                let pipeline = &mut self.pipeline;
+                self.slow.finish(now, &mut self.resume, &mut |record| pipeline.record(record));
                 self.pipeline.finish()?;
                 return self.publish();
             }
@@ -97,8 +104,10 @@ impl DataPlane {
         let events_to = self.events.produced();
         self.note_losses(now)?;
         let pipeline = &mut self.pipeline;
+        let (slow, resume) = (&mut self.slow, &mut self.resume);
         self.events.read(events_to, |record| pipeline.record(record));
-        self.bytes.read(bytes_to, |record| pipeline.record(record));
+        self.bytes.read(bytes_to, |record| slow.record(record, resume, &mut |record| pipeline.record(record)));
+        slow.tick(now, resume, &mut |record| pipeline.record(record));
         pipeline.advance(now)?;
         Ok(now)
     }
@@ -107,7 +116,7 @@ impl DataPlane {
     /// credential is called unissued for it.
     fn note_losses(&mut self, now: u64) -> Result<(), CliError> {
         const LOSSES: [Counter; 4] =
-            [Counter::LostEventRing, Counter::LostByteRing, Counter::LostEnd, Counter::PacketBusy];
+            [Counter::LostEventRing, Counter::LostByteRing, Counter::LostEnd, Counter::LostSegment];
         let totals = self.kernel.totals()?;
         let lost: u64 = LOSSES.iter().filter_map(|counter| totals.get(*counter as usize)).sum();
         if lost > self.lost {
@@ -124,7 +133,8 @@ impl DataPlane {
             tracing::warn!("credentials that match no declared issuer, so they are unverifiable: {kind}");
         }
         if let Some(metrics) = &self.metrics {
-            metrics.kernel(&self.kernel.totals()?);
+            metrics.kernel(&self.slow.with_fast(&self.kernel.totals()?));
+            metrics.slow(self.slow.totals(), &self.slow.counts());
             for (program, run_ns, runs) in self.kernel.run_stats() {
                 metrics.bpf(program, run_ns, runs);
             }

@@ -1,12 +1,14 @@
 //! `authsensor replay`: the same pipeline over capture files; and `authsensor routes` over them.
 
-use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use sensor_ebpf::reason::Counter;
 
 use super::start::{self, CliError, Start};
 use crate::capture::file::{CaptureReader, Link, Packet, network_offset};
-use crate::capture::host::HostEngine;
+use crate::capture::offline::Offline;
 use crate::capture::tables::Tables;
 use crate::collect::Clock;
 use crate::config::model::Findings;
@@ -60,7 +62,7 @@ type Setup = Box<dyn FnOnce(&mut Pipeline)>;
 /// The pipeline behind capture files. It is made at the first packet, whose time is the ledger's start.
 pub struct Player<'a> {
     start: &'a Start,
-    engine: HostEngine,
+    engine: Offline,
     findings: Option<NdjsonSink>,
     pipeline: Option<Pipeline>,
     /// Called once with the new pipeline.
@@ -77,7 +79,8 @@ impl<'a> Player<'a> {
         // A capture shows what there was: there is no line rate to keep here.
         tables.settings.tunnels = 1;
         let bounds = &start.config.bounds;
-        let engine = HostEngine::new(tables, all_tcp, bounds.flows as usize, bounds.split_heads as usize);
+        let (flows, slots) = (bounds.flows as usize, bounds.split_heads as usize);
+        let engine = Offline::new(tables, all_tcp, flows, slots, bounds.into()).with_fragments(bounds.fragments);
         Ok(Self { start, engine, findings: Some(findings), pipeline: None, setup: None, latest_ns: 0, since: 0 })
     }
 
@@ -85,15 +88,22 @@ impl<'a> Player<'a> {
     pub fn play(&mut self, files: &[PathBuf]) -> Result<(), CliError> {
         let mut outcome = Ok(());
         for file in files {
-            outcome = self.file(file);
+            outcome = CaptureReader::open(file).map_err(CliError::from).and_then(|reader| self.play_reader(reader));
             if outcome.is_err() {
                 break;
             }
         }
+        self.finish()?;
+        outcome
+    }
+
+    /// The capture is over: what is pending stays unanswered.
+    pub fn finish(&mut self) -> Result<(), CliError> {
         if let Some(pipeline) = self.pipeline.as_mut() {
+            self.engine.finish(|record| pipeline.record(record));
             pipeline.finish()?;
         }
-        outcome
+        Ok(())
     }
 
     /// The pipeline, once a packet was seen.
@@ -102,12 +112,12 @@ impl<'a> Player<'a> {
     }
 
     /// Totals of the parser.
-    pub fn totals(&self) -> &[u64] {
+    pub fn totals(&self) -> [u64; Counter::COUNT] {
         self.engine.totals()
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), CliError> {
-        let mut reader = CaptureReader::open(path)?;
+    /// Plays one capture from any source; [`Player::finish`] ends the last.
+    pub fn play_reader<R: Read>(&mut self, mut reader: CaptureReader<R>) -> Result<(), CliError> {
         loop {
             let packet = match reader.next_packet() {
                 Ok(Some(packet)) => packet,
@@ -145,7 +155,7 @@ impl<'a> Player<'a> {
 }
 
 /// Gives one packet to the parser.
-fn parse(engine: &mut HostEngine, packet: &Packet<'_>) {
+fn parse(engine: &mut Offline, packet: &Packet<'_>) {
     if packet.link == Link::Ethernet {
         // LLC/SNAP frames have a length where others have a type; the reader knows both.
         if let Some((ethertype, offset)) = network_offset(packet.link, packet.data)

@@ -3,7 +3,9 @@
 //! Everything that can be refused is tried before anything is attached: configuration, rules, metrics port, findings
 //! file, interface, BPF object. Then one thread is the data plane, and a small runtime serves metrics and signals.
 
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +20,14 @@ use crate::finding::sink::NdjsonSink;
 use crate::metrics::{self, Metrics, RuleInfoLite};
 use crate::object;
 use crate::pipeline::Pipeline;
+use crate::slow::SlowPath;
+
+/// Bytes of printed transactions that are written at once; what is left is written with each update of the metrics.
+const TRANSACTIONS_BUFFER: usize = 256 << 10;
 
 /// Runs the daemon on the configuration at `path`, watching `interfaces` (none: those of the configuration, or that of
-/// the default route).
-pub fn run(path: &Path, interfaces: &[String]) -> Result<(), CliError> {
+/// the default route). Every transaction is appended to the file `transactions`, if there is one.
+pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> Result<(), CliError> {
     let start = start::read(path)?;
     let config = Arc::clone(&start.config);
     let object = object::embedded()?;
@@ -29,6 +35,7 @@ pub fn run(path: &Path, interfaces: &[String]) -> Result<(), CliError> {
     let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start))?);
     let listener = metrics::bind(config.metrics_listen)?;
     let findings = NdjsonSink::open(&config.findings)?;
+    let transactions = transactions.map(open_transactions).transpose()?;
     let keys = start::drawn_keys(&config)?;
     let tables = Tables::new(&config, keys.fingerprint)?;
 
@@ -41,10 +48,16 @@ pub fn run(path: &Path, interfaces: &[String]) -> Result<(), CliError> {
     for name in &interfaces {
         kernel.attach(name)?;
     }
-    let pipeline =
+    let mut pipeline =
         Pipeline::new(Arc::clone(&config), &start.rules, keys, clock, at, findings, Some(Arc::clone(&metrics)));
+    if let Some(file) = transactions {
+        pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
+    }
     announce(&start, &interfaces);
+    let resume = kernel.resumer()?;
     let plane = DataPlane {
+        slow: SlowPath::new(&tables, (&config.bounds).into()),
+        resume,
         kernel,
         events,
         bytes,
@@ -55,6 +68,13 @@ pub fn run(path: &Path, interfaces: &[String]) -> Result<(), CliError> {
         looked: at.monotonic_ns,
     };
     serve(plane, listener, metrics)
+}
+
+/// Opens the file that transactions are appended to. A new one is readable by its owner only: targets and addresses are
+/// personal data.
+fn open_transactions(path: &Path) -> Result<File, CliError> {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    opened.map_err(|source| CliError::Transactions { path: path.to_owned(), source })
 }
 
 fn chosen(start: &Start, given: &[String]) -> Result<Vec<String>, CliError> {

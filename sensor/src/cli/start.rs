@@ -36,6 +36,16 @@ pub enum CliError {
     /// A key could not be drawn.
     #[error("cannot draw a key from /dev/urandom: {0}")]
     Random(io::Error),
+    /// The file for transactions cannot be opened for appending.
+    #[error(
+        "cannot open the transactions file {path}: {source}. Name another with --transactions, or correct the permissions of its directory."
+    )]
+    Transactions {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The operating system refused something without which nothing runs.
     #[error("cannot {0}: {1}")]
     System(&'static str, io::Error),

@@ -28,6 +28,14 @@ pub struct CollectorCounts {
     pub evicted: u64,
     /// Requests given up because another came with the same transaction number.
     pub duplicate_requests: u64,
+    /// Other versions of a request (a retransmission said something else).
+    pub versions: u64,
+    /// Of these, those whose request was not there any more: not judged.
+    pub versions_late: u64,
+    /// Of these, that said the same as the first.
+    pub versions_same: u64,
+    /// Requests whose PROXY protocol header named a client that was not believed, because its sender is not trusted.
+    pub proxies_refused: u64,
     /// Responses without a known request.
     pub unmatched_responses: u64,
     /// Second responses to one request.

@@ -44,6 +44,8 @@ pub enum Record<'a> {
     Request(Head<'a>),
     /// A response head.
     Response(Head<'a>),
+    /// Another version of a request head.
+    Version(Head<'a>),
     /// End of a body (`END`).
     End(EndRecord),
     /// Bytes of a teed body.
@@ -58,7 +60,7 @@ pub enum Record<'a> {
 impl fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request(head) | Self::Response(head) => head.fmt(f),
+            Self::Request(head) | Self::Response(head) | Self::Version(head) => head.fmt(f),
             Self::End(end) | Self::TeeEnd(end) => end.fmt(f),
             Self::Tee(head, bytes) => write!(f, "Tee({head:?}, {} bytes)", bytes.len()),
             Self::Close(head) => write!(f, "Close({head:?})"),
@@ -70,7 +72,7 @@ impl Record<'_> {
     /// The common head.
     pub fn head(&self) -> &RecordHead {
         match self {
-            Self::Request(head) | Self::Response(head) => &head.fixed.head,
+            Self::Request(head) | Self::Response(head) | Self::Version(head) => &head.fixed.head,
             Self::End(end) | Self::TeeEnd(end) => &end.head,
             Self::Tee(head, _) | Self::Close(head) => head,
         }
@@ -159,6 +161,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
     match head.kind {
         kind::REQUEST => Ok(Record::Request(message(head, &mut reader)?)),
         kind::RESPONSE => Ok(Record::Response(message(head, &mut reader)?)),
+        kind::VERSION => Ok(Record::Version(message(head, &mut reader)?)),
         kind::END => Ok(Record::End(end(head, &mut reader)?)),
         kind::TEE_END => Ok(Record::TeeEnd(end(head, &mut reader)?)),
         kind::TEE => {
@@ -205,10 +208,16 @@ fn message<'a>(head: RecordHead, reader: &mut Reader<'a>) -> Result<Head<'a>, Ma
         credentials: reader.u16()?,
         captures_len: reader.u16()?,
         captures: [Span::default(); capture::COUNT],
+        proxied: [0; 16],
+        proxied_port: 0,
+        reserved: [0; 6],
     };
     for span in &mut fixed.captures {
         *span = reader.span()?;
     }
+    fixed.proxied = reader.array()?;
+    fixed.proxied_port = reader.u16()?;
+    fixed.reserved = reader.array()?;
     if usize::from(fixed.credentials) > CREDENTIALS_MAX {
         return Err(Malformed::Credentials(fixed.credentials));
     }
@@ -237,7 +246,7 @@ fn credential(reader: &mut Reader<'_>) -> Result<Credential, Malformed> {
 }
 
 fn end(head: RecordHead, reader: &mut Reader<'_>) -> Result<EndRecord, Malformed> {
-    Ok(EndRecord { head, body_bytes: reader.u64()?, complete: reader.u32()?, reserved: reader.u32()? })
+    Ok(EndRecord { head, body_bytes: reader.u64()?, complete: reader.u32()?, anomalies: reader.u32()? })
 }
 
 fn slice(area: &[u8], span: Span) -> Option<&[u8]> {

@@ -21,7 +21,7 @@ impl Collector {
         out: &mut impl Sink,
     ) {
         self.counts.observations += 1;
-        let Ok(Record::Request(head)) = decode(pending.request.as_slice()) else { return };
+        let Ok(Record::Request(head) | Record::Version(head)) = decode(pending.request.as_slice()) else { return };
         let line = head.capture(capture::LINE).unwrap_or_default();
         let line = RequestLine::new(line, head.anomaly(anomaly::LINE_CUT));
         let status = response.map(|response| response.fixed.status).filter(|status| *status != 0);
@@ -44,6 +44,7 @@ impl Collector {
             self_contained: worst.is_some_and(|worst| worst.verdict.self_contained),
             account: pending.account,
             client: pending.client,
+            anomalies: pending.anomalies,
         };
         let transaction = Transaction {
             service: config.services.get(usize::from(pending.service.0)),
@@ -87,6 +88,7 @@ impl Collector {
             outcome: None,
             account: None,
             client,
+            anomalies: head.fixed.anomalies,
         };
         out.unmatched(&transaction);
     }
@@ -103,6 +105,7 @@ impl Collector {
             class,
             credentials: &[],
             doubtful: true,
+            uncertain: head.anomaly(anomaly::AMBIGUOUS),
             target_account: None,
             head,
             at,
@@ -146,6 +149,7 @@ fn blank<'a>(observation: &Observation, head: &Head<'a>) -> Transaction<'a> {
         outcome: Some(observation.outcome),
         account: observation.account,
         client: observation.client,
+        anomalies: observation.anomalies,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::observation::{Fingerprint, Instant, Outcome, RouteClass, RouteId, Ser
 /// has not read to its end), so the list is short and searched in order.
 pub(super) const EARLY_MAX: usize = 64;
 
-fn key_of(head: &RecordHead) -> Key {
+pub(super) fn key_of(head: &RecordHead) -> Key {
     Key { flow: head.flow, txn: head.txn }
 }
 
@@ -30,7 +30,7 @@ pub(super) fn service_of<'a>(config: &'a Config, head: &RecordHead) -> (ServiceI
     (if service.is_some() { ServiceId(head.service) } else { ServiceId::NONE }, service)
 }
 
-fn route_of(service: Option<&Service>, route: Option<RouteId>) -> Option<&Route> {
+pub(super) fn route_of(service: Option<&Service>, route: Option<RouteId>) -> Option<&Route> {
     service?.routes.get(usize::from(route?.0))
 }
 
@@ -91,6 +91,7 @@ impl Collector {
         match decode(record.as_slice()) {
             Ok(Record::Request(_)) => self.request(record, out),
             Ok(Record::Response(_)) => self.response(record, out),
+            Ok(Record::Version(_)) => self.version(record),
             Ok(Record::Tee(head, bytes)) => {
                 self.tee(&head, bytes);
                 self.queue.recycle(record);
@@ -167,7 +168,7 @@ impl Collector {
     }
 
     /// Judges a request; its record is put into the result by the caller.
-    fn judge_request(&mut self, config: &Config, head: &Head<'_>) -> Pending {
+    pub(super) fn judge_request(&mut self, config: &Config, head: &Head<'_>) -> Pending {
         let fixed = &head.fixed;
         let (service_id, service) = service_of(config, &fixed.head);
         let cut = head.anomaly(anomaly::LINE_CUT);
@@ -175,6 +176,8 @@ impl Collector {
         let taken = self.classify(config, service_id, head, &target);
         let route = route_of(service, taken.map(|taken| taken.route));
 
+        let attributed = client::attribute(head, &config.trusted_proxies, config.client_header);
+        self.counts.proxies_refused += u64::from(attributed.refused);
         let at = self.clock.instant(fixed.head.time_ns);
         let mut credentials = self.spare_list();
         for credential in head.credentials() {
@@ -201,9 +204,10 @@ impl Collector {
             class: taken.map_or(RouteClass::Other, |taken| taken.class),
             credentials,
             doubtful: issuance::incomplete(head),
+            anomalies: fixed.anomalies,
             account: None,
             target_account: None,
-            client: client::attribute(head, &config.trusted_proxies),
+            client: attributed.client,
             request_body: if rule.is_some_and(issuance::reads_request) { Wanted::Awaited } else { Wanted::No },
             wants_response_body: rule.is_some_and(issuance::reads_response),
             body_bytes: None,
@@ -269,6 +273,7 @@ impl Collector {
             return;
         }
         let Some(mut pending) = self.table.remove(key) else { return };
+        pending.anomalies |= head.fixed.anomalies;
         let waits = self.response_head(&config, &mut pending, &head);
         pending.response = Some(record);
         if waits {
@@ -336,7 +341,7 @@ impl Collector {
             let service = config.services.get(usize::from(pending.service.0));
             let rule = route_of(service, pending.route).and_then(|route| route.issuance.as_ref());
             let head = match decode(pending.request.as_slice()) {
-                Ok(Record::Request(head)) => Some(head),
+                Ok(Record::Request(head) | Record::Version(head)) => Some(head),
                 _ => None,
             };
             let whole = head.as_ref().zip(body.as_ref().and_then(Body::whole));
@@ -417,7 +422,7 @@ impl Collector {
         }
     }
 
-    fn recycle(&mut self, pending: Pending) {
+    pub(super) fn recycle(&mut self, pending: Pending) {
         self.queue.recycle(pending.request);
         if let Some(record) = pending.response {
             self.queue.recycle(record);
@@ -439,7 +444,8 @@ fn exchange<'a>(
         route,
         class: pending.class,
         credentials: &pending.credentials,
-        doubtful: pending.doubtful || pending.request_body == Wanted::Awaited,
+        doubtful: pending.doubtful || pending.uncertain() || pending.request_body == Wanted::Awaited,
+        uncertain: pending.uncertain(),
         target_account: pending.target_account,
         head,
         at,

@@ -29,6 +29,8 @@ pub(super) struct Exchange<'a> {
     pub credentials: &'a [Judged],
     /// Some credential of the request may be missing.
     pub doubtful: bool,
+    /// The server may have read another request than the one that was judged.
+    pub uncertain: bool,
     pub target_account: Option<AccountHash>,
     /// The response.
     pub head: &'a Head<'a>,
@@ -230,7 +232,7 @@ impl Applier<'_> {
             {
                 let credential = &bound.credential;
                 let fingerprint = Fingerprint(credential.fingerprint);
-                self.issue(exchange, (credential.place, credential.index), fingerprint, None, account, true);
+                self.issue(exchange, (credential.place, credential.index), fingerprint, inherits, account, true);
             }
         }
     }
@@ -273,7 +275,9 @@ impl Applier<'_> {
         account: Option<AccountHash>,
     ) -> (Option<Provenance>, Option<AccountHash>) {
         if exchange.class == RouteClass::Login {
-            return (None, account.or(exchange.target_account));
+            // An answer to another request is no login.
+            let inherits = exchange.uncertain.then_some(Provenance::Unverifiable);
+            return (inherits, account.or(exchange.target_account));
         }
         let presents = |judged: &&Judged| {
             if rule.presents.is_empty() {
@@ -335,6 +339,10 @@ impl Applier<'_> {
     }
 
     fn revoke(&mut self, exchange: &Exchange<'_>) {
+        // A logout that the server may never have read would turn a good credential bad.
+        if exchange.uncertain {
+            return;
+        }
         for judged in exchange.credentials.iter().filter(|one| one.counts) {
             self.ledger.revoke(exchange.service, Fingerprint(judged.credential.fingerprint), exchange.at);
             self.counts.revoked += 1;

@@ -25,6 +25,7 @@ pub mod routes;
 mod secret;
 pub mod target;
 pub mod transaction;
+mod version;
 
 #[cfg(test)]
 mod testing;
@@ -34,6 +35,8 @@ mod tests;
 mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
+#[cfg(test)]
+mod tests_versions;
 #[cfg(test)]
 mod tests_wire;
 

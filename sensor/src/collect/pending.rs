@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use ahash::{AHashMap, RandomState};
-use sensor_ebpf::wire::{Credential, FlowId};
+use sensor_ebpf::wire::{Credential, FlowId, anomaly};
 
 use super::secret::SecretBuf;
 use crate::ledger::Verdict;
@@ -67,6 +67,8 @@ pub(super) struct Pending {
     pub credentials: Vec<Judged>,
     /// Captures or credentials of the request are incomplete.
     pub doubtful: bool,
+    /// Bits of `wire::anomaly`, of all that was seen of the transaction.
+    pub anomalies: u32,
     pub account: Option<AccountHash>,
     /// The account by path or query alone.
     pub target_account: Option<AccountHash>,
@@ -90,8 +92,18 @@ impl Pending {
         })
     }
 
+    /// True when the server may have read something else than what was judged.
+    pub fn uncertain(&self) -> bool {
+        self.anomalies & (anomaly::AMBIGUOUS | anomaly::CONFLICT) != 0
+    }
+
     /// Provenance of the request: that of the worst credential; never better than unverifiable when some are missing.
+    /// Where the server may have read something else, nothing can be said of what authenticated the request: neither
+    /// that it was not issued nor that it was.
     pub fn provenance(&self) -> Provenance {
+        if self.anomalies & anomaly::AMBIGUOUS != 0 {
+            return Provenance::Unverifiable;
+        }
         let seen = self.worst().map_or(Provenance::None, |worst| worst.verdict.provenance);
         if self.doubtful { seen.max(Provenance::Unverifiable) } else { seen }
     }
@@ -275,6 +287,7 @@ mod tests {
             class: RouteClass::Other,
             credentials: Vec::new(),
             doubtful: false,
+            anomalies: 0,
             account: None,
             target_account: None,
             client: IpAddr::from([0, 0, 0, 0]),

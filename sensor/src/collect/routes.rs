@@ -90,7 +90,8 @@ fn sensitivity(taken: Option<Taken>) -> u8 {
     taken.map_or(0, |taken| sensitivity_of(taken.class))
 }
 
-fn sensitivity_of(class: RouteClass) -> u8 {
+/// Which of two classes wins where readings of a request disagree.
+pub(super) fn sensitivity_of(class: RouteClass) -> u8 {
     match class {
         RouteClass::Other => 1,
         RouteClass::Login | RouteClass::Refresh | RouteClass::Logout => 2,

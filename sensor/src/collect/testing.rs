@@ -189,10 +189,12 @@ pub fn config() -> Config {
         hash: String::new(),
         interfaces: Vec::new(),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        client_header: ClientHeader::default(),
         tunnels: false,
         services: vec![Service {
             name: "shop".to_owned(),
             listen: vec![Listen { address: None, port: 8080 }],
+            proxy_protocol: false,
             credentials: Credentials {
                 authorization: true,
                 cookies: vec!["sid".to_owned(), "roll".to_owned()],
@@ -265,6 +267,7 @@ pub struct RecordBuilder {
     framing: u8,
     flags: u8,
     client: [u8; 16],
+    proxied: [u8; 16],
     credentials: Vec<Credential>,
     captures: [Vec<u8>; capture::COUNT],
     claims: Vec<(usize, Vec<u8>)>,
@@ -277,7 +280,7 @@ impl RecordBuilder {
     pub fn new(kind: u8, flow: u64, txn: u32) -> Self {
         Self {
             kind,
-            direction: u8::from(kind != kind::REQUEST),
+            direction: u8::from(!matches!(kind, kind::REQUEST | kind::VERSION)),
             flow,
             txn,
             time_ns: BASE,
@@ -289,6 +292,7 @@ impl RecordBuilder {
             framing: framing::NONE,
             flags: 0,
             client: mapped("198.51.100.7"),
+            proxied: [0; 16],
             credentials: Vec::new(),
             captures: Default::default(),
             claims: Vec::new(),
@@ -304,6 +308,11 @@ impl RecordBuilder {
             .at(at)
             .capture(capture::LINE, line.as_bytes())
             .capture(capture::HOST, b"shop.example")
+    }
+
+    /// Another version of a request.
+    pub fn version(flow: u64, txn: u32, at: u64, line: &str) -> Self {
+        Self { kind: kind::VERSION, ..Self::request(flow, txn, at, line) }
     }
 
     /// A response with a body of 500 bytes.
@@ -334,6 +343,11 @@ impl RecordBuilder {
 
     pub fn client(self, address: &str) -> Self {
         Self { client: mapped(address), ..self }
+    }
+
+    /// What a PROXY protocol header named.
+    pub fn proxied(self, address: &str) -> Self {
+        Self { proxied: mapped(address), ..self }
     }
 
     pub fn anomalies(self, anomalies: u32) -> Self {
@@ -428,7 +442,7 @@ impl RecordBuilder {
         out.extend([0; 4]);
         out.extend(self.offset.to_le_bytes());
         match self.kind {
-            kind::REQUEST | kind::RESPONSE => self.put_head(&mut out, &spans, &area),
+            kind::REQUEST | kind::VERSION | kind::RESPONSE => self.put_head(&mut out, &spans, &area),
             kind::END | kind::TEE_END => {
                 out.extend(self.body_bytes.to_le_bytes());
                 out.extend(1u64.to_le_bytes());
@@ -463,6 +477,9 @@ impl RecordBuilder {
             out.extend(at.to_le_bytes());
             out.extend(len.to_le_bytes());
         }
+        out.extend(self.proxied);
+        out.extend(4711u16.to_le_bytes());
+        out.extend([0; 6]);
         for one in &self.credentials {
             out.extend(one.fingerprint);
             out.extend(one.len.to_le_bytes());

@@ -312,6 +312,7 @@ fn transaction_lines() {
         "credentials",
         "provenance",
         "route",
+        "anomalies",
         "class",
         "outcome",
         "account",

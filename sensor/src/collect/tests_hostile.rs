@@ -1,7 +1,7 @@
 //! Floods, garbage and canaries: every bound holds, every loss is counted, nothing panics, nothing raw survives.
 
 use proptest::prelude::*;
-use sensor_ebpf::wire::{capture, direction::RESPONSE, kind};
+use sensor_ebpf::wire::{HeadRecord, capture, direction::RESPONSE, kind};
 
 use super::decode::{Malformed, decode};
 use super::decompress::tests::brotli;
@@ -99,7 +99,7 @@ fn malformed_records_are_errors() {
     assert_eq!(with(4, 99), Some(Malformed::Kind(99)));
     assert_eq!(with(116, 9), Some(Malformed::Credentials(9)));
     assert_eq!(with(123, 0xff), Some(Malformed::Span), "the line's span");
-    assert_eq!(with(152 + 23, 0xff), Some(Malformed::Span), "the claims' span");
+    assert_eq!(with(size_of::<HeadRecord>() + 23, 0xff), Some(Malformed::Span), "the claims' span");
     let mut collector = collector();
     collector.record(&good[..60]);
     assert_eq!((collector.counts().malformed, collector.counts().requests), (1, 0));

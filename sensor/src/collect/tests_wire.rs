@@ -5,16 +5,17 @@ use sensor_ebpf::siphash::hash128;
 use super::decompress::tests::{encoded, gzip};
 use super::testing::*;
 use super::{Collector, DecodingCounts};
-use crate::capture::host::HostEngine;
+use crate::capture::offline::Offline;
 use crate::capture::tables::Tables;
 use crate::observation::{Fingerprint, Observation, Outcome, Provenance};
+use crate::slow::Limits;
 
 const CLIENT: bool = true;
 const SERVER: bool = false;
 
 /// Connections over a parser and a collector.
 struct Wire {
-    engine: HostEngine,
+    engine: Offline,
     collector: Collector,
     kept: Kept,
     port: u16,
@@ -27,7 +28,7 @@ struct Wire {
 impl Wire {
     fn new(cut: usize) -> Self {
         let tables = Tables::new(&config(), KEYS.fingerprint).unwrap();
-        let engine = HostEngine::new(tables, false, 64, 16);
+        let engine = Offline::new(tables, false, 64, 16, Limits::default());
         Self { engine, collector: collector(), kept: Kept::default(), port: 1000, sequences: [0; 2], at_ns: BASE, cut }
     }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use sensor_ebpf::wire::{place, scheme, version};
 
 use super::pending::Judged;
+use crate::anomaly;
 use crate::config::model::{Credentials, Service};
 use crate::observation::{AccountHash, Fingerprint, Instant, Outcome, Provenance, RouteClass, RouteId, ServiceId};
 
@@ -48,6 +49,8 @@ pub struct Transaction<'a> {
     pub account: Option<AccountHash>,
     /// As in the observation.
     pub client: IpAddr,
+    /// As in the observation.
+    pub anomalies: u32,
 }
 
 impl Transaction<'_> {
@@ -98,7 +101,11 @@ impl Transaction<'_> {
             Some(account) => drop(write!(out, ",\"account\":\"{account}\"")),
             None => out.push_str(",\"account\":null"),
         }
-        let _ = write!(out, ",\"client\":\"{}\"}}", self.client);
+        let _ = write!(out, ",\"client\":\"{}\",\"anomalies\":[", self.client);
+        for (index, name) in anomaly::names(self.anomalies).enumerate() {
+            let _ = write!(out, "{}\"{name}\"", if index == 0 { "" } else { "," });
+        }
+        out.push_str("]}");
     }
 
     /// The target with each query credential's fingerprint where its value stood.

@@ -29,8 +29,9 @@ use sensor_ebpf::siphash;
 
 pub use crate::diagnostic::Diagnostic;
 use crate::diagnostic::{Lines, quoted};
+use crate::suggest;
 use issuance::each;
-use model::{Config, Findings};
+use model::{ClientHeader, Config, Findings};
 use reader::{Context, Item, Section};
 pub(crate) use service::shown;
 
@@ -127,6 +128,7 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         hash: stable_hash(bytes),
         interfaces: interfaces(&mut root, cx),
         trusted_proxies: trusted_proxies(&mut root, cx),
+        client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
         services: service::services(&mut root, cx),
         keys: keys::keys(&mut root, cx),
@@ -186,6 +188,24 @@ fn trusted_proxies(root: &mut Section, cx: &mut Context) -> Vec<IpNet> {
     let networks = each(root, "trusted_proxies", cx, network);
     at_most(root, "trusted_proxies", networks.len(), TRUSTED_MAX, cx);
     networks
+}
+
+/// The one forwarding header that is believed.
+fn client_header(root: &mut Section, cx: &mut Context) -> ClientHeader {
+    const WORDS: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+    let Some(item) = root.get(cx, "client_header") else { return ClientHeader::default() };
+    let example = "\"x-forwarded-for\", \"forwarded\" or \"x-real-ip\"";
+    let Some(text) = item.text(cx, example) else { return ClientHeader::default() };
+    match text.value.to_ascii_lowercase().as_str() {
+        "x-forwarded-for" => ClientHeader::XForwardedFor,
+        "forwarded" => ClientHeader::Forwarded,
+        "x-real-ip" => ClientHeader::XRealIp,
+        other => {
+            let message = format!("{} is not a header that names clients", quoted(text.value));
+            cx.error(text.at, message, suggest::advice(other, &WORDS));
+            ClientHeader::default()
+        }
+    }
 }
 
 /// A network in CIDR notation, or a single address.

@@ -21,8 +21,10 @@ pub struct Config {
     pub hash: String,
     /// Interfaces to watch; empty: the default-route interface.
     pub interfaces: Vec<String>,
-    /// Networks whose forwarding headers are believed.
+    /// Networks whose forwarding header (and PROXY protocol) is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The forwarding header that these set.
+    pub client_header: ClientHeader,
     /// Traffic inside VXLAN, GENEVE, GRE, IP-in-IP, GTP-U and Teredo is looked into.
     pub tunnels: bool,
     /// The services, in file order ([`crate::observation::ServiceId`] is the index).
@@ -39,6 +41,18 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// Every bound (DESIGN invariant 4).
     pub bounds: Bounds,
+}
+
+/// The header in which trusted proxies name the client. Any other one passes through them as the client wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientHeader {
+    /// `X-Forwarded-For`
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239)
+    Forwarded,
+    /// `X-Real-IP`
+    XRealIp,
 }
 
 /// Keyed-hash key files, 32 hex digits each. Without a file a key is drawn at start and dies with the process.
@@ -68,6 +82,8 @@ pub struct Service {
     pub name: String,
     /// Addresses and ports; no address means every address of this host (replay: any address).
     pub listen: Vec<Listen>,
+    /// Connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Where credentials stand.
     pub credentials: Credentials,
     /// Routes, in file order.

@@ -61,6 +61,7 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
     table.refuse_unless(cx, "http2", false, "reading HTTP/2");
     table.refuse_unless(cx, "fold_path_case", false, "matching paths without regard to letter case");
     table.refuse_unless(cx, "rolling", false, "judging by session lineage where cookies change on every response");
+    let proxy_protocol = table.get(cx, "proxy_protocol").and_then(|item| item.boolean(cx)).unwrap_or(false);
     let mut credentials = credentials(&mut table, cx);
     let mut routes_taken = route::Taken::default();
     let routes: Vec<_> = tables(&mut table, "route", "one or more [[service.route]] tables", ROUTES_MAX, cx)
@@ -83,7 +84,7 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
         cx.warn(table.at, message, "Add the routes whose responses hand its credentials out, of class `login`");
     }
     table.finish(cx);
-    Some(Service { name: name?.value, listen, credentials, routes, issuers })
+    Some(Service { name: name?.value, listen, proxy_protocol, credentials, routes, issuers })
 }
 
 fn listens(table: &mut Section, taken: &mut Taken, cx: &mut Context) -> Vec<Listen> {

@@ -56,6 +56,7 @@ fn read(ns: u64, account: u32, client: u32) -> Observation {
         self_contained: true,
         account: Some(AccountHash(u128::from(account).to_be_bytes())),
         client: IpAddr::V4(Ipv4Addr::from(0xc000_0200 + client)),
+        anomalies: 0,
     }
 }
 
@@ -420,4 +421,27 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn anomalies_match_by_name_and_group_by_what_applies() {
+    use sensor_ebpf::wire::anomaly::{AMBIGUOUS, CONFLICT, LENGTH_AND_CODING, OBS_FOLD};
+    let matched = |lines: &str, anomalies: u32| {
+        let once = COUNT.replace("gte: 3", "gte: 1").replace("[service]", "[anomaly]");
+        let mut run = Run::new(&compile(&rule_text(lines, &once)).unwrap(), &bounds());
+        run.see(Observation { anomalies, ..read(0, 1, 1) }).first().map(|finding| finding.group[0].1.clone())
+    };
+    let smuggled = "    anomaly: [length_and_coding, odd_coding]";
+    assert_eq!(matched(smuggled, LENGTH_AND_CODING).as_deref(), Some("length_and_coding"));
+    assert_eq!(matched(smuggled, LENGTH_AND_CODING | OBS_FOLD).as_deref(), Some("obs_fold,length_and_coding"));
+    assert_eq!((matched(smuggled, OBS_FOLD), matched(smuggled, 0)), (None, None));
+    assert_eq!(matched("    anomaly: null", 0).as_deref(), Some("none"));
+    assert_eq!(matched("    anomaly: null", OBS_FOLD), None);
+    for (field, bit) in [("conflict", CONFLICT), ("ambiguous", AMBIGUOUS)] {
+        for (word, anomalies, holds) in [("true", bit, true), ("true", OBS_FOLD, false), ("false", bit, false)] {
+            assert_eq!(matched(&format!("    {field}: {word}"), anomalies).is_some(), holds, "{field}: {word}");
+        }
+    }
+    let errors = compile(&rule_text("    anomaly: conflicts", COUNT)).unwrap_err();
+    assert!(errors.iter().any(|error| error.contains("Did you mean `conflict`?")), "{errors:?}");
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use sensor_ebpf::wire::place;
 
 use super::Labels;
+use crate::anomaly;
 use crate::observation::{
     Interned, IssuerId, Observation, Outcome, Provenance, RouteClass, RouteId, ServiceId, Validity,
 };
@@ -65,6 +66,12 @@ fields! {
     Account = "account",
     /// Who reads: an address.
     Client = "client",
+    /// Names of [`crate::anomaly`]; absent when nothing was odd. As a key, the set of them.
+    Anomaly = "anomaly",
+    /// True when two versions of the request were seen.
+    Conflict = "conflict",
+    /// True when the server may not have seen the request as it was read.
+    Ambiguous = "ambiguous",
 }
 
 /// Words of the credential places that a request can have, by their number.
@@ -106,7 +113,10 @@ fn address(client: IpAddr) -> Key {
 impl Field {
     /// True when an observation may be without it (`field: null` in a rule).
     pub fn nullable(self) -> bool {
-        matches!(self, Self::Service | Self::Route | Self::Status | Self::Issuer | Self::Kid | Self::Account)
+        matches!(
+            self,
+            Self::Service | Self::Route | Self::Status | Self::Issuer | Self::Kid | Self::Account | Self::Anomaly
+        )
     }
 
     /// The value in `o`, if it has one.
@@ -126,6 +136,10 @@ impl Field {
             Self::SelfContained => number(u8::from(o.self_contained)),
             Self::Account => o.account?.0,
             Self::Client => address(o.client),
+            Self::Anomaly if o.anomalies == 0 => return None,
+            Self::Anomaly => number(o.anomalies),
+            Self::Conflict => number(u8::from(o.conflict())),
+            Self::Ambiguous => number(u8::from(o.ambiguous())),
         })
     }
 
@@ -150,7 +164,8 @@ impl Field {
                 .iter()
                 .find(|(_, number)| u16::from(*number) == low)
                 .map_or_else(|| low.to_string(), |(word, _)| (*word).to_owned()),
-            Self::SelfContained => (low != 0).to_string(),
+            Self::SelfContained | Self::Conflict | Self::Ambiguous => (low != 0).to_string(),
+            Self::Anomaly => anomaly::names(wide).collect::<Vec<_>>().join(","),
             Self::Account => hex(&key),
             Self::Client => IpAddr::V6(Ipv6Addr::from(key)).to_canonical().to_string(),
         }

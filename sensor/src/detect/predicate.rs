@@ -12,6 +12,7 @@ use super::condition::Expr;
 use super::error::{advice, quoted};
 use super::field::{Field, PLACES};
 use super::yaml::{Mistakes, Node, Value};
+use crate::anomaly;
 use crate::config::model::Config;
 use crate::observation::{
     Interned, IssuerId, Observation, Outcome, Provenance, RouteClass, RouteId, ServiceId, Validity,
@@ -40,6 +41,13 @@ pub(super) enum Test {
     Place(u32),
     /// Bit 0: false matches; bit 1: true matches.
     SelfContained(u32),
+    Conflict(u32),
+    Ambiguous(u32),
+    /// Bits of which one must be set.
+    Anomaly {
+        any: u32,
+        absent: bool,
+    },
     Status {
         codes: Vec<u16>,
         absent: bool,
@@ -67,6 +75,10 @@ impl Test {
             Self::Validity(set) => bit(set, o.validity as u8),
             Self::Place(set) => bit(set, o.place),
             Self::SelfContained(set) => bit(set, u8::from(o.self_contained)),
+            Self::Conflict(set) => bit(set, u8::from(o.conflict())),
+            Self::Ambiguous(set) => bit(set, u8::from(o.ambiguous())),
+            Self::Anomaly { absent, .. } if o.anomalies == 0 => *absent,
+            Self::Anomaly { any, .. } => o.anomalies & any != 0,
             Self::Status { codes, absent } => o.status.map_or(*absent, |code| codes.contains(&code)),
             Self::Kid { absent, .. } if o.kid.is_none() => *absent,
             Self::Kid { literals, .. } => kid.is_some_and(|kid| literals.contains(&kid)),
@@ -145,6 +157,9 @@ pub(super) struct Compiler<'c, 'm, 'f> {
     pub kids: Vec<String>,
 }
 
+/// The words of yes-or-no fields.
+const BOOLEANS: [(&str, u8); 2] = [("false", 0), ("true", 1)];
+
 /// Values as written, and whether `null` is among them.
 struct Values<'n> {
     texts: Vec<(&'n Node, String)>,
@@ -184,8 +199,13 @@ impl Compiler<'_, '_, '_> {
                 Test::Validity(self.set(field, &texts, Validity::ALL.iter().map(|v| (v.label(), *v as u8))))
             }
             Field::Place => Test::Place(self.set(field, &texts, PLACES.iter().copied())),
-            Field::SelfContained => {
-                Test::SelfContained(self.set(field, &texts, [("false", 0), ("true", 1)].into_iter()))
+            Field::SelfContained => Test::SelfContained(self.set(field, &texts, BOOLEANS.into_iter())),
+            Field::Conflict => Test::Conflict(self.set(field, &texts, BOOLEANS.into_iter())),
+            Field::Ambiguous => Test::Ambiguous(self.set(field, &texts, BOOLEANS.into_iter())),
+            Field::Anomaly => {
+                #[expect(clippy::cast_possible_truncation, reason = "a bit's number is below 32")]
+                let known = anomaly::NAMES.iter().map(|(name, bit)| (*name, bit.trailing_zeros() as u8));
+                Test::Anomaly { any: self.set(field, &texts, known), absent }
             }
             Field::Status => Test::Status { codes: self.parsed(&texts, "a status code, 100 to 599", status), absent },
             Field::Client => Test::Client(self.parsed(&texts, "an IPv4 or IPv6 address", client)),

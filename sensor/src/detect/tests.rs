@@ -39,6 +39,7 @@ pub(super) fn config() -> Config {
     let service = |name: &str, issuers: &[&str], routes: &[&str]| model::Service {
         name: name.to_owned(),
         listen: Vec::new(),
+        proxy_protocol: false,
         credentials: model::Credentials::default(),
         routes: routes.iter().map(|name| route(name)).collect(),
         issuers: issuers.iter().map(|name| issuer(name)).collect(),
@@ -48,6 +49,7 @@ pub(super) fn config() -> Config {
         hash: String::new(),
         interfaces: Vec::new(),
         trusted_proxies: Vec::new(),
+        client_header: model::ClientHeader::default(),
         tunnels: false,
         services: vec![service("shop", &["members", "partners"], &["addresses"]), service("admin", &["staff"], &[])],
         keys: model::Keys::default(),

@@ -126,11 +126,31 @@ families! {
         "Directions of connections that lost their place in the stream.";
     RESYNCHRONISED: Counter "authsensor_halves_resynchronised_total" [] in "halves",
         "Directions of connections that found their place again.";
+    HALVES_HANDED_OVER: Counter "authsensor_halves_handed_over_total" [] in "halves",
+        "Halves of connections that the kernel handed over to the slow path.";
+    FLOWS_RESUMED: Counter "authsensor_flows_resumed_total" [] in "flows",
+        "Connections that the kernel took back from the slow path.";
+    SEGMENTS_COMPARED: Counter "authsensor_segments_compared_total" [] in "segments",
+        "Segments of seen bytes, of a request without an answer, that were compared with the first.";
+    SLOW_BYTES: Counter "authsensor_slow_path_bytes_total" ["disposition"] in "bytes",
+        "Bytes of handed-over connections by what the slow path did with them.";
+    SLOW_EVENTS: Counter "authsensor_slow_path_events_total" ["event"] in "events",
+        "What happened on the slow path.";
+    SLOW_FLOWS: Gauge "authsensor_slow_path_flows" [] in "flows",
+        "Connections that the slow path follows now.";
+    SLOW_HELD: Gauge "authsensor_slow_path_held_bytes" [] in "bytes",
+        "Memory that the slow path uses for them now.";
     STREAM_FAULTS: Counter "authsensor_stream_faults_total" ["reason"] in "events",
         "Things that cost a head, a pairing or a segment.";
+    FRAGMENTS: Counter "authsensor_fragments_total" ["reason"] in "datagrams",
+        "Fragmented IP datagrams, by what became of them.";
+    HTTP_ANOMALIES: Counter "authsensor_http_anomalies_total" ["reason"] in "messages",
+        "HTTP messages of a form that servers read differently, or of which something is missing; one may be several.";
 
     OBSERVATIONS: Counter "authsensor_observations_total" ["service", "class", "provenance", "outcome"] in "requests",
         "Requests with their answer, judged.";
+    ANOMALIES: Counter "authsensor_anomalies_total" ["anomaly"] in "requests",
+        "Observations whose request or response was odd, by what was; one that was odd in several ways counts for each.";
     ACCOUNT_READS: Counter "authsensor_account_reads_total" ["service", "login"] in "requests",
         "Answered reads of personal data by whether the login behind their credential was seen.";
     ACCOUNTS_WITHOUT_LOGIN: Gauge "authsensor_accounts_read_without_login" ["service"] in "accounts",
@@ -150,6 +170,10 @@ families! {
         "Credentials of schemes that prove a secret anew in every request (Digest, NTLM, Negotiate): nothing to look up.";
     CODED_BODIES: Counter "authsensor_coded_bodies_total" ["result"] in "bodies",
         "Compressed login and refresh bodies by what became of them; all but those decoded leave a gap.";
+    VERSIONS: Counter "authsensor_request_versions_total" ["result"] in "versions",
+        "Retransmissions that said something else than the request that was read, by whether they were judged with it.";
+    PROXY_REFUSED: Counter "authsensor_proxy_addresses_refused_total" [] in "requests",
+        "Requests of connections whose PROXY protocol header came from a peer that is no trusted proxy: not believed.";
     RING_UNREAD: Gauge "authsensor_ring_unread_bytes" ["ring"] in "bytes",
         "Bytes in a ring that were not read yet, at the last reading.";
     RING_SIZE: Gauge "authsensor_ring_size_bytes" ["ring"] in "bytes",

@@ -41,6 +41,12 @@ pub struct CollectorView {
     pub no_stable_token: u64,
     /// Compressed bodies by what became of them.
     pub decoding: DecodingCounts,
+    /// Other versions of a request that were judged with it.
+    pub versions_judged: u64,
+    /// Other versions of a request that came too late.
+    pub versions_late: u64,
+    /// Requests behind a PROXY protocol header of a peer that is not trusted.
+    pub proxies_refused: u64,
     /// Bytes of the event ring that were not read yet.
     pub event_ring_unread: u64,
     /// Bytes of the byte ring that were not read yet.
@@ -171,6 +177,9 @@ pub(super) struct Collecting {
     unmatched: Total,
     unstable: Total,
     coded: Vec<Total>,
+    versions_judged: Total,
+    versions_late: Total,
+    proxies_refused: Total,
     event_ring: IntGauge,
     byte_ring: IntGauge,
 }
@@ -184,6 +193,7 @@ impl Collecting {
         let lost = catalogue::COLLECTOR_LOST.counters::<U64>(registry)?;
         let coded = catalogue::CODED_BODIES.counters::<U64>(registry)?;
         let coded = DECODING_RESULTS.map(|result| Ok(Total::new(coded.get_metric_with_label_values(&[result])?)));
+        let versions = catalogue::VERSIONS.counters::<U64>(registry)?;
         let unread = catalogue::RING_UNREAD.gauges(registry)?;
         let size: IntGaugeVec = catalogue::RING_SIZE.gauges(registry)?;
         for (ring, bytes) in [("event", config.bounds.event_ring_bytes), ("byte", config.bounds.byte_ring_bytes)] {
@@ -198,6 +208,9 @@ impl Collecting {
             unmatched: Total::new(catalogue::UNMATCHED.counter(registry)?),
             unstable: Total::new(catalogue::UNSTABLE.counter(registry)?),
             coded: coded.into_iter().collect::<Result<_, prometheus::Error>>()?,
+            versions_judged: Total::new(versions.get_metric_with_label_values(&["judged"])?),
+            versions_late: Total::new(versions.get_metric_with_label_values(&["late"])?),
+            proxies_refused: Total::new(catalogue::PROXY_REFUSED.counter(registry)?),
             event_ring: unread.get_metric_with_label_values(&["event"])?,
             byte_ring: unread.get_metric_with_label_values(&["byte"])?,
         })
@@ -215,6 +228,9 @@ impl Collecting {
         for (total, count) in self.coded.iter().zip([decoded, unknown_coding, truncated, corrupt, too_long, window]) {
             total.set(count);
         }
+        self.versions_judged.set(view.versions_judged);
+        self.versions_late.set(view.versions_late);
+        self.proxies_refused.set(view.proxies_refused);
         self.event_ring.set(signed(view.event_ring_unread));
         self.byte_ring.set(signed(view.byte_ring_unread));
     }

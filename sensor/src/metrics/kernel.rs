@@ -43,6 +43,7 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::PacketHole
         | Counter::PacketBusy
         | Counter::PacketFlowTableFull
+        | Counter::PacketSlow
         | Counter::PacketPassed => &catalogue::PACKETS,
         Counter::BytesNew => &catalogue::BYTES_NEW,
         Counter::BytesParsed | Counter::BytesSkipped | Counter::BytesHandedOver | Counter::BytesGap => {
@@ -51,19 +52,42 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         Counter::HeadsCompleted => &catalogue::HEADS_COMPLETED,
         Counter::HeadsRequest => &catalogue::HEADS_REQUEST,
         Counter::RecordsEmitted | Counter::LostEventRing => &catalogue::HEADS,
-        Counter::LostEnd | Counter::LostByteRing => &catalogue::LOST_RECORDS,
+        Counter::LostEnd | Counter::LostByteRing | Counter::LostSegment => &catalogue::LOST_RECORDS,
         Counter::LostByteRingBytes => &catalogue::LOST_TEE_BYTES,
         Counter::FlowsCreated => &catalogue::FLOWS_CREATED,
         Counter::FlowsDeleted => &catalogue::FLOWS_DELETED,
         Counter::FlowsPickedUp => &catalogue::FLOWS_PICKED_UP,
         Counter::FlowsUpgraded | Counter::PassedTls | Counter::PassedH2 => &catalogue::FLOWS_PASSED,
+        Counter::HalvesHandedOver => &catalogue::HALVES_HANDED_OVER,
+        Counter::FlowsResumed => &catalogue::FLOWS_RESUMED,
+        Counter::SegmentsCompared => &catalogue::SEGMENTS_COMPARED,
         Counter::Desynchronised => &catalogue::DESYNCHRONISED,
         Counter::Resynchronised => &catalogue::RESYNCHRONISED,
         Counter::HeadSlotLost
         | Counter::HeadTooLong
         | Counter::Unsolicited
+        | Counter::Ambiguous
         | Counter::PairingOverflow
+        | Counter::ProxyMissing
+        | Counter::ProxyMalformed
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
+        Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped => {
+            &catalogue::FRAGMENTS
+        }
+        Counter::AnomalyLineCut
+        | Counter::AnomalyValueCut
+        | Counter::AnomalyFold
+        | Counter::AnomalyMoreCredentials
+        | Counter::AnomalyManyAuthorizations
+        | Counter::AnomalyBadLength
+        | Counter::AnomalyLengthAndCoding
+        | Counter::AnomalyOddCoding
+        | Counter::AnomalyOddHeader
+        | Counter::AnomalyOddChunk
+        | Counter::AnomalyOddLine
+        | Counter::AnomalyBadLine
+        | Counter::AnomalyOddHost
+        | Counter::AnomalyEarly => &catalogue::HTTP_ANOMALIES,
     }
 }
 

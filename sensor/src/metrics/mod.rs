@@ -13,6 +13,7 @@ mod kernel;
 mod observations;
 mod process;
 mod server;
+mod slow;
 #[cfg(test)]
 mod tests;
 
@@ -24,12 +25,14 @@ use prometheus::{Registry, TextEncoder};
 use crate::config::model::Config;
 use crate::finding::model::Level;
 use crate::observation::Observation;
+use crate::slow::SlowCounts;
 pub use control::{Bound, CollectorView, IssuerView, LedgerView, PROGRAMS};
 use control::{Bounds, Bpf, Collecting, Info, Issuing, Rules};
 use kernel::Kernel;
 use observations::Observations;
 use process::Process;
 pub use server::{BindError, bind, serve};
+use slow::Slow;
 
 /// Why metrics could not be registered: only a mistake in the catalogue, or a label that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,7 @@ pub struct Metrics {
     rules: Rules,
     info: Info,
     bpf: Bpf,
+    slow: Slow,
     bounds: Bounds,
     process: Process,
     /// One rendering at a time: values that are computed at scrape time are refreshed first.
@@ -77,6 +81,7 @@ impl Metrics {
             rules: Rules::new(&registry, rules)?,
             info: Info::new(&registry, config)?,
             bpf: Bpf::new(&registry)?,
+            slow: Slow::new(&registry)?,
             bounds: Bounds::new(&registry, config)?,
             process: Process::new(&registry)?,
             rendering: Mutex::new(()),
@@ -93,6 +98,11 @@ impl Metrics {
     /// fell means that the maps were made anew; it then counts from 0. One caller at a time.
     pub fn kernel(&self, totals: &[u64]) {
         self.kernel.set(totals);
+    }
+
+    /// Takes over the slow path's state: the totals of its parser, and what it counted. One caller at a time.
+    pub fn slow(&self, totals: &[u64], counts: &SlowCounts) {
+        self.slow.set(totals, counts);
     }
 
     /// Takes over the ledger's state. One caller at a time.

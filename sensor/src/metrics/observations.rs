@@ -5,6 +5,7 @@ use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::catalogue;
 use super::distinct::Distinct;
+use crate::anomaly;
 use crate::config::model::Config;
 use crate::observation::{Observation, Outcome, Provenance, RouteClass, ServiceId};
 
@@ -59,6 +60,20 @@ struct Service {
 pub(super) struct Observations {
     /// In configuration order; the last one is for no declared service.
     services: Vec<Service>,
+    /// By bit; bits without a name have none.
+    anomalies: Vec<Option<IntCounter>>,
+}
+
+/// The counters of anomalies, by bit.
+fn by_bit(registry: &Registry) -> Result<Vec<Option<IntCounter>>, prometheus::Error> {
+    let family = catalogue::ANOMALIES.counters::<U64>(registry)?;
+    let mut counters = vec![None; u32::BITS as usize];
+    for (name, bit) in anomaly::NAMES {
+        if let Some(place) = counters.get_mut(bit.trailing_zeros() as usize) {
+            *place = Some(family.get_metric_with_label_values(&[name])?);
+        }
+    }
+    Ok(counters)
 }
 
 impl Observations {
@@ -85,7 +100,7 @@ impl Observations {
                 accounts_estimate: accounts.get_metric_with_label_values(&[name])?,
             })
         };
-        Ok(Self { services: names.map(service).collect::<Result<_, _>>()? })
+        Ok(Self { services: names.map(service).collect::<Result<_, _>>()?, anomalies: by_bit(registry)? })
     }
 
     pub(super) fn observe(&self, observation: &Observation) {
@@ -95,6 +110,13 @@ impl Observations {
         let verdict = (class as usize * PROVENANCES + provenance as usize) * OUTCOMES + outcome as usize;
         if let Some(counter) = service.observations.get(verdict) {
             counter.inc();
+        }
+        let mut anomalies = observation.anomalies;
+        while anomalies != 0 {
+            if let Some(Some(counter)) = self.anomalies.get(anomalies.trailing_zeros() as usize) {
+                counter.inc();
+            }
+            anomalies &= anomalies - 1;
         }
         if class == RouteClass::AccountRead && outcome == Outcome::Read {
             let login = Login::of(provenance);

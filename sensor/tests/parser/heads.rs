@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sensor::collect::target::RequestLine;
-use sensor_ebpf::wire::{NO_LENGTH, anomaly, capture, framing, method, version};
+use sensor_ebpf::wire::{NO_LENGTH, anomaly, capture, method, version};
 
 use super::rig::{Conversation, From, Seen, request};
 
@@ -33,16 +33,29 @@ fn last<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
     headers.iter().rev().find(|one| one.name.eq_ignore_ascii_case(name) && !one.value.is_empty()).map(|one| one.value)
 }
 
-/// The length by RFC 9110 §8.6, as this parser reads it: the first that is a number.
+/// All of that name that say anything, as one list.
+fn list(headers: &[httparse::Header<'_>], name: &str) -> Vec<u8> {
+    let lines = headers.iter().filter(|one| one.name.eq_ignore_ascii_case(name) && !one.value.is_empty());
+    lines.map(|one| one.value).collect::<Vec<_>>().join(&b","[..])
+}
+
+fn elements(list: &[u8]) -> Vec<&[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect()
+}
+
+/// The length by RFC 9110 §8.6: one number, given as often as anybody likes.
 fn length(headers: &[httparse::Header<'_>]) -> u64 {
-    let numbers = headers.iter().filter(|one| one.name.eq_ignore_ascii_case("content-length"));
-    let number = |value: &[u8]| {
-        std::str::from_utf8(value)
-            .ok()
-            .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|text| text.parse().ok())
-    };
-    numbers.filter(|one| one.value.len() <= 18).find_map(|one| number(one.value)).unwrap_or(NO_LENGTH)
+    let stated = headers.iter().filter(|one| one.name.eq_ignore_ascii_case("content-length") && !one.value.is_empty());
+    let numbers: Vec<Option<u64>> = stated
+        .map(|one| {
+            let text = std::str::from_utf8(one.value).ok()?;
+            text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+        })
+        .collect();
+    match numbers.as_slice() {
+        [Some(first), rest @ ..] if rest.iter().all(|other| *other == Some(*first)) => *first,
+        _ => NO_LENGTH,
+    }
 }
 
 fn id(name: &str) -> u8 {
@@ -73,12 +86,16 @@ proptest! {
         prop_assert_eq!(head.method, id(oracle.method.unwrap()));
         // The values of credential parameters are cut out.
         if head.credentials.iter().all(|one| one.place != sensor_ebpf::wire::place::QUERY) {
-            prop_assert_eq!(split.target, oracle.path.unwrap().as_bytes());
+            // No fragment is captured.
+            prop_assert_eq!(split.target, oracle.path.unwrap().split('#').next().unwrap().as_bytes());
         }
         prop_assert_eq!(head.version, if oracle.version == Some(1) { version::HTTP_11 } else { version::HTTP_10 });
         prop_assert_eq!(head.offset + u64::from(head.head_bytes), size as u64);
         prop_assert_eq!(head.content_length, length(oracle.headers));
-        for (which, name) in [(capture::HOST, "host"), (capture::CONTENT_TYPE, "content-type"), (capture::X_FORWARDED_FOR, "x-forwarded-for")] {
+        let forwarded = head.captures[capture::X_FORWARDED_FOR].as_deref().unwrap_or_default();
+        let want = list(oracle.headers, "x-forwarded-for");
+        prop_assert_eq!(elements(forwarded), elements(&want), "{:?}", text);
+        for (which, name) in [(capture::HOST, "host"), (capture::CONTENT_TYPE, "content-type")] {
             prop_assert_eq!(head.captures[which].as_deref(), last(oracle.headers, name), "{} of {:?}", name, text);
         }
     }
@@ -136,58 +153,16 @@ fn odd_request_lines() {
         ("GET /a HTTP/1.00000000000000001", method::GET, 0),
         ("GET /a HTTP/1.1 b", method::GET, version::HTTP_11),
         ("POST /a", method::POST, version::HTTP_09),
+        ("GET\t/a HTTP/1.1", method::GET, version::HTTP_11),
+        ("GET /a\tHTTP/1.1", method::GET, version::HTTP_11),
+        ("GET \t /a\x0b\x0cHTTP/1.1", method::GET, version::HTTP_11),
     ] {
         let head = one(line);
         assert_eq!((head.method, head.version), (code, number), "{line:?}");
         assert_eq!(head.line(), line.trim_end(), "{line:?}");
     }
-    for line in ["GET", "GET ", "FOO /a", "OPTIONS /a RTSP/1.0", "GET\t/a HTTP/1.1", "/a HTTP/1.1"] {
+    for line in ["GET", "GET ", "GET\t", "FOO /a", "OPTIONS /a RTSP/1.0", "/a HTTP/1.1"] {
         assert_eq!(request(format!("{line}\r\n\r\n").as_bytes()).heads, [], "{line:?}");
-    }
-}
-
-/// Length, framing and whether an odd framing is said so.
-#[test]
-fn framing_of_requests() {
-    for (headers, how, length, flags) in [
-        ("", framing::NONE, NO_LENGTH, 0),
-        ("Content-Length: 0\r\n", framing::NONE, 0, 0),
-        ("Content-Length: 12\r\n", framing::LENGTH, 12, 0),
-        ("Content-Length: 12\r\nContent-Length: 12\r\n", framing::LENGTH, 12, 0),
-        ("Content-Length: 12\r\nContent-Length: 13\r\n", framing::LENGTH, 12, anomaly::BAD_LENGTH),
-        ("Content-Length: +1\r\n", framing::NONE, NO_LENGTH, anomaly::BAD_LENGTH),
-        ("Content-Length: 1234567890123456789\r\n", framing::NONE, NO_LENGTH, anomaly::BAD_LENGTH),
-        ("Content-Length: 999999999999999999\r\n", framing::LENGTH, 999_999_999_999_999_999, 0),
-        ("Content-Length: 123456789012345678901234567890123456789\r\n", framing::NONE, NO_LENGTH, anomaly::BAD_LENGTH),
-        ("Transfer-Encoding: chunked\r\n", framing::CHUNKED, NO_LENGTH, 0),
-        ("Transfer-Encoding:\r\n chunked\r\n", framing::CHUNKED, NO_LENGTH, anomaly::OBS_FOLD),
-        ("transfer-encoding: gzip,CHUNKED \r\n", framing::CHUNKED, NO_LENGTH, 0),
-        ("Transfer-Encoding: chunked, identity\r\n", framing::CHUNKED, NO_LENGTH, anomaly::ODD_CODING),
-        ("Transfer-Encoding: xchunked\r\n", framing::NONE, NO_LENGTH, anomaly::ODD_CODING),
-        ("Transfer-Encoding: gzip\r\n", framing::NONE, NO_LENGTH, anomaly::ODD_CODING),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", framing::CHUNKED, 3, anomaly::LENGTH_AND_CODING),
-    ] {
-        let output = request(format!("POST / HTTP/1.1\r\n{headers}\r\n").as_bytes());
-        let head = &output.heads[0];
-        assert_eq!((head.framing, head.content_length, head.anomalies), (how, length, flags), "{headers:?}");
-    }
-}
-
-#[test]
-fn chunk_sizes() {
-    for (body, heads) in [
-        ("5\r\nhello\r\n0\r\n\r\n", 2),
-        ("5 ; a=\"b\"\r\nhello\r\n00000000000000000000\r\n\r\n", 2),
-        ("5\nhello\n0\n\n", 2),
-        ("00000000000000000000005\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n", 2),
-        ("10000000000000000\r\n\r\n", 2),
-        ("ffffffffffffffff\r\n\r\n", 1),
-        ("\r\n", 1),
-        ("x\r\n\r\n", 1),
-        ("-1\r\n\r\n", 1),
-    ] {
-        let text = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}GET /next HTTP/1.1\r\n\r\n");
-        assert_eq!(request(text.as_bytes()).heads.len(), heads, "{body:?}");
     }
 }
 
@@ -220,7 +195,7 @@ fn early_and_unsolicited_responses() {
     conversation.data(From::Client, b"\r\nGET /b HTTP/1.1\r\n\r\n");
     conversation.data(From::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let seen: Vec<(bool, u32, u32)> =
-        conversation.output().heads.iter().map(|head| (head.request, head.txn, head.anomalies)).collect();
+        conversation.output().heads.iter().map(|head| (head.request, head.txn, head.odd())).collect();
     assert_eq!(
         seen,
         [

@@ -1,6 +1,6 @@
 //! Packets that a server drops, or answers without a change, must not make the sensor lose its connection.
 
-use sensor::capture::host::HostEngine;
+use sensor::capture::offline::Offline;
 use sensor::collect::decode::{Record, decode};
 
 use crate::rig::{ACK, From, SYN, engine, segment_of};
@@ -11,7 +11,7 @@ const GET: &[u8] = b"GET /members/7/addresses HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 struct Talk {
-    engine: HostEngine,
+    engine: Offline,
     at: u64,
     client: u32,
     server: u32,

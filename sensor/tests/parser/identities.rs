@@ -1,7 +1,8 @@
 //! What must hold whatever arrives: the totals add up, nothing panics, and no flow sees another's bytes.
 
 use proptest::prelude::*;
-use sensor::capture::host::HostEngine;
+use sensor::capture::offline::Offline;
+use sensor::slow::Limits;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::anomaly;
 
@@ -10,7 +11,7 @@ use super::rig::{
 };
 
 /// Two halves of a head, on the connection with that client port.
-fn halves(engine: &mut HostEngine, port: u16, first: &[u8], second: Option<&[u8]>) {
+fn halves(engine: &mut Offline, port: u16, first: &[u8], second: Option<&[u8]>) {
     let mut send = |sequence, flags, bytes: &[u8]| {
         let frame = segment_of(port, From::Client, sequence, flags, bytes);
         engine.ethernet(u64::from(port), &frame, u32::try_from(frame.len()).unwrap());
@@ -26,7 +27,7 @@ fn halves(engine: &mut HostEngine, port: u16, first: &[u8], second: Option<&[u8]
 
 #[test]
 fn a_head_without_a_slot_gets_nothing_of_another() {
-    let mut engine = HostEngine::new(tables(), false, 64, 1);
+    let mut engine = Offline::new(tables(), false, 64, 1, Limits::default());
     let pad = |text: &str| format!("{text}{}\r\n", "x".repeat(999 - text.len() - 2)).into_bytes();
     halves(&mut engine, 1, &pad("GET /first HTTP/1.1\r\nAuthorization: Bearer one\r\nHost: one\r\nX: "), None);
     // The only slot is taken: this head is suspended without one.
@@ -46,13 +47,13 @@ fn a_head_without_a_slot_gets_nothing_of_another() {
     assert_eq!(second.credentials[0].fingerprint, fingerprint(b"late"));
     assert_eq!(first.line(), "GET /first HTTP/1.1");
     assert_eq!(first.credentials[0].fingerprint, fingerprint(b"one"));
-    assert_eq!(first.anomalies, 0);
+    assert_eq!(first.odd(), 0);
 }
 
 /// A request line that goes on without its slot is not captured in part, under whatever name.
 #[test]
 fn a_line_without_a_slot_is_not_captured() {
-    let mut engine = HostEngine::new(tables(), false, 64, 1);
+    let mut engine = Offline::new(tables(), false, 64, 1, Limits::default());
     let long = format!("GET /{}", "a".repeat(994));
     halves(&mut engine, 1, long.as_bytes(), None);
     halves(&mut engine, 2, long.as_bytes(), None);
@@ -65,7 +66,7 @@ fn a_line_without_a_slot_is_not_captured() {
 /// Connections that end in the middle of a head give their slots back.
 #[test]
 fn slots_are_given_back() {
-    let mut engine = HostEngine::new(tables(), false, 8, 2);
+    let mut engine = Offline::new(tables(), false, 8, 2, Limits::default());
     for port in 1..200 {
         halves(&mut engine, port, b"GET / HTTP/1.1\r\nHost: h", None);
         let frame = segment_of(port, From::Client, 24, 4, b"");
@@ -74,7 +75,7 @@ fn slots_are_given_back() {
     assert_eq!(count(&engine, Counter::FlowsDeleted), 199);
     assert_eq!(count(&engine, Counter::HeadSlotLost), 0);
     // Flows that are pushed out, too.
-    let mut engine = HostEngine::new(tables(), false, 1, 2);
+    let mut engine = Offline::new(tables(), false, 1, 2, Limits::default());
     for port in 1..200 {
         halves(&mut engine, port, b"GET / HTTP/1.1\r\nHost: h", None);
     }
@@ -98,9 +99,11 @@ fn holes_in_bodies() {
         conversation.data(From::Client, format!("{then}GET /b HTTP/1.1\r\n\r\n").as_bytes());
         let output = conversation.output();
         assert_eq!(output.heads.len(), 2, "{headers}, {sent:?}, {lost} lost");
-        assert_eq!((output.heads[1].txn, output.heads[1].anomalies), (1, 0));
+        assert_eq!((output.heads[1].txn, output.heads[1].odd()), (1, 0));
         assert_eq!(count(&conversation.engine, Counter::Desynchronised), 0);
-        assert_eq!(count(&conversation.engine, Counter::BytesGap), u64::from(lost));
+        let gap = count(&conversation.engine, Counter::BytesGap)
+            + conversation.engine.slow_totals()[Counter::BytesGap as usize];
+        assert_eq!(gap, u64::from(lost));
     }
 }
 
@@ -116,7 +119,7 @@ fn holes_in_heads() {
     conversation.data(From::Client, b"GET /whole HTTP/1.1\r\nAuthorization: Bearer ");
     conversation.data(From::Client, b"abc\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
     let output = conversation.output();
-    let lines: Vec<(&str, u32)> = output.heads.iter().map(|head| (head.line(), head.anomalies)).collect();
+    let lines: Vec<(&str, u32)> = output.heads.iter().map(|head| (head.line(), head.odd())).collect();
     assert_eq!(lines, [("GET /whole HTTP/1.1", anomaly::PICKED_UP), ("GET /next HTTP/1.1", 0)]);
     assert_eq!(output.heads[0].credentials[0].fingerprint, fingerprint(b"abc"));
 }
@@ -195,7 +198,7 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-fn drive(engine: &mut HostEngine, steps: &[Step], swaps: &[(usize, usize)]) {
+fn drive(engine: &mut Offline, steps: &[Step], swaps: &[(usize, usize)]) {
     let mut next = [[7u32; 2]; 4];
     let mut frames: Vec<Vec<u8>> = Vec::new();
     for one in steps {
@@ -232,7 +235,7 @@ proptest! {
         swaps in proptest::collection::vec((any::<usize>(), any::<usize>()), 0..4),
         all_tcp: bool,
     ) {
-        let mut engine = HostEngine::new(tables(), all_tcp, 2, 2);
+        let mut engine = Offline::new(tables(), all_tcp, 2, 2, Limits::default());
         drive(&mut engine, &steps, &swaps);
         check_identities(&engine);
         let output = drain(&mut engine);

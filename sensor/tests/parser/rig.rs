@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use sensor::capture::host::HostEngine;
+use sensor::capture::offline::Offline;
 use sensor::capture::tables::Tables;
 use sensor::collect::decode::{Head, Record, decode};
+use sensor::slow::Limits;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::{
-    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, capture, credential_flag,
+    Credential, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, anomaly, capture, credential_flag,
     service_flag,
 };
 
@@ -55,8 +56,8 @@ pub fn tables() -> Tables {
     tables
 }
 
-pub fn engine() -> HostEngine {
-    HostEngine::new(tables(), false, 1024, 64)
+pub fn engine() -> Offline {
+    Offline::new(tables(), false, 1024, 64, Limits::default())
 }
 
 pub fn fingerprint(canonical: &[u8]) -> [u8; 16] {
@@ -127,6 +128,11 @@ pub struct Found {
 }
 
 impl Seen {
+    /// What is odd about it, but for a `Host` that most of these tests do without.
+    pub fn odd(&self) -> u32 {
+        self.anomalies & !anomaly::ODD_HOST
+    }
+
     pub fn line(&self) -> &str {
         std::str::from_utf8(self.captures[capture::LINE].as_deref().unwrap_or_default()).unwrap()
     }
@@ -173,32 +179,42 @@ pub struct Output {
     /// Teed bytes by direction and transaction.
     pub teed: BTreeMap<(u8, u32), Vec<u8>>,
     pub closes: usize,
+    /// What retransmissions said of requests that were not answered yet.
+    pub versions: Vec<Seen>,
 }
 
-pub fn drain(engine: &mut HostEngine) -> Output {
+impl Output {
+    /// Takes one record.
+    pub fn note(&mut self, bytes: &[u8]) {
+        match decode(bytes).expect("the parser writes whole records") {
+            Record::Request(head) => self.heads.push(seen(&head, true)),
+            Record::Response(head) => self.heads.push(seen(&head, false)),
+            Record::Version(head) => self.versions.push(seen(&head, true)),
+            Record::End(end) | Record::TeeEnd(end) => {
+                self.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
+            }
+            Record::Tee(head, bytes) => {
+                let body = self.teed.entry((head.direction, head.txn)).or_default();
+                assert_eq!(head.offset, body.len() as u64, "teed bytes follow each other");
+                body.extend(bytes);
+            }
+            Record::Close(_) => self.closes += 1,
+        }
+    }
+}
+
+pub fn drain(engine: &mut Offline) -> Output {
     let mut output = Output::default();
-    engine.drain(|bytes| match decode(bytes).expect("the parser writes whole records") {
-        Record::Request(head) => output.heads.push(seen(&head, true)),
-        Record::Response(head) => output.heads.push(seen(&head, false)),
-        Record::End(end) | Record::TeeEnd(end) => {
-            output.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
-        }
-        Record::Tee(head, bytes) => {
-            let body = output.teed.entry((head.direction, head.txn)).or_default();
-            assert_eq!(head.offset, body.len() as u64, "teed bytes follow each other");
-            body.extend(bytes);
-        }
-        Record::Close(_) => output.closes += 1,
-    });
+    engine.settle(|bytes| output.note(bytes));
     output
 }
 
-pub fn count(engine: &HostEngine, counter: Counter) -> u64 {
+pub fn count(engine: &Offline, counter: Counter) -> u64 {
     engine.totals()[counter as usize]
 }
 
 /// The three identities of the totals.
-pub fn check_identities(engine: &HostEngine) {
+pub fn check_identities(engine: &Offline) {
     let sum = |counters: &[Counter]| counters.iter().map(|one| count(engine, *one)).sum::<u64>();
     assert_eq!(count(engine, Counter::PacketsSeen), sum(Counter::PACKET_DISPOSITIONS), "packets");
     assert_eq!(count(engine, Counter::BytesNew), sum(Counter::BYTE_DISPOSITIONS), "bytes");
@@ -207,7 +223,7 @@ pub fn check_identities(engine: &HostEngine) {
 
 /// A connection whose ends take turns.
 pub struct Conversation {
-    pub engine: HostEngine,
+    pub engine: Offline,
     next: [u32; 2],
     client_port: u16,
 }
@@ -217,7 +233,7 @@ impl Conversation {
         Self::over(engine())
     }
 
-    pub fn over(engine: HostEngine) -> Self {
+    pub fn over(engine: Offline) -> Self {
         // Sequence numbers wrap in the middle of every test.
         let mut conversation = Self { engine, next: [0xffff_ff00, 0x7fff_ff00], client_port: 40_000 };
         conversation.send(From::Client, SYN, b"");

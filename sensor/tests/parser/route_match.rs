@@ -4,12 +4,13 @@
 use std::io::Write as _;
 
 use proptest::prelude::*;
-use sensor::capture::host::HostEngine;
+use sensor::capture::offline::Offline;
 use sensor::capture::tables::Tables;
 use sensor::collect::routes::{Readings, Router};
 use sensor::collect::target::Target;
 use sensor::config::model::{Config, Method, Route, Segment};
 use sensor::observation::{RouteClass, ServiceId};
+use sensor::slow::Limits;
 use sensor_ebpf::wire::{NO_ROUTE, ROUTE_NOT_CANONICAL};
 
 use super::rig::{Conversation, From, KEY};
@@ -40,7 +41,7 @@ fn route(method: &str, template: &str) -> Route {
 }
 
 fn kernel_route(config: &Config, method: &str, target: &str) -> u16 {
-    let engine = HostEngine::new(Tables::new(config, KEY).unwrap(), false, 16, 16);
+    let engine = Offline::new(Tables::new(config, KEY).unwrap(), false, 16, 16, Limits::default());
     let mut conversation = Conversation::over(engine);
     conversation.data(From::Client, format!("{method} {target} HTTP/1.1\r\n\r\n").as_bytes());
     let output = conversation.output();

@@ -18,6 +18,7 @@ pub mod program;
 pub mod programs;
 pub mod shop;
 pub mod sides;
+pub mod tunnels;
 
 use std::env;
 use std::fs::OpenOptions;
@@ -25,6 +26,13 @@ use std::io::Write as _;
 
 /// The environment variable that names the file to which skipped tests write a line.
 pub const SKIPS: &str = "AUTHSENSOR_SKIPS";
+
+/// How many times longer than on an ordinary machine things may take: `AUTHSENSOR_SLOW_MACHINE`, which `cargo xtask vm`
+/// sets where the processor is emulated. It multiplies what tests wait at most, never what they expect.
+#[must_use]
+pub fn slowness() -> u32 {
+    env::var("AUTHSENSOR_SLOW_MACHINE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
 
 /// Says that the test `name` cannot run. The caller returns afterwards.
 ///

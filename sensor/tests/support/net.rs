@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
+use nix::unistd::Pid;
 
 pub const CLIENT_END: &str = "as-client";
 pub const SERVER_END: &str = "as-server";
@@ -97,6 +98,15 @@ pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Keeps the calling thread, and those that it starts from now on, on one processor. What a thread sends over veth waits
+/// in a queue of the processor it runs on: one that moves in the middle of a burst reorders its own segments.
+pub fn stay_on_one_processor() {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::count()).find(|number| allowed.is_set(*number).unwrap()).unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
 }
 
 /// A packet socket on an interface of the namespace it is made in.

@@ -14,7 +14,7 @@ pub fn ids() -> Vec<u32> {
 /// None of `ids` is loaded any more; the kernel frees programs a moment after their last use.
 pub fn assert_unloaded(gone: &[u32]) {
     let mut left = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..100 * super::slowness() {
         left = ids();
         left.retain(|id| gone.contains(id));
         if left.is_empty() {

@@ -17,7 +17,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// How our own policy file is known, should a killed run have left it there.
 const POLICY_MARK: &str = "# Written by `cargo xtask setup` while it installs packages; safe to remove.";
 /// Services that start at boot once their package is there; nobody asked us for that.
-const SERVICES: [(&str, &str); 1] = [("nginx", "nginx")];
+const SERVICES: [(&str, &str); 2] = [("nginx", "nginx"), ("haproxy", "haproxy")];
 
 /// What apt can do here.
 pub struct Apt {

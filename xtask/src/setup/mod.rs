@@ -25,22 +25,28 @@ pub struct Args {
     /// Only say what is missing; exit code 2 if anything is
     #[arg(long)]
     pub check: bool,
-    /// Also what the tests and the lab need (nginx, curl, wrk, promtool, …)
+    /// Also what the tests and the lab need (nginx, Apache, haproxy, curl, wrk, promtool, …)
     #[arg(long)]
     pub tests: bool,
     /// Also what `.ci/run` needs: --tests and cargo-deny
     #[arg(long)]
     pub ci: bool,
-    /// Also what `cargo xtask vm` needs: qemu
+    /// Also what `cargo xtask vm` needs: qemu, and the tools that tests use in the guest
     #[arg(long)]
     pub vm: bool,
+    /// Also what `cargo xtask fuzz` needs: cargo-fuzz and a C++ compiler
+    #[arg(long)]
+    pub fuzz: bool,
 }
 
 /// What `cargo xtask test` sets up.
-pub const TESTS: Args = Args { check: false, tests: true, ci: false, vm: false };
+pub const TESTS: Args = Args { check: false, tests: true, ci: false, vm: false, fuzz: false };
 
 /// What `cargo xtask vm` sets up.
-pub const VM: Args = Args { check: false, tests: false, ci: false, vm: true };
+pub const VM: Args = Args { check: false, tests: false, ci: false, vm: true, fuzz: false };
+
+/// What `cargo xtask fuzz` sets up.
+pub const FUZZ: Args = Args { check: false, tests: false, ci: false, vm: false, fuzz: true };
 
 /// One remedy can bring the next need to light (a compiler says which linker it wants); each chain is shorter.
 const ROUNDS: usize = 5;

@@ -7,7 +7,7 @@ use bpf_build::{Compiler, MIN_RUST, Missing, OBJECT_ENV, Toolchain, compilers};
 
 use super::Args;
 use super::apt::Apt;
-use crate::process::{said, tool};
+use crate::process::{nightly, said, tool};
 
 /// The linker that reads the compiler's bitcode.
 const BPF_LINKER: &str = "0.13.0";
@@ -15,6 +15,8 @@ const BPF_LINKER: &str = "0.13.0";
 const BPF_LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 /// The licence and advisory checker of `.ci/run`.
 const CARGO_DENY: &str = "0.20.2";
+/// What builds the fuzz targets.
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// Something that is missing.
 #[derive(Debug)]
@@ -84,6 +86,9 @@ pub fn survey(root: &Path, args: Args, apt: &mut Apt) -> Vec<Need> {
     if args.tests || args.ci {
         for (name, package) in [
             ("nginx", "nginx"),
+            // The server itself; the package `apache2` is what makes it a service.
+            ("apache2", "apache2-bin"),
+            ("haproxy", "haproxy"),
             ("curl", "curl"),
             ("ip", "iproute2"),
             ("ethtool", "ethtool"),
@@ -99,12 +104,39 @@ pub fn survey(root: &Path, args: Args, apt: &mut Apt) -> Vec<Need> {
         }
     }
     if args.ci && tool(root, "cargo-deny").is_none() {
-        needs.push(Need { what: "cargo-deny".to_owned(), remedy: Remedy::Cargo(cargo_deny()) });
+        needs.push(Need {
+            what: "cargo-deny".to_owned(),
+            remedy: Remedy::Cargo(cargo_tool("cargo-deny", CARGO_DENY, "about three minutes")),
+        });
     }
     if args.vm {
-        program(root, &mut needs, "qemu-system-x86_64", &["qemu-system-x86"]);
+        for (name, package) in [
+            ("qemu-system-x86_64", "qemu-system-x86"),
+            ("xz", "xz-utils"),
+            ("ip", "iproute2"),
+            ("tc", "iproute2"),
+            ("ethtool", "ethtool"),
+        ] {
+            program(root, &mut needs, name, &[package]);
+        }
+    }
+    if args.fuzz {
+        fuzzer(root, &mut needs);
     }
     needs
+}
+
+/// libFuzzer is C++, and its instrumentation is nightly Rust's.
+fn fuzzer(root: &Path, needs: &mut Vec<Need>) {
+    program(root, needs, "c++", &["g++"]);
+    if nightly(root).is_none() {
+        let advice = "With rustup run `rustup toolchain install nightly --profile minimal`.";
+        needs.push(Need { what: "nightly Rust".to_owned(), remedy: Remedy::Advice(advice.to_owned()) });
+    }
+    if tool(root, "cargo-fuzz").is_none() {
+        let remedy = Remedy::Cargo(cargo_tool("cargo-fuzz", CARGO_FUZZ, "about a minute"));
+        needs.push(Need { what: "cargo-fuzz".to_owned(), remedy });
+    }
 }
 
 fn program(root: &Path, needs: &mut Vec<Need>, name: &str, packages: &[&str]) {
@@ -114,14 +146,9 @@ fn program(root: &Path, needs: &mut Vec<Need>, name: &str, packages: &[&str]) {
     }
 }
 
-fn cargo_deny() -> CargoTool {
-    CargoTool {
-        name: "cargo-deny",
-        version: CARGO_DENY,
-        arguments: Vec::new(),
-        environment: Vec::new(),
-        duration: "about three minutes",
-    }
+/// A program that needs nothing but its crate.
+fn cargo_tool(name: &'static str, version: &'static str, duration: &'static str) -> CargoTool {
+    CargoTool { name, version, arguments: Vec::new(), environment: Vec::new(), duration }
 }
 
 fn bpf_toolchain(root: &Path, apt: &mut Apt) -> Option<Need> {

@@ -13,9 +13,9 @@ use super::init::TELL;
 use crate::process::{cannot_start, tool};
 use crate::{Failure, Outcome};
 
-/// Software emulation (KVM, where there is one, may be nested and hang) boots in half a minute; verifying large programs takes as long again.
-const PATIENCE: Duration = Duration::from_mins(10);
-/// Enough for the flow table at its default size.
+/// Software emulation (KVM, where there is one, may be nested and hang) boots in seconds; the tests take minutes.
+const PATIENCE: Duration = Duration::from_mins(15);
+/// Mebibytes: enough for the flow table at its default size.
 const MEMORY: &str = "2048";
 
 /// What a guest said.
@@ -25,22 +25,55 @@ pub struct Report {
     timed_out: bool,
 }
 
+/// What the tests in a guest came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tests {
+    /// How many passed.
+    pub passed: usize,
+    /// Which failed.
+    pub failed: Vec<String>,
+    /// Which could not run there, and why.
+    pub skipped: Vec<String>,
+}
+
 impl Report {
-    /// The number of programs that were loaded, or why the run does not count as a success.
-    pub fn verdict(&self) -> Result<usize, String> {
+    /// The number of programs that were loaded, or why the run does not count as a success: the probe must have loaded
+    /// something, and each of `programs` must have come to its end.
+    pub fn verdict(&self, programs: &[String]) -> Result<usize, String> {
         let loaded = self.lines.iter().filter(|line| line.starts_with("loaded: ")).count();
-        match self.told("exit") {
-            Some("0") if loaded > 0 => Ok(loaded),
-            Some("0") => Err("the probe named no loaded program".to_owned()),
-            Some(code) => Err(format!("the probe ended with {code}")),
-            None if self.timed_out => Err(format!("no result within {} s", PATIENCE.as_secs())),
-            None => Err("the guest ended without a result".to_owned()),
+        let failed = self.tests().failed;
+        let lost = programs.iter().find(|name| self.told(&format!("ended {name} ")).is_none());
+        match (self.told("exit "), lost) {
+            _ if !failed.is_empty() => Err(format!("failed: {}", failed.join(", "))),
+            (Some("0"), None) if loaded > 0 => Ok(loaded),
+            (Some("0"), None) => Err("the probe named no loaded program".to_owned()),
+            (Some("0"), Some(lost)) => Err(format!("{lost} did not run")),
+            (Some(code), _) => Err(format!("the probe or a test program ended with {code}")),
+            (None, _) if self.timed_out => Err(format!("no result within {} s", PATIENCE.as_secs())),
+            (None, _) => Err("the guest ended without a result".to_owned()),
         }
+    }
+
+    /// The tests, one by one.
+    pub fn tests(&self) -> Tests {
+        let told = self.lines.iter().filter_map(|line| line.strip_prefix(TELL)?.trim_start().strip_prefix("skipped "));
+        let mut tests = Tests { skipped: told.map(str::to_owned).collect(), ..Tests::default() };
+        for (name, result) in self.lines.iter().filter_map(|line| line.strip_prefix("test ")?.rsplit_once(" ... ")) {
+            if tests.skipped.iter().any(|skipped| skipped.split(':').next() == Some(name)) && result == "ok" {
+                continue;
+            }
+            match result {
+                "ok" => tests.passed += 1,
+                "FAILED" => tests.failed.push(name.to_owned()),
+                other => tests.skipped.push(format!("{name}: {other}")),
+            }
+        }
+        tests
     }
 
     /// The kernel's full version.
     pub fn release(&self) -> &str {
-        self.told("kernel").unwrap_or("it did not boot")
+        self.told("kernel ").unwrap_or("it did not boot")
     }
 
     /// Everything on the console.
@@ -57,8 +90,8 @@ impl Report {
     }
 }
 
-/// Boots a kernel and waits for its end. The console goes to `log` as well.
-pub fn boot(root: &Path, kernel: &Path, initramfs: &Path, log: &Path) -> Outcome<Report> {
+/// Boots a kernel and waits for its end. The console goes to `log` as well, and each line, as it comes, to `hear`.
+pub fn boot(root: &Path, kernel: &Path, initramfs: &Path, log: &Path, hear: fn(&str)) -> Outcome<Report> {
     let mut command = Command::new(tool(root, "qemu-system-x86_64").unwrap_or_else(|| "qemu-system-x86_64".into()));
     command
         .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", MEMORY])
@@ -72,7 +105,7 @@ pub fn boot(root: &Path, kernel: &Path, initramfs: &Path, log: &Path) -> Outcome
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| cannot_start(&command, &error))?;
-    let report = watch(&mut child);
+    let report = watch(&mut child, hear);
     // It is gone already, unless it ran out of time.
     let _ = child.kill();
     let _ = child.wait();
@@ -81,13 +114,16 @@ pub fn boot(root: &Path, kernel: &Path, initramfs: &Path, log: &Path) -> Outcome
     Ok(report)
 }
 
-fn watch(child: &mut Child) -> Report {
+fn watch(child: &mut Child, hear: fn(&str)) -> Report {
     let lines = lines_of(child);
     let end = Instant::now() + PATIENCE;
     let mut report = Report::default();
     loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(line) => report.lines.push(line),
+            Ok(line) => {
+                hear(&line);
+                report.lines.push(line);
+            }
             Err(RecvTimeoutError::Disconnected) => return report,
             Err(RecvTimeoutError::Timeout) => {
                 report.timed_out = true;
@@ -133,10 +169,32 @@ mod tests {
             "loaded: ingress verified_insns=9",
             "authsensor-guest: exit 0",
         ]);
-        assert_eq!(good.verdict(), Ok(1));
+        assert_eq!(good.verdict(&[]), Ok(1));
         assert_eq!(good.release(), "6.1.0-56-amd64");
-        assert!(report(&["authsensor-guest: exit 0"]).verdict().is_err());
-        assert!(report(&["loaded: ingress", "authsensor-guest: exit 1"]).verdict().is_err());
-        assert!(report(&["loaded: ingress", "Kernel panic - not syncing"]).verdict().is_err());
+        assert!(report(&["authsensor-guest: exit 0"]).verdict(&[]).is_err());
+        assert!(report(&["loaded: ingress", "authsensor-guest: exit 1"]).verdict(&[]).is_err());
+        assert!(report(&["loaded: ingress", "Kernel panic - not syncing"]).verdict(&[]).is_err());
+    }
+
+    #[test]
+    fn tests_are_counted_one_by_one_and_skips_are_not_passes() {
+        let lines = [
+            "loaded: ingress",
+            "running 3 tests",
+            "test one ... ok",
+            "test two::three ... ok",
+            "test four ... ignored, takes an hour",
+            "authsensor-guest: ended kernel_a 0",
+            "authsensor-guest: skipped one: this kernel has no TCX",
+            "authsensor-guest: exit 0",
+        ];
+        let tests = report(&lines).tests();
+        assert_eq!((tests.passed, tests.failed.len()), (1, 0));
+        assert_eq!(tests.skipped, ["one: this kernel has no TCX", "four: ignored, takes an hour"]);
+        let (a, b) = ("kernel_a".to_owned(), "kernel_b".to_owned());
+        assert_eq!(report(&lines).verdict(std::slice::from_ref(&a)), Ok(1));
+        assert_eq!(report(&lines).verdict(&[a, b]), Err("kernel_b did not run".to_owned()));
+        let failed = report(&["loaded: ingress", "test one ... FAILED", "authsensor-guest: exit 101"]);
+        assert_eq!(failed.verdict(&[]), Err("failed: one".to_owned()));
     }
 }

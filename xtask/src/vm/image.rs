@@ -4,39 +4,56 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::modules;
 use crate::process::said;
 use crate::setup::apt::Apt;
 use crate::{Failure, Outcome};
 
-/// The kernel of a series, below `vm`; downloaded when it is not there yet. Remove the file to get a newer one.
-pub fn kernel(root: &Path, vm: &Path, series: &str) -> Outcome<PathBuf> {
-    let kernel = vm.join(format!("vmlinuz-{series}"));
-    if kernel.is_file() {
-        return Ok(kernel);
+/// A kernel that can be booted.
+pub struct Image {
+    /// The compressed kernel.
+    pub kernel: PathBuf,
+    /// The modules that the tests need, by name in the order of loading.
+    pub modules: PathBuf,
+}
+
+/// The kernel of a series and its modules, below `vm`; downloaded when they are not there yet. Remove them to get a
+/// newer one.
+pub fn kernel(root: &Path, vm: &Path, series: &str) -> Outcome<Image> {
+    let image = Image { kernel: vm.join(format!("vmlinuz-{series}")), modules: vm.join(format!("modules-{series}")) };
+    if image.kernel.is_file() && image.modules.is_dir() {
+        return Ok(image);
     }
     let mut apt = Apt::new(true);
     let package = newest(&names(series), |name| apt.candidate(name).is_some()).ok_or_else(|| {
         Failure::Missing(format!(
             "apt knows no linux-image-{series}.*-amd64. Debian 12 carries 6.1 in bookworm and 6.12 in \
-             bookworm-security: add those to apt's sources and run `apt-get update`, or put a kernel image at {}.",
-            kernel.display()
+             bookworm-security: add those to apt's sources and run `apt-get update`, or put a kernel image at {} and \
+             its modules (veth, sch_ingress, cls_bpf and what they need, named in the order of loading) into {}.",
+            image.kernel.display(),
+            image.modules.display()
         ))
     })?;
     let unpacked = apt.unpack(root, &package)?;
-    let boot = unpacked.join("boot");
-    let images = fs::read_dir(&boot).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
-    let image = images.ok().and_then(|images| {
-        let is_image =
-            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
-        images.into_iter().find(is_image)
-    });
-    let outcome = match image {
-        Some(image) => fs::rename(&image, &kernel).map_err(|error| error.to_string()),
-        None => Err("no boot/vmlinuz in it".to_owned()),
-    };
+    let outcome = take(&unpacked, &image);
     let _ = fs::remove_dir_all(&unpacked);
     outcome.map_err(|error| Failure::Failed(format!("cannot take the kernel out of {package}: {error}")))?;
-    Ok(kernel)
+    Ok(image)
+}
+
+/// Takes kernel and modules out of an unpacked package.
+fn take(unpacked: &Path, image: &Image) -> Result<(), String> {
+    let kernel = first(&unpacked.join("boot"), "vmlinuz").ok_or("no boot/vmlinuz in it")?;
+    let trees = ["lib/modules", "usr/lib/modules"];
+    let tree = trees.iter().find_map(|tree| first(&unpacked.join(tree), "")).ok_or("no lib/modules in it")?;
+    modules::collect(&tree, &image.modules)?;
+    fs::rename(&kernel, &image.kernel).map_err(|error| error.to_string())
+}
+
+/// The first entry of a folder whose name begins with `prefix`.
+fn first(folder: &Path, prefix: &str) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(folder).ok()?.flatten();
+    entries.find(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).map(|entry| entry.path())
 }
 
 /// All kernel image packages of a series that apt knows.

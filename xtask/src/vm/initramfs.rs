@@ -1,26 +1,46 @@
-//! The guest's file system: a cpio archive with two programs and the libraries that they need.
+//! The guest's file system: a cpio archive with programs, the libraries that they need, and the kernel's modules.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::init::{DAEMON, MARK};
+use super::init::{DAEMON, MARK, MODULES, TESTS};
 use crate::process::said;
 use crate::{Failure, Outcome};
 
-/// The archive: `init` is the first process, `daemon` what it runs.
-pub fn build(init: &Path, daemon: &Path) -> Outcome<Vec<u8>> {
-    let mut files = BTreeMap::from([(PathBuf::from("/init"), read(init)?), (PathBuf::from(DAEMON), read(daemon)?)]);
-    files.insert(PathBuf::from(MARK), Vec::new());
-    for program in [init, daemon] {
+/// What goes into the archive.
+pub struct Content<'a> {
+    /// The first process.
+    pub init: &'a Path,
+    /// The daemon.
+    pub daemon: &'a Path,
+    /// Test programs: name in the guest, file here.
+    pub tests: &'a [(String, PathBuf)],
+    /// What the tests start; it stands in the guest where it stands here.
+    pub tools: &'a [PathBuf],
+    /// The folder of the modules.
+    pub modules: &'a Path,
+}
+
+/// The archive.
+pub fn build(content: &Content) -> Outcome<Vec<u8>> {
+    let mut programs = vec![(PathBuf::from("/init"), content.init), (PathBuf::from(DAEMON), content.daemon)];
+    programs.extend(content.tests.iter().map(|(name, file)| (Path::new(TESTS).join(name), file.as_path())));
+    programs.extend(content.tools.iter().map(|tool| (tool.clone(), tool.as_path())));
+    let mut files = BTreeMap::from([(PathBuf::from(MARK), Vec::new())]);
+    for (place, program) in programs {
+        files.insert(place, read(program)?);
         for library in libraries(program) {
             let bytes = read(&library)?;
             files.insert(library, bytes);
         }
     }
+    for module in fs::read_dir(content.modules).into_iter().flatten().flatten() {
+        files.insert(Path::new(MODULES).join(module.file_name()), read(&module.path())?);
+    }
     let mut archive = Archive::default();
-    for directory in ["/proc", "/sys", "/dev", "/tmp"].map(Path::new) {
+    for directory in ["/proc", "/sys", "/dev", "/tmp", "/run"].map(Path::new) {
         archive.directory(directory);
     }
     // The kernel opens it for the first process's input and output.

@@ -15,6 +15,7 @@ use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::BenchStream;
 
 use super::classes::{ACK, CLASSES, Class};
+use super::totals;
 
 /// Programs of the bench's object that the daemon does not load.
 const PROGRAMS: [&str; 3] = ["bench_empty", "bench_bare", "bench_stream"];
@@ -25,26 +26,62 @@ pub struct Runner {
     events: Ring,
     bytes: Ring,
     port: u16,
+    /// Where the object counts what; `None` where that is not known.
+    counters: Option<Vec<Option<usize>>>,
 }
 
 /// Figures of one class, nanoseconds a packet.
 pub struct Figure {
     /// The class.
     pub class: &'static Class,
-    /// Of each call, ascending.
+    /// Of each call, in their order.
     pub calls: Vec<f64>,
 }
 
 impl Figure {
     /// The least: what the code costs when nothing disturbs it.
     pub fn min(&self) -> f64 {
-        self.calls.first().copied().unwrap_or(f64::NAN)
+        self.calls.iter().copied().min_by(f64::total_cmp).unwrap_or(f64::NAN)
     }
 
     /// The middle one.
     pub fn median(&self) -> f64 {
-        self.calls.get(self.calls.len() / 2).copied().unwrap_or(f64::NAN)
+        median(self.calls.clone())
     }
+}
+
+/// The middle one of some figures.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// `calls` figures of every class whose name has `filter` in it, one class after the other, `calls` times; by every
+/// runner, which take turns, each first as often as the others.
+pub fn all(
+    runners: &mut [Runner],
+    calls: u32,
+    repeat: Option<u32>,
+    filter: &str,
+) -> Result<Vec<Vec<Figure>>, Box<dyn Error>> {
+    let wanted = |index: usize, class: &Class| index < 2 || class.name.starts_with(ACK) || class.name.contains(filter);
+    let classes: Vec<_> = CLASSES.iter().enumerate().filter(|(index, class)| wanted(*index, class)).collect();
+    let blank = || classes.iter().map(|(_, class)| Figure { class, calls: Vec::new() }).collect::<Vec<_>>();
+    let mut figures: Vec<Vec<Figure>> = runners.iter().map(|_| blank()).collect();
+    for call in 0..calls as usize {
+        for (index, (_, class)) in classes.iter().enumerate() {
+            let count = repeat.map_or(class.repeat, |most| most.min(class.repeat)) & !1;
+            for turn in 0..runners.len() {
+                let who = (call + index + turn) % runners.len();
+                let Some(runner) = runners.get_mut(who) else { continue };
+                let figure = runner.call(class, count.max(2))?;
+                if let Some(place) = figures.get_mut(who).and_then(|figures| figures.get_mut(index)) {
+                    place.calls.push(figure);
+                }
+            }
+        }
+    }
+    Ok(figures)
 }
 
 impl Runner {
@@ -53,7 +90,7 @@ impl Runner {
         for name in PROGRAMS {
             kernel.program(name)?.load()?;
         }
-        Ok(Self { kernel, events, bytes, port: 1024 })
+        Ok(Self { kernel, events, bytes, port: 1024, counters: Some(own()) })
     }
 
     /// The kernel side back.
@@ -61,23 +98,28 @@ impl Runner {
         (self.kernel, self.events, self.bytes)
     }
 
-    /// `calls` figures of every class whose name has `filter` in it, one class after the other, `calls` times.
-    pub fn all(&mut self, calls: u32, repeat: Option<u32>, filter: &str) -> Result<Vec<Figure>, Box<dyn Error>> {
-        let wanted = CLASSES
-            .iter()
-            .enumerate()
-            .filter(|(index, class)| *index < 2 || class.name.starts_with(ACK) || class.name.contains(filter));
-        let mut figures: Vec<Figure> = wanted.map(|(_, class)| Figure { class, calls: Vec::new() }).collect();
-        for _ in 0..calls {
-            for figure in &mut figures {
-                let runs = repeat.map_or(figure.class.repeat, |most| most.min(figure.class.repeat)) & !1;
-                figure.calls.push(self.call(figure.class, runs.max(2))?);
-            }
-        }
-        for figure in &mut figures {
-            figure.calls.sort_by(f64::total_cmp);
-        }
-        Ok(figures)
+    /// Says in which order the object counts: labels, a line each. Without them the order is this program's if as many
+    /// counters are there; otherwise what the object counts cannot be checked, which is what the answer says.
+    pub fn counts_as(&mut self, labels: Option<&str>) -> bool {
+        let found = |labels: &str| {
+            Counter::ALL.iter().map(|counter| labels.lines().position(|label| label == counter.label())).collect()
+        };
+        self.counters = match labels {
+            Some(labels) => Some(found(labels)),
+            None if self.totals().is_ok_and(|totals| totals.len() == Counter::COUNT) => Some(own()),
+            None => None,
+        };
+        self.counters.is_some()
+    }
+
+    /// What the object counted, in its order.
+    fn totals(&self) -> Result<Vec<u64>, Box<dyn Error>> {
+        totals::read(self.kernel.loaded())
+    }
+
+    /// Instructions that the verifier looked at, by program.
+    pub fn verified(&mut self) -> Result<Vec<(&'static str, u32)>, Box<dyn Error>> {
+        Ok(self.kernel.verified()?)
     }
 
     /// One call: a fresh connection, then `runs` packets of the class.
@@ -92,11 +134,13 @@ impl Runner {
             BenchStream { cut: class.cut, mode: class.mode, ..BenchStream::default() };
         stream.set(0, [advance, cut, mode, done], 0)?;
         self.drain();
-        let before = self.kernel.totals()?;
+        let before = self.totals()?;
         let elapsed = self.test_run(class.program, &frame, runs)?;
-        let after = self.kernel.totals()?;
+        let after = self.totals()?;
         self.drain();
-        check(class, runs, &before, &after)?;
+        if let Some(counters) = &self.counters {
+            check(class, runs, counters, (&before, &after))?;
+        }
         Ok(elapsed)
     }
 
@@ -129,15 +173,20 @@ impl Runner {
     }
 }
 
+/// This program's own counters stand where it says.
+fn own() -> Vec<Option<usize>> {
+    (0..Counter::COUNT).map(Some).collect()
+}
+
 /// What was timed must be what the class is about.
 fn check(
     class: &Class,
     runs: u32,
-    before: &[u64; Counter::COUNT],
-    after: &[u64; Counter::COUNT],
+    counters: &[Option<usize>],
+    (before, after): (&[u64], &[u64]),
 ) -> Result<(), Box<dyn Error>> {
     let counted = |counter: Counter| {
-        let index = counter as usize;
+        let Some(index) = counters.get(counter as usize).copied().flatten() else { return 0 };
         after.get(index).copied().unwrap_or(0).saturating_sub(before.get(index).copied().unwrap_or(0))
     };
     // A head in two segments counts once in two runs.

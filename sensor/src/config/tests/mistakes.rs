@@ -232,6 +232,10 @@ fn addresses_networks_and_names_of_the_whole_file() {
         "1:20: `10.0.0.1/8` has address bits beyond its prefix. Write \"10.0.0.0/8\"",
     );
     one("trusted_proxies = [\"10.0.0.1\", \"10.0.0.1\"]", "1:32: `trusted_proxies` names the same thing twice.");
+    one(
+        "client_header = \"x-forwarded\"",
+        "1:17: `x-forwarded` is not a header that names clients. Did you mean `forwarded`.",
+    );
     one("[metrics]\nlisten = \"localhost\"", "2:10: `localhost` is not an address with a port.");
     one("interfaces = [\"eth0/1\"]", "1:15: `eth0/1` is not an interface name.");
     one("interfaces = [\"a-name-of-16-byt\"]", "1:15: `a-name-of-16-byt` is not an interface name.");

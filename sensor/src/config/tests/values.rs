@@ -7,7 +7,7 @@ use sensor_ebpf::wire::method;
 use super::{SERVICE, config, warnings};
 use crate::config::load;
 use crate::config::model::{
-    AccountSource, Findings, IssueSource, Issuer, Listen, Observed, Place, PresentSource, Segment,
+    AccountSource, ClientHeader, Findings, IssueSource, Issuer, Listen, Observed, Place, PresentSource, Segment,
 };
 use crate::observation::{Outcome, RouteClass};
 
@@ -20,6 +20,8 @@ fn every_key_reaches_the_model() {
     assert_eq!(config.interfaces, ["eth0", "bond0.7"]);
     let networks: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"]);
+    assert_eq!(config.client_header, ClientHeader::Forwarded);
+    assert!(config.services[0].proxy_protocol);
     assert_eq!(config.findings, Findings::File("findings.ndjson".into()));
     assert_eq!(config.metrics_listen, "[::1]:9999".parse().unwrap());
     let ledger = &config.ledger;

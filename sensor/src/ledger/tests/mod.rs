@@ -71,10 +71,12 @@ fn config() -> Config {
         hash: String::new(),
         interfaces: Vec::new(),
         trusted_proxies: Vec::new(),
+        client_header: crate::config::model::ClientHeader::default(),
         tunnels: false,
         services: vec![Service {
             name: "shop".to_owned(),
             listen: Vec::new(),
+            proxy_protocol: false,
             credentials: Credentials { authorization: true, cookies: vec!["sid".into()], ..Credentials::default() },
             routes: vec![route],
             issuers: vec![issuer("gate", true), issuer("session", false)],

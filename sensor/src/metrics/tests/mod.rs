@@ -32,6 +32,7 @@ fn service(name: &str, issuer: &str) -> Service {
     Service {
         name: name.to_owned(),
         listen: Vec::new(),
+        proxy_protocol: false,
         credentials: model::Credentials::default(),
         routes: Vec::new(),
         issuers: vec![issuer],
@@ -44,6 +45,7 @@ fn config() -> Config {
         hash: "00ff".to_owned(),
         interfaces: Vec::new(),
         trusted_proxies: Vec::new(),
+        client_header: model::ClientHeader::default(),
         tunnels: false,
         services: vec![service("store \"front\"", "login"), service("api\\v2", "sso")],
         keys: Keys::default(),
@@ -125,6 +127,7 @@ fn observation(service: u16, class: RouteClass, provenance: Provenance, outcome:
         self_contained: true,
         account: Some(AccountHash(hash)),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        anomalies: 0,
     }
 }
 
@@ -212,6 +215,9 @@ fn the_identities_can_be_computed_from_what_is_exported() {
             credentials_unmatched: 4,
             no_stable_token: 3,
             decoding: DecodingCounts { decoded: 2, corrupt: 1, ..DecodingCounts::default() },
+            versions_judged: 5,
+            versions_late: 6,
+            proxies_refused: 8,
             event_ring_unread: 99,
             byte_ring_unread: 7,
         });
@@ -230,6 +236,9 @@ fn the_identities_can_be_computed_from_what_is_exported() {
         assert_equal(samples["authsensor_ring_unread_bytes{ring=\"event\"}"], 99.0);
         assert_equal(samples["authsensor_coded_bodies_total{result=\"corrupt\"}"], 1.0);
         assert_equal(total("authsensor_credentials_without_stable_token_total"), 3.0);
+        assert_equal(samples["authsensor_request_versions_total{result=\"judged\"}"], 5.0);
+        assert_equal(samples["authsensor_request_versions_total{result=\"late\"}"], 6.0);
+        assert_equal(total("authsensor_proxy_addresses_refused_total"), 8.0);
     }
 }
 
@@ -338,4 +347,18 @@ fn ledger_rules_and_build_are_shown() {
     }
     assert_equal(samples[&format!("authsensor_build_info{{bpf_object=\"abc123\",version=\"{version}\"}}")], 1.0);
     assert_equal(sum(&samples, "authsensor_build_info"), 1.0);
+}
+
+#[test]
+fn every_anomaly_of_an_observation_is_counted() {
+    use sensor_ebpf::wire::anomaly::{AMBIGUOUS, OBS_FOLD};
+    let metrics = metrics();
+    let plain = observation(0, RouteClass::Other, Provenance::None, Outcome::Other, 1);
+    for anomalies in [0, OBS_FOLD, OBS_FOLD | AMBIGUOUS, 1 << 31] {
+        metrics.observe(&Observation { anomalies, ..plain });
+    }
+    let samples = samples(&metrics.render().unwrap());
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"obs_fold\"}"], 2.0);
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"ambiguous\"}"], 1.0);
+    assert_equal(samples["authsensor_anomalies_total{anomaly=\"conflict\"}"], 0.0);
 }

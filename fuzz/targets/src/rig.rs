@@ -1,0 +1,358 @@
+//! What most targets stand on: a service with a credential place of every kind, one connection to it, and the records
+//! that come out, as values that can be compared.
+
+use std::collections::BTreeMap;
+
+use sensor::capture::offline::Offline;
+use sensor::capture::tables::Tables;
+use sensor::collect::decode::{Head, Record, decode};
+use sensor::slow::Limits;
+use sensor_ebpf::reason::Counter;
+use sensor_ebpf::siphash::Key;
+use sensor_ebpf::wire::{
+    Credential, EndRecord, HeadRecord, ListenKey, Name, RouteConfig, RouteState, ServiceConfig, Settings, Span,
+    anomaly, capture, credential_flag, direction, place, service_flag,
+};
+
+use crate::frames::{ACK, FIN, Numbers, SYN, segment};
+use crate::script::{Cut, Event};
+
+/// The fingerprint key, as bytes: what the reference hash takes.
+pub const KEY: &[u8; 16] = b"a key for tests!";
+/// Where the service listens.
+pub const PORT: u16 = 8080;
+/// Bytes of the longest segment (an IPv4 packet has at most 65,535).
+const SEGMENT_MAX: usize = 65_000;
+
+/// An end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who asks.
+    Client,
+    /// Who answers.
+    Server,
+}
+
+impl Side {
+    /// The one across.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// A service on [`PORT`] with a credential place of every kind; `flags` of `service_flag` in addition.
+pub fn tables(flags: u32) -> Tables {
+    let name = |text: &str, fold| Name::new(text.as_bytes(), fold).unwrap();
+    let mut service = ServiceConfig {
+        flags: service_flag::AUTHORIZATION
+            | service_flag::QUERY
+            | service_flag::COOKIES
+            | service_flag::HEADERS
+            | service_flag::RESPONSE_HEADERS
+            | flags,
+        ..ServiceConfig::default()
+    };
+    service.cookies[0] = name("SESSION", false);
+    service.cookies[1] = name("__Host-a-rather-long-cookie-name", false);
+    service.headers[0] = name("x-api-key", true);
+    service.response_headers[0] = name("x-new-token", true);
+    service.query[0] = name("access_token", false);
+    service.query[1] = name("t", false);
+    let mut tables = Tables {
+        key: Key::from_bytes(KEY),
+        settings: Settings { head_bytes: 64 << 10, tunnels: 1 },
+        ports: vec![PORT],
+        services: vec![service],
+        ..Tables::default()
+    };
+    tables.listens.insert(ListenKey { address: [0; 16], port: PORT, reserved: [0; 6] }, 0);
+    tables.states.push(RouteState::default());
+    tables.routes.insert(0, RouteConfig::default());
+    tables
+}
+
+/// One head: everything but where in the capture area things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The fixed part; its spans are 0.
+    pub fixed: HeadRecord,
+    /// What the captures hold.
+    pub captures: Vec<Option<Vec<u8>>>,
+    /// The credentials, their spans 0, and of a JWT header and payload.
+    pub credentials: Vec<(Credential, Option<Vec<u8>>)>,
+}
+
+impl Seen {
+    fn new(head: &Head<'_>) -> Self {
+        let claimed =
+            |one: Credential| (Credential { claims: Span::default(), ..one }, head.claims(&one).map(<[u8]>::to_vec));
+        let mut fixed = head.fixed;
+        fixed.captures = [Span::default(); capture::COUNT];
+        fixed.captures_len = 0;
+        fixed.head.size = 0;
+        // How often the slow path took the flow: that depends on the cuts.
+        fixed.head.epoch = 0;
+        Self {
+            fixed,
+            captures: (0..capture::COUNT).map(|which| head.capture(which).map(<[u8]>::to_vec)).collect(),
+            credentials: head.credentials().map(claimed).collect(),
+        }
+    }
+
+    /// True for a request.
+    pub fn is_request(&self) -> bool {
+        self.fixed.head.direction == direction::REQUEST
+    }
+
+    /// True if one of the bits of `mask` (of `anomaly`) is set.
+    pub fn odd(&self, mask: u32) -> bool {
+        self.fixed.anomalies & mask != 0
+    }
+}
+
+/// What came out of an engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Heads, in order.
+    pub heads: Vec<Seen>,
+    /// Ends of bodies, in order.
+    pub ends: Vec<EndRecord>,
+    /// Teed bytes by direction and transaction.
+    pub teed: BTreeMap<(u8, u32), Vec<u8>>,
+    /// Other records.
+    pub others: usize,
+    /// The bytes of every record.
+    pub raw: Vec<u8>,
+}
+
+impl Output {
+    /// Ends of bodies by direction, without what depends on the cuts.
+    fn ends(&self) -> Vec<EndRecord> {
+        let mut ends = self.ends.clone();
+        for end in &mut ends {
+            end.head.epoch = 0;
+        }
+        ends.sort_by_key(|end| (end.head.direction, end.head.txn));
+        ends
+    }
+}
+
+/// Bounds of the slow path: small enough that a fuzzer can reach them.
+pub fn limits() -> Limits {
+    Limits { flows: 4, held_bytes: 256 << 10, half_bytes: 64 << 10, head_bytes: 64 << 10, ..Limits::default() }
+}
+
+/// Takes what came out, for good: what is missing is not waited for. Every record must be whole.
+pub fn settle(engine: &mut Offline) -> Output {
+    let mut output = Output::default();
+    take(engine, &mut output, true);
+    output
+}
+
+/// Takes what came out so far.
+#[allow(clippy::match_wildcard_for_single_variants, reason = "further kinds of records are counted alike")]
+fn take(engine: &mut Offline, output: &mut Output, last: bool) {
+    let each = |bytes: &[u8]| {
+        output.raw.extend_from_slice(bytes);
+        match decode(bytes).expect("the parser writes whole records") {
+            Record::Request(head) | Record::Response(head) => output.heads.push(Seen::new(&head)),
+            Record::End(end) | Record::TeeEnd(end) => output.ends.push(end),
+            Record::Tee(head, bytes) => {
+                let body = output.teed.entry((head.direction, head.txn)).or_default();
+                // (A transaction number is not unique among answers that nobody asked for.)
+                assert!(head.txn == u32::MAX || head.offset == body.len() as u64, "teed bytes follow each other");
+                body.extend(bytes);
+            }
+            _ => output.others += 1,
+        }
+    };
+    if last {
+        engine.settle(each);
+    } else {
+        engine.drain(each);
+    }
+}
+
+/// The total of one counter.
+pub fn count(engine: &Offline, counter: Counter) -> u64 {
+    engine.totals()[counter as usize]
+}
+
+/// The three identities of the totals.
+pub fn check_identities(engine: &Offline) {
+    let sum = |counters: &[Counter]| counters.iter().map(|one| count(engine, *one)).sum::<u64>();
+    assert_eq!(count(engine, Counter::PacketsSeen), sum(Counter::PACKET_DISPOSITIONS), "packets");
+    assert_eq!(count(engine, Counter::BytesNew), sum(Counter::BYTE_DISPOSITIONS), "bytes");
+    assert_eq!(count(engine, Counter::HeadsCompleted), sum(Counter::HEAD_DISPOSITIONS), "heads");
+    let slow = |counter: Counter| engine.slow_totals()[counter as usize];
+    let parsed: u64 = Counter::BYTE_DISPOSITIONS.iter().map(|one| slow(*one)).sum();
+    assert_eq!(slow(Counter::BytesNew), parsed, "bytes on the slow path");
+}
+
+/// One connection to the service.
+pub struct Connection {
+    /// The parser.
+    pub engine: Offline,
+    next: [u32; 2],
+    output: Output,
+}
+
+impl Connection {
+    /// Opens it.
+    pub fn open(tables: Tables) -> Self {
+        // Sequence numbers wrap in the middle of whatever is said.
+        let engine = Offline::new(tables, false, 64, 16, limits());
+        let mut connection = Self { engine, next: [0xffff_ff00, 0x7fff_ff00], output: Output::default() };
+        connection.send(Side::Client, SYN, &[]);
+        connection.send(Side::Server, SYN | ACK, &[]);
+        connection
+    }
+
+    /// The next bytes of one end.
+    pub fn send(&mut self, from: Side, flags: u8, payload: &[u8]) {
+        let sequence = self.next[from as usize];
+        self.segment(from, sequence, flags, payload);
+        let len = u32::try_from(payload.len()).expect("scripts are short") + u32::from(flags & (SYN | FIN) != 0);
+        self.next[from as usize] = sequence.wrapping_add(len);
+    }
+
+    fn segment(&mut self, from: Side, sequence: u32, flags: u8, payload: &[u8]) {
+        let numbers = Numbers { sequence, acknowledged: self.next[from.other() as usize] };
+        let frame = segment(from, numbers, flags, payload);
+        self.engine.ethernet(1, &frame, u32::try_from(frame.len()).expect("frames are short"));
+        take(&mut self.engine, &mut self.output, false);
+    }
+
+    /// What one end says, cut as it is told.
+    pub fn say(&mut self, from: Side, bytes: &[u8], cuts: &[Cut]) {
+        let start = self.next[from as usize];
+        let place = |at: usize| start.wrapping_add(u32::try_from(at).expect("scripts are short"));
+        // A late segment comes behind the one after it.
+        let mut waiting: Option<(usize, usize)> = None;
+        for (begin, end, late) in pieces(bytes.len(), cuts) {
+            if late && waiting.is_none() {
+                waiting = Some((begin, end));
+                continue;
+            }
+            for (begin, end) in [Some((begin, end)), waiting.take()].into_iter().flatten() {
+                self.segment(from, place(begin), ACK, &bytes[begin..end]);
+            }
+        }
+        if let Some((begin, end)) = waiting {
+            self.segment(from, place(begin), ACK, &bytes[begin..end]);
+        }
+        self.next[from as usize] = place(bytes.len());
+    }
+
+    /// It is over: what came out of it.
+    pub fn finish(mut self) -> (Output, Offline) {
+        take(&mut self.engine, &mut self.output, true);
+        (self.output, self.engine)
+    }
+}
+
+/// The segments of `len` bytes: begin, end, and whether each comes late.
+fn pieces(len: usize, cuts: &[Cut]) -> Vec<(usize, usize, bool)> {
+    let mut pieces = Vec::new();
+    let (mut begin, mut again) = (0, 0);
+    let end = Cut { at: len, again: 0, late: false };
+    for cut in cuts.iter().chain([&end]) {
+        // Between two cuts at one place stands nothing; what the second one repeats, the next segment does.
+        if cut.at > begin {
+            let mut from = begin - again;
+            while cut.at - from > SEGMENT_MAX {
+                pieces.push((from, from + SEGMENT_MAX, false));
+                from += SEGMENT_MAX;
+            }
+            pieces.push((from, cut.at, cut.late));
+            again = 0;
+        }
+        begin = cut.at;
+        again = again.max(cut.again);
+    }
+    pieces
+}
+
+/// What a script came to.
+#[derive(Debug)]
+pub struct Played {
+    /// The records.
+    pub output: Output,
+    /// Halves that lost their place: what they find again depends on where segments begin.
+    pub lost: u64,
+    /// Totals that no cut may change.
+    pub totals: Vec<u64>,
+}
+
+/// Totals that no cut may change.
+const SAME: &[Counter] = &[
+    Counter::HeadsCompleted,
+    Counter::HeadsRequest,
+    Counter::RecordsEmitted,
+    Counter::Unsolicited,
+    Counter::FlowsCreated,
+    Counter::FlowsUpgraded,
+    Counter::PassedTls,
+    Counter::PassedH2,
+    Counter::PairingOverflow,
+    Counter::HeadTooLong,
+];
+
+/// Plays a script: with its cuts, or each turn in one piece.
+pub fn play(tables: Tables, events: &[Event], cut: bool) -> Played {
+    let mut connection = Connection::open(tables);
+    for event in events {
+        match event {
+            Event::Say(side, bytes, cuts) => connection.say(*side, bytes, if cut { cuts } else { &[] }),
+            Event::Fin(side) => connection.send(*side, FIN | ACK, &[]),
+        }
+    }
+    let (output, engine) = connection.finish();
+    check_identities(&engine);
+    let totals = SAME.iter().map(|counter| count(&engine, *counter)).collect();
+    Played { output, lost: count(&engine, Counter::Desynchronised), totals }
+}
+
+/// Header and payload of a JWT in a query are only taken when it stands in one segment as a whole: the one thing that
+/// may depend on how a stream is cut.
+fn without_query_claims(seen: &Seen) -> Seen {
+    let mut seen = seen.clone();
+    for (credential, claims) in &mut seen.credentials {
+        if credential.place == place::QUERY {
+            *claims = None;
+            credential.flags &= !(credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);
+        }
+    }
+    seen
+}
+
+/// The same conversation, cut and uncut, must give the same records and totals.
+///
+/// A half that lost its place (what it was sent is no HTTP) looks for a start line at the start of each segment, so what
+/// it finds there depends on the cuts by design. Then only the requests in front of that are compared.
+pub fn check_invariance(uncut: &Played, cut: &Played) {
+    assert_eq!(uncut.lost == 0, cut.lost == 0, "lost its place: {} times uncut, {} times cut", uncut.lost, cut.lost);
+    for direction in [direction::REQUEST, direction::RESPONSE] {
+        assert_eq!(heads(uncut, direction), heads(cut, direction), "heads, uncut and cut");
+    }
+    if uncut.lost == 0 {
+        assert_eq!(uncut.output.ends(), cut.output.ends(), "ends of bodies, uncut and cut");
+        assert_eq!(uncut.output.teed, cut.output.teed, "teed bytes, uncut and cut");
+        assert_eq!(uncut.output.others, cut.output.others, "other records, uncut and cut");
+        assert_eq!(uncut.totals, cut.totals, "totals, uncut and cut: {SAME:?}");
+    }
+}
+
+/// The heads of one direction that no cut may change.
+fn heads(played: &Played, direction: u8) -> Vec<Seen> {
+    let all = played.output.heads.iter().filter(|head| head.fixed.head.direction == direction);
+    if played.lost == 0 {
+        return all.map(without_query_claims).collect();
+    }
+    let found = all.take_while(|head| !head.odd(anomaly::PICKED_UP)).map(without_query_claims);
+    if direction == direction::REQUEST { found.collect() } else { Vec::new() }
+}

@@ -1,0 +1,183 @@
+//! Doubt about what the server read: conflicting versions of a request, bytes that no acknowledgement covers.
+
+use sensor_ebpf::wire::{anomaly, capture, place};
+
+use super::testing::*;
+use crate::observation::{Outcome, Provenance, RouteClass};
+
+type R = RecordBuilder;
+
+const READ: &str = "GET /users/7/addresses HTTP/1.1";
+
+fn login(flow: u64, at: u64, token: &str) -> [R; 2] {
+    [R::request(flow, 0, at, "POST /login HTTP/1.1"), R::response(flow, 0, at + 1, 302).set_cookie(token)]
+}
+
+/// A login that issues `s1`, then `records`; the observations behind the login's.
+fn after_login(records: impl IntoIterator<Item = R>) -> (Kept, super::Collector) {
+    let (mut kept, collector) = run(login(1, 0, "s1").into_iter().chain(records));
+    kept.observations.remove(0);
+    kept.lines.remove(0);
+    (kept, collector)
+}
+
+#[test]
+fn both_versions_are_judged_and_the_worse_one_counts() {
+    // Once the forged credential comes second, once first: it makes no difference.
+    for (first, second) in [("s1", "forged"), ("forged", "s1")] {
+        let (kept, collector) = after_login([
+            R::request(2, 0, 10, READ).cookie(first),
+            R::version(2, 0, 11, READ).cookie(second),
+            R::response(2, 0, 12, 200),
+        ]);
+        let [one] = kept.observations[..] else { panic!("one request") };
+        assert_eq!(one.provenance, Provenance::Unissued);
+        assert_eq!(one.fingerprint.unwrap().0, fingerprint("forged"));
+        assert!(one.conflict() && !one.ambiguous());
+        let line = &kept.json()[0];
+        assert_eq!(line["credentials"].as_array().unwrap().len(), 2);
+        assert_eq!(line["anomalies"], serde_json::json!(["conflict"]));
+        assert_eq!((collector.counts().versions, collector.counts().versions_late), (1, 0));
+    }
+}
+
+#[test]
+fn good_versions_stay_good() {
+    let (kept, _) = after_login([
+        R::request(2, 0, 10, READ).cookie("s1"),
+        R::version(2, 0, 11, "GET /users/8/addresses HTTP/1.1").cookie("s1"),
+        R::response(2, 0, 12, 200),
+    ]);
+    assert_eq!(kept.observations[0].provenance, Provenance::Issued);
+    assert_eq!(kept.json()[0]["credentials"].as_array().unwrap().len(), 1, "the same credential once");
+}
+
+#[test]
+fn the_more_sensitive_class_is_told() {
+    let (home, read) = (R::request(2, 0, 10, "GET / HTTP/1.1").cookie("s1"), R::request(3, 0, 10, READ).cookie("s1"));
+    let (kept, _) = after_login([
+        home,
+        R::version(2, 0, 11, READ).cookie("s1"),
+        R::response(2, 0, 12, 200),
+        read,
+        R::version(3, 0, 11, "GET / HTTP/1.1"),
+        R::response(3, 0, 12, 200),
+    ]);
+    for (observation, line) in kept.observations.iter().zip(kept.json()) {
+        assert_eq!((observation.class, observation.outcome), (RouteClass::AccountRead, Outcome::Read));
+        assert_eq!(observation.account, Some(account("7")));
+        assert_eq!(line["uri"], "/users/7/addresses");
+    }
+    assert_eq!(kept.observations.len(), 2);
+}
+
+#[test]
+fn a_version_of_nothing_known_is_counted() {
+    let (kept, collector) = run([
+        R::version(9, 0, 1, READ).cookie("forged"),
+        R::request(2, 0, 10, READ).cookie("s1"),
+        R::response(2, 0, 11, 200),
+        R::version(2, 0, 12, READ).cookie("forged"),
+    ]);
+    assert_eq!((collector.counts().versions, collector.counts().versions_late), (2, 2));
+    assert!(!kept.observations[0].conflict(), "already told");
+    assert_eq!(collector.counts().requests, 1, "a version is no request");
+}
+
+#[test]
+fn many_versions_are_bounded_and_that_is_said() {
+    let versions = (0..50).map(|n| R::version(2, 0, 11 + n, READ).cookie(&format!("forged{n}")));
+    let (kept, collector) = after_login(
+        [R::request(2, 0, 10, READ).cookie("s1")].into_iter().chain(versions).chain([R::response(2, 0, 99, 200)]),
+    );
+    let line = &kept.json()[0];
+    assert_eq!(line["credentials"].as_array().unwrap().len(), 32);
+    assert_eq!(line["anomalies"], serde_json::json!(["more_credentials", "conflict"]));
+    assert_eq!(collector.counts().versions, 50);
+}
+
+#[test]
+fn a_query_credential_of_the_other_version_does_not_move_the_uri() {
+    let line = "GET /users/7/addresses?token= HTTP/1.1";
+    let at = u16::try_from(line.find(" HTTP").unwrap()).unwrap();
+    let (kept, _) = after_login([
+        R::request(2, 0, 10, line).query(0, "aaa", at),
+        R::version(2, 0, 11, line).query(0, "bbb", at),
+        R::response(2, 0, 12, 200),
+    ]);
+    let uri = kept.json()[0]["uri"].as_str().unwrap().to_owned();
+    let count = uri.matches(|c: char| c.is_ascii_hexdigit()).count();
+    assert!(uri.starts_with("/users/7/addresses?token=") && count < 2 * 32, "{uri}");
+}
+
+#[test]
+fn ambiguous_bytes_prove_nothing() {
+    for (token, on_request) in [("forged", true), ("forged", false), ("s1", true), ("s1", false)] {
+        let bits = |wanted: bool| if wanted { anomaly::AMBIGUOUS } else { 0 };
+        let (kept, _) = after_login([
+            R::request(2, 0, 10, READ).cookie(token).anomalies(bits(on_request)),
+            R::response(2, 0, 12, 200).anomalies(bits(!on_request)),
+        ]);
+        assert_eq!(kept.observations[0].provenance, Provenance::Unverifiable, "{token}");
+        assert!(kept.observations[0].ambiguous());
+        assert_eq!(kept.json()[0]["anomalies"], serde_json::json!(["ambiguous"]));
+    }
+    // A forged version that nobody confirmed does not raise the verdict of the whole.
+    let (kept, _) = after_login([
+        R::request(2, 0, 10, READ).cookie("s1"),
+        R::version(2, 0, 11, READ).cookie("forged").anomalies(anomaly::AMBIGUOUS),
+        R::response(2, 0, 12, 200),
+    ]);
+    assert_eq!(kept.observations[0].provenance, Provenance::Unverifiable);
+}
+
+#[test]
+fn a_login_that_the_server_may_not_have_read_issues_nothing_good() {
+    for doubt in [anomaly::AMBIGUOUS, anomaly::CONFLICT] {
+        let (kept, _) = run([
+            R::request(1, 0, 0, "POST /login HTTP/1.1"),
+            R::response(1, 0, 1, 302).set_cookie("s1").anomalies(doubt),
+            R::request(2, 0, 10, READ).cookie("s1"),
+            R::response(2, 0, 12, 200),
+        ]);
+        assert_eq!(kept.observations[1].provenance, Provenance::Unverifiable);
+    }
+    // A read that hides a login: what the login would have handed out is a gap, and no later use is raised.
+    let (kept, collector) = run([
+        R::request(1, 0, 0, "POST /login HTTP/1.1"),
+        R::version(1, 0, 1, READ),
+        R::response(1, 0, 2, 302).set_cookie("s1"),
+        R::request(2, 0, 10, READ).cookie("s1"),
+        R::response(2, 0, 12, 200),
+    ]);
+    assert_eq!(kept.observations[0].class, RouteClass::AccountRead);
+    assert_eq!(kept.observations[1].provenance, Provenance::Unverifiable);
+    assert_eq!(collector.counts().issuances.lost, 1);
+}
+
+#[test]
+fn a_logout_that_the_server_may_not_have_read_ends_nothing() {
+    for (doubt, revoked) in [(0, 1), (anomaly::AMBIGUOUS, 0)] {
+        let (_, collector) = after_login([
+            R::request(2, 0, 10, "POST /logout HTTP/1.1").cookie("s1"),
+            R::response(2, 0, 11, 200).anomalies(doubt),
+        ]);
+        assert_eq!(collector.counts().issuances.revoked, revoked);
+    }
+}
+
+#[test]
+fn anomalies_of_request_and_response_stand_together() {
+    let (kept, _) = run([
+        R::request(1, 0, 0, READ).anomalies(anomaly::OBS_FOLD).capture(capture::CONTENT_TYPE, b"x"),
+        R::response(1, 0, 1, 200).anomalies(anomaly::LENGTH_AND_CODING),
+        R::response(7, 0, 2, 200).anomalies(anomaly::UNSOLICITED | anomaly::PICKED_UP).credential(
+            place::SET_COOKIE,
+            0,
+            "x",
+        ),
+    ]);
+    assert_eq!(kept.observations[0].anomalies, anomaly::OBS_FOLD | anomaly::LENGTH_AND_CODING);
+    assert_eq!(kept.json()[0]["anomalies"], serde_json::json!(["obs_fold", "length_and_coding"]));
+    assert!(kept.unmatched[0].ends_with(r#""anomalies":["picked_up","unsolicited"]}"#), "{}", kept.unmatched[0]);
+}

@@ -1,0 +1,136 @@
+//! Another version of a request: a retransmission that said something else.
+//!
+//! Which of the two the server read cannot be known, so both are judged. The worse one becomes the request that the
+//! observation tells of (the more sensitive route class, then the worse provenance); the credentials of both stand in
+//! it. Version records flow in behind the request that they contradict.
+
+use std::sync::Arc;
+
+use sensor_ebpf::wire::{CREDENTIALS_MAX, Credential, anomaly, capture};
+
+use super::Collector;
+use super::decode::{Head, Record, decode};
+use super::exchange::{key_of, route_of};
+use super::pending::{Judged, Pending, Wanted};
+use super::routes::sensitivity_of;
+use super::secret::SecretBuf;
+use crate::config::model::Config;
+use crate::observation::Provenance;
+
+/// Most credentials of all versions of one request. What is beyond may be missing, and the observation says so.
+const MERGED_MAX: usize = 4 * CREDENTIALS_MAX;
+/// `cut_at` of a credential that does not stand in the request line that is told: behind the end of any.
+const ELSEWHERE: u16 = u16::MAX;
+
+impl Collector {
+    /// Judges a version and merges it with its request; one whose request is gone is counted.
+    pub(super) fn version(&mut self, record: SecretBuf) {
+        self.counts.versions += 1;
+        let config = Arc::clone(&self.config);
+        let Ok(Record::Version(head)) = decode(record.as_slice()) else { return };
+        let key = key_of(&head.fixed.head);
+        if self.table.get_mut(key).is_none() {
+            self.counts.versions_late += 1;
+            self.queue.recycle(record);
+            return;
+        }
+        if head.anomaly(anomaly::AMBIGUOUS) && head.capture(capture::LINE).is_none() {
+            // The slow path could not read it: all that is known is that there may be another version.
+            if let Some(pending) = self.table.get_mut(key) {
+                pending.anomalies |= head.fixed.anomalies;
+            }
+            self.queue.recycle(record);
+            return;
+        }
+        if self.table.get_mut(key).is_some_and(|pending| says_the_same(&pending.request, &head)) {
+            self.counts.versions_same += 1;
+            self.queue.recycle(record);
+            return;
+        }
+        let mut other = self.judge_request(&config, &head);
+        let Some(pending) = self.table.get_mut(key) else { return };
+        if rank(&other) > rank(pending) {
+            trade(&mut other, record, pending);
+        } else {
+            other.request = record;
+        }
+        let lost = merge(pending, &other);
+        let reroutes = pending.route != other.route;
+        pending.anomalies |= anomaly::CONFLICT | other.anomalies;
+        if lost {
+            pending.doubtful = true;
+            pending.anomalies |= anomaly::MORE_CREDENTIALS;
+        }
+        if reroutes {
+            self.doubt_issuances(&config, &other);
+        }
+        self.recycle(other);
+    }
+
+    /// The version that was put aside might be the one that the server answered: what it would have issued is a gap.
+    fn doubt_issuances(&mut self, config: &Config, aside: &Pending) {
+        let route = route_of(config.services.get(usize::from(aside.service.0)), aside.route);
+        let issues = route.and_then(|route| route.issuance.as_ref()).map_or(0, |rule| rule.issues.len() as u64);
+        if issues > 0 {
+            let at = self.clock.instant(aside.time_ns);
+            self.counts.issuances.lost += issues;
+            self.ledger.gap(aside.service, at, at, issues);
+        }
+    }
+}
+
+/// True when two versions of a request differ in nothing that is judged or told.
+fn says_the_same(first: &SecretBuf, other: &Head<'_>) -> bool {
+    let Ok(Record::Request(first)) = decode(first.as_slice()) else { return false };
+    let what = |credential: &Credential| (credential.fingerprint, credential.tag());
+    first.fixed.method == other.fixed.method
+        && first.fixed.version == other.fixed.version
+        && (0..capture::COUNT).all(|which| first.capture(which) == other.capture(which))
+        && first.credentials().map(|one| what(&one)).eq(other.credentials().map(|one| what(&one)))
+}
+
+/// By what the worse of two versions is told.
+fn rank(pending: &Pending) -> (u8, Provenance) {
+    let class = if pending.route.is_some() { sensitivity_of(pending.class) } else { 0 };
+    (class, pending.provenance())
+}
+
+/// Makes `other` (whose record is `record`) what `pending` tells, and the reverse. Place in the table, time and what is
+/// known of the response stay.
+fn trade(other: &mut Pending, record: SecretBuf, pending: &mut Pending) {
+    other.request = std::mem::replace(&mut pending.request, record);
+    std::mem::swap(&mut other.route, &mut pending.route);
+    std::mem::swap(&mut other.class, &mut pending.class);
+    std::mem::swap(&mut other.credentials, &mut pending.credentials);
+    std::mem::swap(&mut other.account, &mut pending.account);
+    std::mem::swap(&mut other.target_account, &mut pending.target_account);
+    std::mem::swap(&mut other.client, &mut pending.client);
+    if pending.response.is_none() {
+        pending.wants_response_body = other.wants_response_body;
+        if pending.request_body != Wanted::Read {
+            pending.request_body = other.request_body;
+        }
+    }
+}
+
+/// Adds the credentials of `other` that `pending` does not have; true when some found no room.
+fn merge(pending: &mut Pending, other: &Pending) -> bool {
+    let mut lost = false;
+    for judged in &other.credentials {
+        let same = |one: &&mut Judged| {
+            one.credential.fingerprint == judged.credential.fingerprint
+                && one.credential.tag() == judged.credential.tag()
+        };
+        if let Some(known) = pending.credentials.iter_mut().find(same) {
+            known.counts |= judged.counts;
+        } else if pending.credentials.len() < MERGED_MAX {
+            let mut judged = *judged;
+            judged.credential.cut_at = ELSEWHERE;
+            pending.credentials.push(judged);
+        } else {
+            lost = true;
+        }
+    }
+    pending.doubtful |= other.doubtful;
+    lost
+}

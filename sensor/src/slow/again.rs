@@ -1,0 +1,120 @@
+//! Other versions of requests: what a retransmission says where it says something else.
+//!
+//! The server may have read either version, so both are judged. Here the other one is parsed on its own; the collector
+//! compares it with the first, and takes the worse of two that differ.
+
+use sensor_ebpf::flow::{Flow, FlowKey, half_flag, phase};
+use sensor_ebpf::wire::{HeadRecord, RecordHead, SEGMENT_LAST, SegmentRecord, anomaly, direction, kind};
+use sensor_ebpf::work::Captured;
+use zeroize::Zeroizing;
+
+use super::Shared;
+use super::flow::VERSION;
+use super::read;
+use crate::capture::host::Followed;
+
+/// Another version of the bytes from a place on at which the parser's state is known.
+pub(super) struct Version<'a> {
+    pub(super) key: FlowKey,
+    /// The flow as it stood there.
+    pub(super) flow: Flow,
+    /// The captures of the head that was open there.
+    pub(super) captured: Option<Box<Captured>>,
+    pub(super) bytes: &'a [u8],
+    pub(super) now: u64,
+}
+
+impl Version<'_> {
+    /// Parses it, and sends the requests that it has; true if there are any.
+    pub(super) fn judge(mut self, shared: &mut Shared) -> bool {
+        self.flow.request.flags &= !half_flag::SLOT;
+        if let Some(captured) = self.captured {
+            self.flow.request.flags |= half_flag::SLOT;
+            shared.versions.keep(self.flow.id, direction::REQUEST, captured);
+        }
+        let segment = Followed {
+            key: self.key,
+            direction: direction::REQUEST,
+            bytes: self.bytes,
+            ending: false,
+            acknowledged: None,
+        };
+        shared.versions.follow(self.now, &mut self.flow, &segment);
+        shared.versions.drop_kept(self.flow.id);
+        let mut found = false;
+        let (records, counts) = (&mut shared.records, &mut shared.counts);
+        shared.versions.drain(|record| {
+            if record.get(KIND_AT) != Some(&kind::REQUEST) {
+                return;
+            }
+            found = true;
+            counts.versions += 1;
+            let at = records.len();
+            records.extend_from_slice(record);
+            if let Some(kind) = records.get_mut(at + KIND_AT) {
+                *kind = VERSION;
+            }
+        });
+        found
+    }
+}
+
+/// Where a record has its kind.
+const KIND_AT: usize = std::mem::offset_of!(RecordHead, kind);
+
+/// A segment of seen bytes, of a request without an answer, that the kernel sent to be compared.
+pub(super) struct Comparison {
+    first: SegmentRecord,
+    bytes: Zeroizing<Vec<u8>>,
+    whole: bool,
+}
+
+impl Comparison {
+    pub(super) fn new(first: &SegmentRecord) -> Self {
+        Self { first: *first, bytes: Zeroizing::new(Vec::new()), whole: true }
+    }
+
+    /// One more piece; true when it was the last.
+    pub(super) fn add(&mut self, piece: &SegmentRecord, bytes: &[u8], most: usize) -> bool {
+        let known = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        if piece.sequence != self.first.sequence.wrapping_add(known) || self.bytes.len() + bytes.len() > 2 * most {
+            self.whole = false;
+        } else {
+            // Growing would leave a copy behind that nobody wipes.
+            if self.bytes.capacity() < self.bytes.len() + bytes.len() {
+                let mut larger = Zeroizing::new(Vec::with_capacity(2 * (self.bytes.len() + bytes.len())));
+                larger.extend_from_slice(&self.bytes);
+                self.bytes = larger;
+            }
+            self.bytes.extend_from_slice(bytes);
+        }
+        piece.flags & SEGMENT_LAST != 0
+    }
+
+    /// Sends what the segment says of the request; where it cannot be told, that the request is in doubt.
+    pub(super) fn judge(self, shared: &mut Shared) {
+        let behind = self.first.acknowledged.wrapping_sub(self.first.sequence).cast_signed();
+        let from = usize::try_from(behind).ok().and_then(|behind| self.bytes.get(behind..));
+        let now = self.first.head.time_ns;
+        if let Some(bytes) = from.filter(|_| self.whole) {
+            let mut flow = Flow { id: self.first.head.flow, service: self.first.head.service, ..Flow::default() };
+            flow.requested = self.first.head.txn;
+            flow.answered = flow.requested;
+            flow.request.parser.phase = phase::START;
+            let version = Version { key: self.first.key, flow, captured: None, bytes, now };
+            if version.judge(shared) {
+                return;
+            }
+        }
+        shared.counts.unjudged += 1;
+        shared.records.extend_from_slice(&doubt(&self.first));
+    }
+}
+
+/// A version of which nothing is known but that there may be one.
+fn doubt(segment: &SegmentRecord) -> [u8; size_of::<HeadRecord>()] {
+    let size = u32::try_from(size_of::<HeadRecord>()).unwrap_or(0);
+    let head = RecordHead { kind: VERSION, size, ..segment.head };
+    let record = HeadRecord { head, anomalies: anomaly::AMBIGUOUS, ..HeadRecord::default() };
+    read::bytes(&record)
+}

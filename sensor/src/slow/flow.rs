@@ -1,0 +1,420 @@
+//! One flow of the slow path: two streams, and the parser's state between them.
+
+use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, flow_flag, half_flag, phase};
+use sensor_ebpf::http::in_head;
+use sensor_ebpf::packet::tcp_flag;
+use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SegmentRecord, direction, kind};
+use sensor_ebpf::work::Captured;
+use zeroize::Zeroizing;
+
+use super::stream::{Hole, Pushed, Stream};
+use super::{Resume, Shared, again};
+use crate::capture::host::Followed;
+
+/// Memory of a flow beside what its streams hold, bytes.
+const OVERHEAD: usize = size_of::<SlowFlow>() + 512;
+/// Segments of a half that are kept until its state comes.
+const ORPHANS_MAX: usize = 64;
+
+/// A segment that came before the state of its half.
+struct Orphan {
+    direction: u8,
+    sequence: u32,
+    flags: u32,
+    time: u64,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// Where the history of the request stream begins: enough to read it again.
+struct Mark {
+    requested: u32,
+    consumed: u64,
+    /// The head that was open there, if the flow was handed over inside one.
+    open: Option<Box<(Parser, Option<Box<Captured>>)>>,
+}
+
+/// What one side of the connection sends.
+#[derive(Default)]
+struct Side {
+    /// Its bytes, once the half was handed over.
+    stream: Option<Stream>,
+    /// What it acknowledged of the other side's bytes.
+    acknowledged: Option<u32>,
+    /// Its end was told to the parser.
+    ended: bool,
+}
+
+impl Side {
+    fn hole(&self) -> Option<Hole> {
+        self.stream.as_ref().and_then(Stream::hole)
+    }
+
+    fn rests(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.hole().is_none()) && !self.ended
+    }
+}
+
+/// One handed-over flow. (No `Debug`: it holds raw bytes.)
+pub(super) struct SlowFlow {
+    key: FlowKey,
+    flow: Flow,
+    request: Side,
+    response: Side,
+    reset: bool,
+    orphans: Vec<Orphan>,
+    mark: Mark,
+    /// The kernel was told that it may take the flow back.
+    offered: bool,
+    last: u64,
+    counted: usize,
+}
+
+impl SlowFlow {
+    /// A flow whose first half was just handed over.
+    pub(super) fn new(key: FlowKey, flow: &Flow) -> Self {
+        let mark = Mark { requested: flow.requested, consumed: flow.request.consumed, open: None };
+        Self {
+            key,
+            flow: *flow,
+            request: Side::default(),
+            response: Side::default(),
+            reset: false,
+            orphans: Vec::new(),
+            mark,
+            offered: false,
+            last: 0,
+            counted: 0,
+        }
+    }
+
+    /// A flow of which a segment came, and no state.
+    pub(super) fn found(record: &SegmentRecord) -> Self {
+        let mut flow =
+            Flow { id: record.head.flow, service: record.head.service, flags: flow_flag::PICKED_UP, ..Flow::default() };
+        flow.request.parser.phase = phase::LOST;
+        flow.response.parser.phase = phase::LOST;
+        Self::new(record.key, &flow)
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> FlowId {
+        self.flow.id
+    }
+
+    /// When something last came, nanoseconds.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Something came.
+    pub(super) fn touch(&mut self, now: u64) {
+        self.last = now;
+    }
+
+    /// What it was last counted with, bytes.
+    pub(super) fn counted(&self) -> usize {
+        self.counted
+    }
+
+    /// Counts the memory that it uses, bytes.
+    pub(super) fn count(&mut self) -> usize {
+        let held = |side: &Side| side.stream.as_ref().map_or(0, Stream::held);
+        let streams = held(&self.request) + held(&self.response);
+        let orphans: usize = self.orphans.iter().map(|orphan| orphan.bytes.len() + size_of::<Orphan>()).sum();
+        let open = self.mark.open.as_ref().map_or(0, |_| size_of::<Captured>());
+        let kept = [&self.flow.request, &self.flow.response].map(|half| half.flags & half_flag::SLOT != 0);
+        let slots = kept.iter().filter(|kept| **kept).count() * size_of::<Captured>();
+        self.counted = OVERHEAD + streams + orphans + open + slots;
+        self.counted
+    }
+
+    fn side(&mut self, way: u8) -> &mut Side {
+        if way == direction::REQUEST { &mut self.request } else { &mut self.response }
+    }
+
+    fn half(&mut self, way: u8) -> &mut Half {
+        if way == direction::REQUEST { &mut self.flow.request } else { &mut self.flow.response }
+    }
+
+    /// The state of a half came.
+    pub(super) fn handed(&mut self, record: &HandoverRecord, captured: Option<Box<Captured>>, shared: &mut Shared) {
+        let way = record.head.direction;
+        if self.request.stream.is_none() && self.response.stream.is_none()
+            || self.half(way).epoch.wrapping_add(1) < record.head.epoch
+        {
+            // The first of the flow, or the flow was taken back meanwhile, and that was not heard of.
+            let orphans = std::mem::take(&mut self.orphans);
+            shared.engine.drop_kept(self.flow.id);
+            *self = Self::new(record.key, &record.flow);
+            self.orphans = orphans;
+        }
+        // The kernel does not know yet that the flow left HTTP here.
+        let passed = self.flow.flags & flow_flag::PASSED;
+        self.flow.flags = passed | record.flow.flags & !flow_flag::SLOW;
+        let (half, stream) = if way == direction::REQUEST {
+            self.flow.requested = record.flow.requested;
+            self.flow.queue = record.flow.queue;
+            self.flow.request = record.flow.request;
+            (&mut self.flow.request, &mut self.request.stream)
+        } else {
+            self.flow.answered = record.flow.answered;
+            self.flow.response = record.flow.response;
+            (&mut self.flow.response, &mut self.response.stream)
+        };
+        let remembered = if way == direction::REQUEST { shared.head_bytes } else { 0 };
+        *stream = Some(Stream::new(half.next_sequence, shared.limit).remembering(remembered));
+        half.flags &= !half_flag::SLOT;
+        if way == direction::REQUEST {
+            let open = in_head(half.parser.phase).then(|| Box::new((half.parser, captured.clone())));
+            self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open };
+        }
+        if let Some(captured) = captured {
+            half.flags |= half_flag::SLOT;
+            shared.engine.keep(self.flow.id, way, captured);
+        }
+        let orphans = std::mem::take(&mut self.orphans);
+        for orphan in orphans {
+            if orphan.direction == way {
+                self.push(&orphan, shared);
+            } else {
+                self.orphans.push(orphan);
+            }
+        }
+    }
+
+    /// A piece of a segment came.
+    pub(super) fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], shared: &mut Shared) {
+        let way = record.head.direction;
+        if record.flags & tcp_flag::ACK != 0 {
+            let known = &mut self.side(way).acknowledged;
+            if known.is_none_or(|known| record.acknowledged.wrapping_sub(known).cast_signed() > 0) {
+                *known = Some(record.acknowledged);
+            }
+        }
+        self.reset |= record.flags & tcp_flag::RST != 0;
+        let orphan = Orphan {
+            direction: way,
+            sequence: record.sequence,
+            flags: record.flags,
+            time: record.head.time_ns,
+            bytes: Zeroizing::new(bytes.to_vec()),
+        };
+        if self.side(way).stream.is_some() {
+            self.push(&orphan, shared);
+        } else {
+            self.orphans.push(orphan);
+            if self.orphans.len() > ORPHANS_MAX {
+                self.adopt(shared);
+            }
+        }
+    }
+
+    /// No state came for segments that wait for it: their half is picked up where they begin.
+    fn adopt(&mut self, shared: &mut Shared) {
+        for way in [direction::REQUEST, direction::RESPONSE] {
+            let first = self.orphans.iter().find(|orphan| orphan.direction == way).map(|orphan| orphan.sequence);
+            let (Some(first), None) = (first, &self.side(way).stream) else { continue };
+            let half = self.half(way);
+            half.parser.phase = phase::LOST;
+            half.next_sequence = first;
+            self.side(way).stream = Some(Stream::new(first, shared.limit).remembering(0));
+        }
+        for orphan in std::mem::take(&mut self.orphans) {
+            self.push(&orphan, shared);
+        }
+    }
+
+    fn push(&mut self, segment: &Orphan, shared: &mut Shared) {
+        let fin = segment.flags & tcp_flag::FIN != 0;
+        let Some(stream) = &mut self.side(segment.direction).stream else { return };
+        let mut pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
+        while pushed == Pushed::Full {
+            // What was waited for would take more than there is: it is given up.
+            self.skip(segment.direction, segment.time, shared);
+            self.deliver(segment.direction, shared);
+            let Some(stream) = &mut self.side(segment.direction).stream else { return };
+            if stream.hole().is_none() && stream.held() > shared.limit {
+                break;
+            }
+            pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
+        }
+        shared.counts.out_of_window += u64::from(pushed == Pushed::OutOfWindow);
+    }
+
+    /// Parses what is in order, gives up what the other side acknowledged, and offers the flow back if it rests. True
+    /// when the flow is over.
+    pub(super) fn settle(&mut self, now: u64, shared: &mut Shared, resume: &mut impl Resume) -> bool {
+        // Requests first: a response follows from what is there of them.
+        for way in [direction::REQUEST, direction::RESPONSE] {
+            self.deliver(way, shared);
+            while self.confirmed(way) {
+                self.skip(way, now, shared);
+                self.deliver(way, shared);
+            }
+        }
+        self.compare(now, shared);
+        if self.reset {
+            self.give_up(u64::MAX, now, shared);
+            self.compare(now, shared);
+        }
+        // A half that was never handed over may have ended on the fast path.
+        let flags = self.flow.flags;
+        let ended = |side: &Side, fin: u32| side.ended || (side.stream.is_none() && flags & fin != 0);
+        let over = self.reset
+            || (ended(&self.request, flow_flag::FIN_REQUEST) && ended(&self.response, flow_flag::FIN_RESPONSE));
+        if over {
+            self.abandon(now, shared);
+        }
+        self.offer(over, resume);
+        over
+    }
+
+    /// True when the other side has the bytes that are missing here: nobody will send them again.
+    fn confirmed(&mut self, way: u8) -> bool {
+        let other = if way == direction::REQUEST { direction::RESPONSE } else { direction::REQUEST };
+        let acknowledged = self.side(other).acknowledged;
+        let Some(stream) = &self.side(way).stream else { return false };
+        let (Some(hole), Some(acknowledged)) = (stream.hole(), acknowledged) else { return false };
+        let end = stream.next_sequence().wrapping_add(hole.missing);
+        acknowledged.wrapping_sub(end).cast_signed() >= 0
+    }
+
+    /// Gives the parser what is in order.
+    fn deliver(&mut self, way: u8, shared: &mut Shared) {
+        let (key, last, flow) = (self.key, self.last, &mut self.flow);
+        let side = if way == direction::REQUEST { &mut self.request } else { &mut self.response };
+        let acknowledged = side.acknowledged;
+        let Some(stream) = &mut side.stream else { return };
+        let engine = &mut shared.engine;
+        while stream.next(|piece| {
+            let segment = Followed { key, direction: way, bytes: piece.bytes, ending: false, acknowledged };
+            engine.follow(piece.time, flow, &segment);
+        }) {}
+        if stream.finished() && !side.ended {
+            side.ended = true;
+            let segment = Followed { key, direction: way, bytes: &[], ending: true, acknowledged };
+            engine.follow(last, flow, &segment);
+        }
+    }
+
+    /// Gives up the hole that stands next in a half.
+    fn skip(&mut self, way: u8, now: u64, shared: &mut Shared) {
+        let key = self.key;
+        let Some(stream) = &mut self.side(way).stream else { return };
+        let missing = stream.skip();
+        if missing == 0 {
+            return;
+        }
+        shared.counts.holes += 1;
+        let segment = Followed { key, direction: way, bytes: &[], ending: false, acknowledged: None };
+        shared.engine.gap(now, &mut self.flow, &segment, missing);
+    }
+
+    /// Since when it has been waiting for missing bytes, or for the state of a half; `u64::MAX` when it does not.
+    pub(super) fn waits_since(&self) -> u64 {
+        let hole = |side: &Side| side.hole().map_or(u64::MAX, |hole| hole.since);
+        let orphan = self.orphans.first().map_or(u64::MAX, |orphan| orphan.time);
+        hole(&self.request).min(hole(&self.response)).min(orphan)
+    }
+
+    /// Gives up every hole that has been there since `late` or before.
+    pub(super) fn give_up(&mut self, late: u64, now: u64, shared: &mut Shared) {
+        if self.orphans.first().is_some_and(|orphan| orphan.time <= late) {
+            self.adopt(shared);
+        }
+        for way in [direction::REQUEST, direction::RESPONSE] {
+            self.deliver(way, shared);
+            while self.side(way).hole().is_some_and(|hole| hole.since <= late) {
+                self.skip(way, now, shared);
+                self.deliver(way, shared);
+            }
+        }
+    }
+
+    /// Nobody follows the flow any more: bodies end, and what waits for an answer gets none.
+    pub(super) fn abandon(&mut self, now: u64, shared: &mut Shared) {
+        for way in [direction::REQUEST, direction::RESPONSE] {
+            let side = self.side(way);
+            if !side.ended && side.stream.is_some() {
+                side.ended = true;
+                let segment = Followed { key: self.key, direction: way, bytes: &[], ending: true, acknowledged: None };
+                shared.engine.follow(now, &mut self.flow, &segment);
+            }
+        }
+        if self.flow.requested != self.flow.answered {
+            let way = direction::RESPONSE;
+            let segment = Followed { key: self.key, direction: way, bytes: &[], ending: true, acknowledged: None };
+            shared.engine.close(now, &mut self.flow, &segment);
+        }
+    }
+
+    /// Sends other versions of unanswered requests to be judged, and forgets what was answered.
+    fn compare(&mut self, now: u64, shared: &mut Shared) {
+        let Some(stream) = self.request.stream.as_mut() else { return };
+        if stream.conflicted() {
+            for version in stream.conflicts() {
+                let mut copy = self.flow;
+                copy.flags &= !flow_flag::PASSED;
+                copy.requested = self.mark.requested;
+                copy.answered = self.mark.requested;
+                copy.request.consumed = self.mark.consumed;
+                let open = self.mark.open.as_deref();
+                copy.request.parser = open.map_or_else(Parser::default, |open| open.0);
+                let captured = open.and_then(|open| open.1.clone());
+                let record = again::Version { key: self.key, flow: copy, captured, bytes: &version.bytes, now };
+                record.judge(shared);
+            }
+        }
+        let counts = stream.take_counts();
+        shared.counts.conflicts += u64::from(counts.conflicts);
+        shared.counts.unjudged += u64::from(counts.unjudged);
+        if self.flow.requested != self.flow.answered {
+            return;
+        }
+        let half = &self.flow.request;
+        if half.parser.phase == phase::START {
+            stream.mark();
+            self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open: None };
+        } else if in_head(half.parser.phase) && half.parser.message_at > self.mark.consumed {
+            let back = u32::try_from(half.consumed.wrapping_sub(half.parser.message_at)).unwrap_or(u32::MAX);
+            stream.mark_at(stream.next_sequence().wrapping_sub(back));
+            self.mark = Mark { requested: self.flow.requested, consumed: half.parser.message_at, open: None };
+        }
+    }
+
+    /// Tells the kernel that it may take the flow back if it rests between two messages, and that it may not if it does
+    /// not rest any more.
+    fn offer(&mut self, over: bool, resume: &mut impl Resume) {
+        let passed = self.flow.flags & flow_flag::PASSED != 0;
+        let between = |half: &Half| half.parser.phase == phase::START && half.parser.head_flags == 0;
+        let idle = self.request.rests()
+            && self.response.rests()
+            && between(&self.flow.request)
+            && between(&self.flow.response)
+            && self.flow.requested == self.flow.answered;
+        let (Some(request), Some(response)) = (&self.request.stream, &self.response.stream) else { return };
+        if over || !(idle || passed) {
+            if self.offered {
+                self.offered = false;
+                resume.remove(&self.key);
+            }
+            return;
+        }
+        self.offered = true;
+        let entry = ResumeEntry {
+            flow: self.flow.id,
+            request_consumed: self.flow.request.consumed,
+            response_consumed: self.flow.response.consumed,
+            request_sequence: request.next_sequence(),
+            response_sequence: response.next_sequence(),
+            requested: self.flow.requested,
+            epoch: self.flow.request.epoch,
+            passed: u32::from(passed),
+            answered: self.flow.answered,
+        };
+        resume.put(&self.key, &entry);
+    }
+}
+
+/// Records of this kind are what a version of a request is told as.
+pub(super) const VERSION: u8 = kind::VERSION;

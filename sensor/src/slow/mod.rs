@@ -1,0 +1,327 @@
+//! The slow path: halves of connections that the kernel handed over, because their segments came out of order, were lost,
+//! or contradict each other.
+//!
+//! Records come in from capture; those that are not for the slow path pass through. The bytes of handed-over flows are put
+//! in order ([`stream`]) and parsed by the same functions as in the kernel, from the state in which the kernel stopped;
+//! what that makes goes out as the same records. Where a flow comes to rest between two messages, [`Resume`] tells the
+//! kernel where it may go on. Everything is bounded by the configuration: the flow that was quiet for longest goes first,
+//! and is counted.
+
+mod again;
+mod flow;
+mod read;
+pub mod stream;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use sensor_ebpf::flow::FlowKey;
+use sensor_ebpf::reason::Counter;
+use sensor_ebpf::wire::{FlowId, HandoverRecord, RecordHead, ResumeEntry, SegmentRecord, kind};
+use sensor_ebpf::work::Captured;
+use zeroize::Zeroize as _;
+
+use crate::capture::host::{self, HostEngine};
+use crate::capture::tables::Tables;
+use crate::config::model::Bounds;
+
+use again::Comparison;
+use flow::SlowFlow;
+
+/// Where the kernel (or the engine that plays it) is told that it may take a flow back.
+pub trait Resume {
+    /// The flow of `key` may be taken back as `entry` says.
+    fn put(&mut self, key: &FlowKey, entry: &ResumeEntry);
+    /// It may not.
+    fn remove(&mut self, key: &FlowKey);
+}
+
+/// Bounds of the slow path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows that it follows at once.
+    pub flows: usize,
+    /// Bytes that it holds.
+    pub held_bytes: usize,
+    /// Bytes that wait behind a hole in one half.
+    pub half_bytes: usize,
+    /// Bytes of a request that are remembered to compare retransmissions with: the longest head.
+    pub head_bytes: usize,
+    /// How long missing bytes are waited for.
+    pub hole_timeout: Duration,
+}
+
+impl From<&Bounds> for Limits {
+    fn from(bounds: &Bounds) -> Self {
+        Self {
+            flows: bounds.slow_flows,
+            held_bytes: bounds.slow_path_bytes,
+            half_bytes: bounds.slow_half_bytes,
+            head_bytes: bounds.head_bytes as usize,
+            hole_timeout: bounds.hole_timeout,
+        }
+    }
+}
+
+impl Default for Limits {
+    /// Those of a configuration that says nothing.
+    fn default() -> Self {
+        Self {
+            flows: 16_384,
+            held_bytes: 64 << 20,
+            half_bytes: 1 << 20,
+            head_bytes: 64 << 10,
+            hole_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the slow path counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlowCounts {
+    /// Flows that it follows.
+    pub flows: u64,
+    /// Bytes that it holds.
+    pub held: u64,
+    /// Flows that went because a bound was reached.
+    pub evicted: u64,
+    /// Holes that were given up.
+    pub holes: u64,
+    /// Segments out of every window.
+    pub out_of_window: u64,
+    /// Segments that contradict what was seen before.
+    pub conflicts: u64,
+    /// Contradictions of which no other version could be made.
+    pub unjudged: u64,
+    /// Other versions of requests that were sent to be judged.
+    pub versions: u64,
+}
+
+/// What flows of the slow path share.
+struct Shared {
+    /// The parser, with its own totals.
+    engine: HostEngine,
+    /// Reads other versions of requests; its totals are nobody's.
+    versions: HostEngine,
+    limit: usize,
+    head_bytes: usize,
+    hole_timeout: u64,
+    counts: SlowCounts,
+    /// Records on their way out.
+    records: Vec<u8>,
+}
+
+/// The slow path of one shard. (No `Debug`: it holds raw bytes.)
+pub struct SlowPath {
+    shared: Shared,
+    flows: HashMap<FlowId, Box<SlowFlow>>,
+    /// Flows by when something last came.
+    quiet: BTreeSet<(u64, FlowId)>,
+    comparisons: HashMap<FlowId, Comparison>,
+    flows_max: usize,
+    held_max: usize,
+    /// When holes are looked at again.
+    look_at: u64,
+}
+
+/// Segments that are compared at once, whose pieces did not all come yet.
+const COMPARISONS_MAX: usize = 256;
+
+impl SlowPath {
+    /// With the same compiled configuration as the fast path.
+    pub fn new(tables: &Tables, limits: Limits) -> Self {
+        let engine = || HostEngine::new(tables.clone(), false, 1, 2 * limits.flows + 2);
+        Self {
+            shared: Shared {
+                engine: engine(),
+                versions: engine(),
+                limit: limits.half_bytes,
+                head_bytes: limits.head_bytes,
+                hole_timeout: nanoseconds(limits.hole_timeout),
+                counts: SlowCounts::default(),
+                records: Vec::new(),
+            },
+            flows: HashMap::new(),
+            quiet: BTreeSet::new(),
+            comparisons: HashMap::new(),
+            flows_max: limits.flows,
+            held_max: limits.held_bytes,
+            look_at: 0,
+        }
+    }
+
+    /// Takes one record of capture; what is not for the slow path goes on to `out`, as does what it makes.
+    pub fn record(&mut self, record: &[u8], resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
+        let Some((head, _)) = read::read::<RecordHead>(record) else { return out(record) };
+        match head.kind {
+            kind::HANDOVER => {
+                if let Some((handover, rest)) = read::read::<HandoverRecord>(record) {
+                    let captured = (handover.captured != 0).then(|| read::boxed::<Captured>(rest)).flatten();
+                    self.handover(&handover, captured, resume, out);
+                }
+            }
+            kind::SEGMENT => {
+                if let Some((segment, bytes)) = read::read::<SegmentRecord>(record) {
+                    self.segment(&segment, bytes, resume, out);
+                }
+            }
+            kind::AGAIN => {
+                if let Some((segment, bytes)) = read::read::<SegmentRecord>(record) {
+                    self.again(&segment, bytes, out);
+                }
+            }
+            kind::RESUMED => {
+                if let Some(flow) = self.take(head.flow) {
+                    self.shared.engine.drop_kept(flow.id());
+                }
+            }
+            _ => out(record),
+        }
+    }
+
+    fn handover(
+        &mut self,
+        record: &HandoverRecord,
+        captured: Option<Box<Captured>>,
+        resume: &mut impl Resume,
+        out: &mut impl FnMut(&[u8]),
+    ) {
+        let now = record.head.time_ns;
+        let mut flow = self.take(record.head.flow).unwrap_or_else(|| Box::new(SlowFlow::new(record.key, &record.flow)));
+        flow.handed(record, captured, &mut self.shared);
+        flow.settle(now, &mut self.shared, resume);
+        self.put(flow, now, resume, out);
+    }
+
+    fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
+        let now = record.head.time_ns;
+        // Its hand-over was lost, or comes behind it.
+        let mut flow = self.take(record.head.flow).unwrap_or_else(|| Box::new(SlowFlow::found(record)));
+        flow.segment(record, bytes, &mut self.shared);
+        let over = flow.settle(now, &mut self.shared, resume);
+        if over {
+            self.shared.engine.drop_kept(flow.id());
+            self.flush(out);
+        } else {
+            self.put(flow, now, resume, out);
+        }
+    }
+
+    fn again(&mut self, record: &SegmentRecord, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
+        if self.comparisons.len() >= COMPARISONS_MAX && !self.comparisons.contains_key(&record.head.flow) {
+            // Pieces of one segment follow each other: what waits for its last one lost it.
+            self.shared.counts.unjudged += self.comparisons.len() as u64;
+            self.comparisons.clear();
+        }
+        let comparison = self.comparisons.entry(record.head.flow).or_insert_with(|| Comparison::new(record));
+        if comparison.add(record, bytes, self.shared.head_bytes)
+            && let Some(comparison) = self.comparisons.remove(&record.head.flow)
+        {
+            comparison.judge(&mut self.shared);
+            self.flush(out);
+        }
+    }
+
+    /// Time goes on: holes that were waited for too long are given up.
+    pub fn tick(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
+        if !self.flows.is_empty() && now >= self.look_at {
+            // Looked for now and then: who waits some hundredths longer loses nothing.
+            self.look_at = now.saturating_add(self.shared.hole_timeout / 64);
+            self.give_up(now.saturating_sub(self.shared.hole_timeout), now, resume, out);
+        }
+    }
+
+    /// Whatever is missing now is not waited for any longer.
+    pub fn settle(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
+        self.give_up(now, now, resume, out);
+    }
+
+    fn give_up(&mut self, late: u64, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
+        let mut waiting: Vec<FlowId> =
+            self.flows.values().filter(|flow| flow.waits_since() <= late).map(|flow| flow.id()).collect();
+        // The same input gives the same output.
+        waiting.sort_unstable();
+        for id in waiting {
+            let Some(mut flow) = self.take(id) else { continue };
+            let last = flow.last();
+            flow.give_up(late, now, &mut self.shared);
+            if flow.settle(now, &mut self.shared, resume) {
+                self.shared.engine.drop_kept(id);
+                self.flush(out);
+            } else {
+                self.put(flow, last, resume, out);
+            }
+        }
+    }
+
+    /// The capture is over: nothing more fills a hole.
+    pub fn finish(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
+        let mut ids: Vec<FlowId> = self.flows.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(mut flow) = self.take(id) else { continue };
+            flow.give_up(u64::MAX, now, &mut self.shared);
+            flow.settle(now, &mut self.shared, resume);
+            self.flush(out);
+        }
+    }
+
+    /// Totals of the parser: heads, bytes and what else it counts of handed-over flows.
+    pub fn totals(&self) -> &[u64; Counter::COUNT] {
+        self.shared.engine.totals()
+    }
+
+    /// The fast path's totals with what the parser counts here. (Bytes have totals of their own: what was handed over is
+    /// new only once.)
+    pub fn with_fast(&self, fast: &[u64; Counter::COUNT]) -> [u64; Counter::COUNT] {
+        let mut sum = *fast;
+        for (&counter, (sum, slow)) in Counter::ALL.iter().zip(sum.iter_mut().zip(self.totals())) {
+            if counter != Counter::BytesNew && !Counter::BYTE_DISPOSITIONS.contains(&counter) {
+                *sum += slow;
+            }
+        }
+        sum
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> SlowCounts {
+        SlowCounts { flows: self.flows.len() as u64, ..self.shared.counts }
+    }
+
+    fn take(&mut self, id: FlowId) -> Option<Box<SlowFlow>> {
+        let flow = self.flows.remove(&id)?;
+        self.quiet.remove(&(flow.last(), id));
+        self.shared.counts.held = self.shared.counts.held.saturating_sub(flow.counted() as u64);
+        Some(flow)
+    }
+
+    /// Puts a flow (back), and makes room where a bound is reached.
+    fn put(&mut self, mut flow: Box<SlowFlow>, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
+        let id = flow.id();
+        flow.touch(now);
+        self.shared.counts.held += flow.count() as u64;
+        self.quiet.insert((now, id));
+        self.flows.insert(id, flow);
+        while self.flows.len() > self.flows_max || self.shared.counts.held > self.held_max as u64 {
+            let Some(&(last, oldest)) = self.quiet.first() else { break };
+            let Some(mut flow) = self.take(oldest) else { break };
+            self.shared.counts.evicted += 1;
+            flow.give_up(u64::MAX, last.max(now), &mut self.shared);
+            flow.settle(now, &mut self.shared, resume);
+            flow.abandon(now, &mut self.shared);
+            self.shared.engine.drop_kept(oldest);
+        }
+        self.flush(out);
+    }
+
+    /// Gives what was made to `out`.
+    fn flush(&mut self, out: &mut impl FnMut(&[u8])) {
+        self.shared.engine.drain(&mut *out);
+        host::each(&self.shared.records, &mut *out);
+        self.shared.records.zeroize();
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
