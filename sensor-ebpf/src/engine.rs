@@ -377,7 +377,7 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         }
         work.in_order = 1;
     } else if ahead > 0 {
-        hole(tables, work, half, ahead as u32);
+        hole(tables, work, half, ahead as u32, flags & flow_flag::PASSED != 0);
     }
     let new = present - skip;
     work.base = work.packet.payload_at + skip;
@@ -450,9 +450,10 @@ pub unsafe fn follow<T: Tables>(tables: &mut T, work: &mut Work) {
 /// # Safety
 /// As for [`follow`].
 pub unsafe fn gap<T: Tables>(tables: &mut T, work: &mut Work, missing: u32) {
-    let half = half_of(tables.flow(), work.direction);
+    let flow = tables.flow();
+    let half = half_of(flow, work.direction);
     // SAFETY: the caller's promise.
-    unsafe { hole(tables, work, &mut *half, missing) };
+    unsafe { hole(tables, work, &mut *half, missing, (*flow).flags & flow_flag::PASSED != 0) };
 }
 
 /// A segment of a flow that the slow path follows, or one that does not begin where its half stands. Its disposition is
@@ -527,7 +528,7 @@ fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &Half, flags: u32
 
 /// Bytes that were never seen: inside a body of known length they change nothing but the count.
 #[inline(always)]
-fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u32) {
+fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u32, passed: bool) {
     let missing_bytes = u64::from(missing);
     tables.count(Counter::BytesNew, missing_bytes);
     tables.count(Counter::BytesGap, missing_bytes);
@@ -550,7 +551,8 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
         }
         return;
     }
-    if half.parser.phase == phase::LOST {
+    // Who left HTTP has no place in it to lose.
+    if passed || half.parser.phase == phase::LOST {
         return;
     }
     tables.count(Counter::Desynchronised, 1);

@@ -115,9 +115,9 @@ fn value(form: &Form, bytes: &[u8]) -> (Vec<u8>, Vec<Cut>) {
 }
 
 /// The canonical form, the plain way: outer whitespace, opening and closing quote off, runs of whitespace one space, then
-/// the escapes.
+/// the escapes. Control characters count as whitespace: no server takes them in a credential.
 fn canonical(value: &[u8], encoded: bool) -> Vec<u8> {
-    let space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let space = |byte: &u8| *byte <= b' ';
     let mut value = value;
     while let Some((_, rest)) = value.split_first().filter(|(byte, _)| space(byte) || **byte == b'"') {
         value = rest;

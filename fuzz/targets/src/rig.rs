@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sensor::capture::offline::Offline;
 use sensor::capture::tables::Tables;
-use sensor::collect::decode::{Head, Record, decode};
+use sensor::collect::decode::{Head, Malformed, Record, decode};
 use sensor::slow::Limits;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
@@ -154,14 +154,17 @@ pub fn settle(engine: &mut Offline) -> Output {
 }
 
 /// Takes what came out so far.
-#[allow(clippy::match_wildcard_for_single_variants, reason = "further kinds of records are counted alike")]
 fn take(engine: &mut Offline, output: &mut Output, last: bool) {
     let each = |bytes: &[u8]| {
         output.raw.extend_from_slice(bytes);
-        match decode(bytes).expect("the parser writes whole records") {
-            Record::Request(head) | Record::Response(head) => output.heads.push(Seen::new(&head)),
-            Record::End(end) | Record::TeeEnd(end) => output.ends.push(end),
-            Record::Tee(head, bytes) => {
+        let record = match decode(bytes) {
+            Err(Malformed::Kind(_)) => None,
+            other => Some(other.expect("the parser writes whole records")),
+        };
+        match record {
+            Some(Record::Request(head) | Record::Response(head)) => output.heads.push(Seen::new(&head)),
+            Some(Record::End(end) | Record::TeeEnd(end)) => output.ends.push(end),
+            Some(Record::Tee(head, bytes)) => {
                 let body = output.teed.entry((head.direction, head.txn)).or_default();
                 // (A transaction number is not unique among answers that nobody asked for.)
                 assert!(head.txn == u32::MAX || head.offset == body.len() as u64, "teed bytes follow each other");

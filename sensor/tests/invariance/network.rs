@@ -42,8 +42,9 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn new(stream: &'a Stream, other: &Stream, tape: &mut Tape<'_>, how: Disturbance, sequence: u32) -> Self {
-        let parts = cut(stream, other, tape, how);
+    fn new(streams: [&'a Stream; 2], tunnel: bool, tape: &mut Tape<'_>, how: Disturbance, sequence: u32) -> Self {
+        let [stream, other] = streams;
+        let parts = cut(stream, other, tunnel, tape, how);
         let parts = if how == Disturbance::None { parts } else { disturb(stream, other, tape, how, parts) };
         let place: SocketAddr = ([0, 0, 0, 0], 0).into();
         Self {
@@ -51,7 +52,7 @@ impl<'a> Way<'a> {
             parts,
             seen: vec![false; stream.bytes.len()],
             prefix: 0,
-            ends_last: false,
+            ends_last: tunnel,
             ended: false,
             sequence,
             ends: (place, place),
@@ -103,7 +104,7 @@ fn reach(stream: &Stream, other: &Stream, from: usize) -> usize {
     own.chain(others).filter(|at| *at > from).min().unwrap_or(usize::MAX).min(stream.bytes.len()).min(from + 60_000)
 }
 
-fn cut(stream: &Stream, other: &Stream, tape: &mut Tape<'_>, how: Disturbance) -> Vec<Part> {
+fn cut(stream: &Stream, other: &Stream, tunnel: bool, tape: &mut Tape<'_>, how: Disturbance) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut from = 0;
     let small = how != Disturbance::None && tape.one_in(12);
@@ -121,7 +122,7 @@ fn cut(stream: &Stream, other: &Stream, tape: &mut Tape<'_>, how: Disturbance) -
     }
     if let Some(needed) = stream.end {
         match parts.last_mut() {
-            Some(last) if tape.one_in(2) && stream.needed(last.from) >= needed => last.fin = true,
+            Some(last) if !tunnel && tape.one_in(2) && stream.needed(last.from) >= needed => last.fin = true,
             _ => parts.push(Part { from, to: from, fin: true }),
         }
     }
@@ -162,13 +163,11 @@ pub fn segments(conversation: &Conversation, tape: &mut Tape<'_>, how: Disturban
     // Near the wrap, or somewhere.
     let start = |word: usize, plain: u32| if word == 0 { plain } else { u32::try_from(word).unwrap() << 16 };
     let starts = (start(tape.below(5), 0xffff_ff00), start(tape.below(5), 0x7fff_ff00));
+    let (client_side, server_side) = (&conversation.client, &conversation.server);
     let mut ways = [
-        Way::new(&conversation.client, &conversation.server, tape, how, starts.0.wrapping_add(1)),
-        Way::new(&conversation.server, &conversation.client, tape, how, starts.1.wrapping_add(1)),
+        Way::new([client_side, server_side], conversation.tunnel, tape, how, starts.0.wrapping_add(1)),
+        Way::new([server_side, client_side], conversation.tunnel, tape, how, starts.1.wrapping_add(1)),
     ];
-    for way in &mut ways {
-        way.ends_last = conversation.tunnel;
-    }
     ways[0].ends = (client, server);
     ways[1].ends = (server, client);
     let mut out = vec![

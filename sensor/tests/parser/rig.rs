@@ -110,6 +110,7 @@ pub struct Seen {
     pub content_length: u64,
     pub user_agent: u64,
     pub anomalies: u32,
+    pub proxied: ([u8; 16], u16),
     pub captures: Vec<Option<Vec<u8>>>,
     pub credentials: Vec<Found>,
 }
@@ -165,6 +166,7 @@ fn seen(head: &Head<'_>, request: bool) -> Seen {
         content_length: fixed.content_length,
         user_agent: fixed.user_agent,
         anomalies: fixed.anomalies,
+        proxied: (fixed.proxied, fixed.proxied_port),
         captures: (0..capture::COUNT).map(|which| head.capture(which).map(<[u8]>::to_vec)).collect(),
         credentials: head.credentials().map(found).collect(),
     }
