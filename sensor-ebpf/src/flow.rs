@@ -131,28 +131,30 @@ pub mod phase {
     pub const COOKIE_NAME: u8 = 23;
     /// Value of a cookie that is no credential.
     pub const COOKIE_SKIP: u8 = 24;
+    /// Value of an attribute that ends a cookie's life.
+    pub const ATTRIBUTE: u8 = 25;
     /// The LF of the empty line.
-    pub const HEAD_END: u8 = 25;
+    pub const HEAD_END: u8 = 26;
     /// Body of known length, or chunk data.
-    pub const BODY: u8 = 26;
+    pub const BODY: u8 = 27;
     /// Chunk size line.
-    pub const CHUNK_SIZE: u8 = 27;
+    pub const CHUNK_SIZE: u8 = 28;
     /// Rest of a chunk size line (extensions).
-    pub const CHUNK_EXT: u8 = 28;
+    pub const CHUNK_EXT: u8 = 29;
     /// Line end behind chunk data.
-    pub const CHUNK_END: u8 = 29;
+    pub const CHUNK_END: u8 = 30;
     /// First byte of a trailer line.
-    pub const TRAILER_START: u8 = 30;
+    pub const TRAILER_START: u8 = 31;
     /// Rest of a trailer line.
-    pub const TRAILER_SKIP: u8 = 31;
+    pub const TRAILER_SKIP: u8 = 32;
     /// The LF of the empty line behind trailers.
-    pub const TRAILER_END: u8 = 32;
+    pub const TRAILER_END: u8 = 33;
     /// Behind a head whose lengths contradict each other.
-    pub const UNKNOWN_BODY: u8 = 33;
+    pub const UNKNOWN_BODY: u8 = 34;
     /// Body until the connection closes.
-    pub const UNTIL_CLOSE: u8 = 34;
+    pub const UNTIL_CLOSE: u8 = 35;
     /// Lost its place: waits for a start line at the start of a segment.
-    pub const LOST: u8 = 35;
+    pub const LOST: u8 = 36;
     /// Header of the PROXY protocol, version 1, behind its first word.
     pub const PROXY_LINE: u8 = 40;
     /// Header of the PROXY protocol, version 2, behind what a parser of HTTP takes for empty lines.
@@ -182,6 +184,8 @@ pub mod phase {
     pub const FRAGMENT_START: u8 = 73;
     /// A chunk is odd: counted once for its message.
     pub const ODD_CHUNK: u8 = 74;
+    /// The value of an attribute is complete.
+    pub const ATTRIBUTE_DONE: u8 = 75;
     /// A list of addresses begins that may go on from an earlier line.
     pub const LIST_JOIN: u8 = 82;
     /// A list of addresses goes on, of which much was captured.

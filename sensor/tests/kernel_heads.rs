@@ -13,7 +13,7 @@ mod support;
 
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::hash128;
-use sensor_ebpf::wire::{anomaly, capture, credential_flag, framing, head_flag, kind, place};
+use sensor_ebpf::wire::{anomaly, capture, credential_flag, framing, head_flag, kind, place, scheme};
 use support::packets::{Connection, Segment, signature};
 use support::shop::{self, answer, answer_head, client, login, login_answer};
 use support::sides::{KEY, Record, Sides};
@@ -70,6 +70,42 @@ fn a_request_head_cut_anywhere_gives_the_same_record() {
     assert_eq!((session.place, session.fingerprint), (place::COOKIE, hash128(KEY, shop::COOKIE.as_bytes())));
     assert_eq!((bearer.place, bearer.fingerprint), (place::AUTHORIZATION, hash128(KEY, token.as_bytes())));
     assert_eq!(bearer.flags & credential_flag::CLAIMS, credential_flag::CLAIMS);
+}
+
+#[test]
+fn what_ends_a_cookie_and_what_repeats_a_credential() {
+    if !support::kernel("what_ends_a_cookie_and_what_repeats_a_credential") {
+        return;
+    }
+    let mut sides = shop::loaded();
+    let own = format!("SESSION={}; ", shop::COOKIE);
+    let token = shop::bearer();
+    let request = format!(
+        "GET /members/1 HTTP/1.1\r\nHost: shop.example\r\nCookie: {}\r\nAuthorization: Digest a=\"b\"\r\n\
+         Authorization: NTLM c\r\nAuthorization: Bearer {token}\r\n\r\n",
+        own.repeat(9)
+    );
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nSet-Cookie: {own}Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Secure\r\n\
+         Set-Cookie: {own}Max-Age=0\r\nSet-Cookie: {own}max-age=10;Expires=Fri, 1-Jan-2100 00:00:00 GMT\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let mut ports = Ports(30_000);
+    for at in 1..response.len() {
+        let mut peers = ports.peers();
+        sides.run(&[peers.syn(), peers.syn_ack()]);
+        // Both sides are compared in all they say.
+        let asked = sides.run(&[peers.request(request.as_bytes())]).records;
+        let places: Vec<_> = asked.events[0].credentials().iter().map(|one| (one.place, one.scheme)).collect();
+        let bearer = (place::AUTHORIZATION, scheme::BEARER);
+        assert_eq!(places, [(place::COOKIE, scheme::BARE), (place::AUTHORIZATION, scheme::DIGEST), bearer]);
+        assert_eq!(asked.events[0].head().anomalies & anomaly::MORE_CREDENTIALS, 0);
+        let (first, second) = response.as_bytes().split_at(at);
+        let told = sides.run(&[peers.response(first), peers.response(second)]).records;
+        let flags: Vec<_> = told.events[0].credentials().iter().map(|one| one.flags).collect();
+        let lasting = credential_flag::LASTS | credential_flag::EXPIRES;
+        assert_eq!(flags, [credential_flag::EXPIRES, credential_flag::DELETED, lasting], "cut at {at}");
+    }
 }
 
 #[test]

@@ -158,6 +158,7 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
                     && looked_at(work, env, service_flag::COOKIES) =>
             {
                 next = phase::COOKIE_NAME;
+                work.captured.set_cookie = 0;
             }
             (12, w) if w == literal(b"content-") && second == literal(b"type") => {
                 (next, header) = (phase::CAPTURE, captures::CONTENT_TYPE as u8 + 1);
@@ -176,6 +177,7 @@ fn resolve<E: Env>(work: &mut Work, env: &mut E) {
     }
     if next == phase::SKIP {
         next = custom(work, env);
+        header = if next == phase::SKIP { 0 } else { NAMED };
     }
     work.parser.header = header;
     if next == phase::SKIP {
@@ -200,7 +202,7 @@ fn custom<E: Env>(work: &mut Work, env: &mut E) -> u8 {
     match found {
         Some(index) => {
             work.parser.index = index;
-            phase::TOKEN
+            phase::AUTH_WORD
         }
         None => phase::SKIP,
     }
@@ -247,11 +249,7 @@ pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
             open_capture(work, crate::work::CLAIMS);
         }
         phase::TOKEN => {
-            let kind = match (is_request(work), work.parser.header) {
-                (true, AUTHORIZATION) => place::AUTHORIZATION,
-                (true, _) => place::HEADER,
-                (false, _) => place::RESPONSE_HEADER,
-            };
+            let kind = place_of_value(work);
             token::begin_token(work, env, kind);
         }
         phase::AGENT => {
@@ -266,6 +264,18 @@ pub fn value_space<E: Env>(work: &mut Work, env: &mut E) {
 
 /// Value of [`crate::flow::Parser::header`] while whitespace behind a scheme word is skipped.
 pub const AUTHORIZATION: u8 = 100;
+/// Value of [`crate::flow::Parser::header`] while the value of a header that the configuration names is read.
+pub const NAMED: u8 = 101;
+
+/// The place of the credential that a header's value is.
+#[inline(always)]
+pub fn place_of_value(work: &Work) -> u8 {
+    match (is_request(work), work.parser.header) {
+        (true, NAMED) => place::HEADER,
+        (true, _) => place::AUTHORIZATION,
+        (false, _) => place::RESPONSE_HEADER,
+    }
+}
 
 /// Rest of a line that is of no interest.
 #[inline(always)]

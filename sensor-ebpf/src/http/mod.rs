@@ -7,6 +7,7 @@
 //! A step never waits for a fixed look-ahead: it works with the bytes at hand, so any cut of the same stream passes
 //! through the same states at the same bytes.
 
+mod attribute;
 mod body;
 mod head;
 mod header;
@@ -176,6 +177,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::PERCENT => token::percent(work),
         phase::COOKIE_NAME => token::cookie_name(work, env),
         phase::COOKIE_SKIP => token::cookie_skip(work),
+        phase::ATTRIBUTE => attribute::value(work),
         phase::CHUNK_SIZE => body::chunk_size(work),
         phase::CHUNK_EXT => body::chunk_ext(work),
         phase::CHUNK_END => body::chunk_end(work),
@@ -252,6 +254,7 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
         }
         phase::GATHER_DONE => length::gather_done(work),
         phase::LENGTH_LIST => length::length_list(work),
+        phase::ATTRIBUTE_DONE => attribute::done(work),
         phase::FRAGMENT_START => line::fragment_start(work, env),
         phase::ODD_CHUNK => body::odd_chunk(work, env),
         _ => {
@@ -335,6 +338,7 @@ pub fn clear(captured: &mut Captured) {
     captured.open = 0;
     captured.query_len = 0;
     captured.query_credential = 0;
+    captured.set_cookie = 0;
 }
 
 /// True for the half that the client sends.
