@@ -252,6 +252,8 @@ fn answered<T: Tables>(tables: &mut T, work: &mut Work, found: bool) -> Counter 
             if (*flow).response.flags & half_flag::STARTED == 0 {
                 (*flow).response.next_sequence = work.sequence.wrapping_add(1);
                 (*flow).response.flags |= half_flag::STARTED;
+                // The handshake says where the client's stream begins.
+                (&raw mut (*flow).request.acknowledged).write_volatile(work.packet.acknowledgement);
             }
         }
     }
@@ -531,13 +533,25 @@ fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, 
     Way::Slow
 }
 
-/// True when the half stands at a place where the stream is not (a forged segment far ahead, or a forged SYN, took it
-/// there), and the segment, which lies behind that place, begins with a start line: then the stream is here.
+/// True when the half stands at a place where the stream is not (a forged SYN took it there, or a forged segment far
+/// ahead), and the segment stands where it is: where the server says, which never acknowledged what was read; or, as long
+/// as the server said nothing, where a start line begins the segment.
 #[inline(always)]
-fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &Half, flags: u32) -> bool {
-    let elsewhere = flags & (flow_flag::PASSED | flow_flag::SLOW) != 0;
-    let fresh = half.consumed == 0 && half.parser.phase == phase::START;
-    if elsewhere || work.present == 0 || (half.parser.phase != phase::LOST && !fresh) {
+fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32) -> bool {
+    if flags & (flow_flag::PASSED | flow_flag::SLOW) != 0 || work.present == 0 {
+        return false;
+    }
+    let confirmed = half.acknowledged;
+    let told = flags & flow_flag::OPENED != 0 && confirmed != 0;
+    if told
+        && work.sequence == confirmed
+        && u64::from(half.next_sequence.wrapping_sub(confirmed)) > half.consumed
+    {
+        slow::between_messages(half);
+        return true;
+    }
+    let fresh = !told && half.consumed == 0 && half.parser.phase == phase::START;
+    if half.parser.phase != phase::LOST && !fresh {
         return false;
     }
     work.base = work.packet.payload_at;
@@ -762,7 +776,8 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
             lock::set_bits(&raw mut (*flow).flags, flow_flag::CLOSED);
             tables.emit_end(work, kind::CLOSE, false);
         }
-        if flags & tcp_flag::RST == 0 {
+        // Whether a reset of a flow on the slow path stands where the stream does is not known here.
+        if flags & tcp_flag::RST == 0 || slow {
             return;
         }
     }

@@ -117,6 +117,8 @@ pub struct SlowPath {
     flows: HashMap<FlowId, Box<SlowFlow>>,
     /// Flows by when something last came.
     quiet: BTreeSet<(u64, FlowId)>,
+    /// Flows by what they hold.
+    large: BTreeSet<(usize, FlowId)>,
     comparisons: HashMap<FlowId, Comparison>,
     flows_max: usize,
     held_max: usize,
@@ -143,6 +145,7 @@ impl SlowPath {
             },
             flows: HashMap::new(),
             quiet: BTreeSet::new(),
+            large: BTreeSet::new(),
             comparisons: HashMap::new(),
             flows_max: limits.flows,
             held_max: limits.held_bytes,
@@ -197,8 +200,13 @@ impl SlowPath {
         let now = record.head.time_ns;
         // Its hand-over was lost, or comes behind it.
         let mut flow = self.take(record.head.flow).unwrap_or_else(|| Box::new(SlowFlow::found(record)));
+        let id = record.head.flow;
+        let again = flow.looks_back(record);
         flow.segment(record, bytes, &mut self.shared);
         let over = flow.settle(now, &mut self.shared, resume);
+        if let Some(first) = again.or_else(|| self.comparisons.contains_key(&id).then_some(*record)) {
+            self.again(&first, bytes, out);
+        }
         if over {
             self.shared.engine.drop_kept(flow.id());
             self.flush(out);
@@ -291,30 +299,19 @@ impl SlowPath {
     fn take(&mut self, id: FlowId) -> Option<Box<SlowFlow>> {
         let flow = self.flows.remove(&id)?;
         self.quiet.remove(&(flow.last(), id));
+        self.large.remove(&(flow.counted(), id));
         self.shared.counts.held = self.shared.counts.held.saturating_sub(flow.counted() as u64);
         Some(flow)
     }
 
     /// Puts a flow (back), and makes room where a bound is reached.
     fn put(&mut self, mut flow: Box<SlowFlow>, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
-        let id = flow.id();
-        let full = |held: usize, flow: &SlowFlow, shared: &Shared| {
-            shared.counts.held + flow.counted() as u64 > held as u64
-        };
-        flow.count();
-        // Who holds more than a share makes room before others do.
-        if full(self.held_max, &flow, &self.shared) && flow.counted() > self.held_max / (self.flows.len() + 1) {
-            flow.give_up(u64::MAX, now, &mut self.shared);
-            if flow.settle(now, &mut self.shared, resume) {
-                self.shared.engine.drop_kept(id);
-                return self.flush(out);
-            }
-        }
         flow.touch(now);
-        self.shared.counts.held += flow.count() as u64;
-        self.quiet.insert((now, id));
-        self.flows.insert(id, flow);
+        self.keep(flow);
         while self.flows.len() > self.flows_max || self.shared.counts.held > self.held_max as u64 {
+            if self.flows.len() <= self.flows_max && self.unburden(now, resume) {
+                continue;
+            }
             let Some(&(last, oldest)) = self.quiet.first() else { break };
             let Some(mut flow) = self.take(oldest) else { break };
             self.shared.counts.evicted += 1;
@@ -324,6 +321,29 @@ impl SlowPath {
             self.shared.engine.drop_kept(oldest);
         }
         self.flush(out);
+    }
+
+    fn keep(&mut self, mut flow: Box<SlowFlow>) {
+        let id = flow.id();
+        self.shared.counts.held += flow.count() as u64;
+        self.quiet.insert((flow.last(), id));
+        self.large.insert((flow.counted(), id));
+        self.flows.insert(id, flow);
+    }
+
+    /// Whoever holds most makes room before others do: what waits behind its holes is not waited for any longer. False
+    /// when that brings little.
+    fn unburden(&mut self, now: u64, resume: &mut impl Resume) -> bool {
+        let Some(&(size, id)) = self.large.last() else { return false };
+        let Some(mut flow) = self.take(id) else { return false };
+        flow.give_up(u64::MAX, now, &mut self.shared);
+        if flow.settle(now, &mut self.shared, resume) {
+            self.shared.engine.drop_kept(id);
+            return true;
+        }
+        let shrank = flow.count() <= size / 2;
+        self.keep(flow);
+        shrank
     }
 
     /// Gives what was made to `out`.
