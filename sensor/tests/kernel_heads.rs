@@ -309,7 +309,7 @@ fn a_long_head_over_many_segments() {
     let mut peers = client(43_000);
     sides.run(&peers.open());
     let filler = format!("X-Filler: {}\r\n", "f".repeat(900));
-    let mut head = b"GET /members/77 HTTP/1.1\r\n".to_vec();
+    let mut head = b"GET /members/77 HTTP/1.1\r\nHost: shop\r\n".to_vec();
     for _ in 0..40 {
         head.extend(filler.as_bytes());
     }
@@ -362,4 +362,47 @@ fn flows_that_are_not_http_1_are_passed_over() {
     ]);
     assert_eq!(told.records.kinds(), [kind::REQUEST, kind::RESPONSE]);
     assert_eq!((told.count(Counter::FlowsUpgraded), told.count(Counter::PacketPassed)), (1, 1));
+}
+
+/// What servers read differently, the kernel and the host read alike: whole and in pieces of every size.
+#[test]
+fn odd_heads_and_bodies() {
+    if !support::kernel("odd_heads_and_bodies") {
+        return;
+    }
+    let stream = b"POST\t/members/7?%74=x;a=b#frag  http/1.1 \r\nHost : a\r\n b\r\nno colon\r\nX-Forwarded-For: 192.0.2.1,\r\n \
+        10.0.0.1\r\nContent-Length: 0000000000000000005, 5\r\n\r\n01234\
+        POST /members/8 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip,\r\n chunked\r\n\r\n5 ;a=\"b\nhello0\r\nT: u\r\n\r\n\
+        GET HTTP/1.1\r\nAuthorization\t: Bearer abc\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n\
+        GET /members/9 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut sides = shop::loaded();
+    let mut whole = None;
+    for (port, step) in (45_000..).zip([stream.len(), 1, 2, 3, 7, 8, 9, 31, 64, 100]) {
+        let mut peers = client(port);
+        sides.run(&peers.open());
+        let segments: Vec<Segment> = stream.chunks(step).map(|part| peers.request(part)).collect();
+        let told = sides.run(&segments);
+        let seen: Vec<(u32, u8, u64)> = told
+            .records
+            .events
+            .iter()
+            .map(|record| {
+                (record.head().anomalies & !anomaly::PICKED_UP, record.head().framing, record.head().content_length)
+            })
+            .collect();
+        // Behind the request of unknown length, the next is found in the same segment, or where it begins one.
+        let known = seen.get(..3).map(<[_]>::to_vec);
+        assert!(known.is_some(), "{step}: {told:?}");
+        assert_eq!(known, *whole.get_or_insert(known.clone()), "{step}");
+    }
+    let odd = anomaly::ODD_LINE | anomaly::ODD_HEADER | anomaly::OBS_FOLD;
+    let unknown = anomaly::ODD_LINE | anomaly::ODD_HEADER | anomaly::BAD_LENGTH | anomaly::ODD_HOST;
+    assert_eq!(
+        whole.flatten().unwrap(),
+        [
+            (odd, framing::LENGTH, 5),
+            (anomaly::OBS_FOLD, framing::CHUNKED, u64::MAX),
+            (unknown | anomaly::AFTER_ODD_BODY, framing::UNKNOWN, u64::MAX),
+        ]
+    );
 }

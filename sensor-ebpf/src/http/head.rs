@@ -1,6 +1,6 @@
 //! Ends of lines and heads: folds, the empty line, framing (RFC 9112 §6.3), pairing, and the record that leaves.
 
-use super::{Env, give_up, header, is_request, state_flag, token_flag};
+use super::{Env, give_up, is_request, length, state_flag, token_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
 use crate::packet::tcp_flag;
 use crate::reason::Counter;
@@ -49,7 +49,7 @@ fn folded(work: &mut Work) {
     } else if flags & state_flag::PENDING_LINE == 0 {
         phase::SKIP
     } else if work.parser.next == phase::GATHER {
-        header::fold_gathered(work);
+        length::fold_gathered(work);
         phase::GATHER
     } else {
         work.parser.token_flags = token_flag::CONTINUED;

@@ -11,8 +11,10 @@ mod attribute;
 mod body;
 mod head;
 mod header;
+mod length;
 mod line;
 mod proxy;
+mod target;
 mod token;
 
 use crate::flow::{Flow, phase};
@@ -155,19 +157,19 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     match current {
         phase::START => line::start(work, env),
         phase::METHOD => line::method(work, env),
-        phase::TARGET => line::target(work, env),
-        phase::PATH => line::path(work, env),
-        phase::QUERY_NAME => line::query_name(work, env),
-        phase::QUERY_SKIP => line::query_skip(work),
+        phase::TARGET => target::target(work, env),
+        phase::PATH => target::path(work, env),
+        phase::QUERY_NAME => target::query_name(work, env),
+        phase::QUERY_SKIP => target::query_skip(work),
         phase::LINE_SKIP => line::line_skip(work),
         phase::LINE_WORD => line::line_word(work),
         phase::FRAGMENT => line::fragment(work),
-        phase::QUERY_ESCAPE => line::query_escape(work),
+        phase::QUERY_ESCAPE => target::query_escape(work),
         phase::STATUS => line::status(work, env),
         phase::HEAD_END => head::head_end(work),
         phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
-        phase::GATHER => header::gather(work),
+        phase::GATHER => length::gather(work),
         phase::AGENT => header::agent(work),
         phase::AUTH_WORD => token::auth_word(work, env),
         phase::TOKEN => token::token(work),
@@ -250,8 +252,8 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
             env.emit_end(work, kind::RESUMED, true);
             work.parser.phase = phase::START;
         }
-        phase::GATHER_DONE => header::gather_done(work),
-        phase::LENGTH_LIST => header::length_list(work),
+        phase::GATHER_DONE => length::gather_done(work),
+        phase::LENGTH_LIST => length::length_list(work),
         phase::ATTRIBUTE_DONE => attribute::done(work),
         phase::FRAGMENT_START => line::fragment_start(work, env),
         phase::ODD_CHUNK => body::odd_chunk(work, env),
