@@ -63,13 +63,16 @@ pub fn name<E: Env>(work: &mut Work, env: &mut E) {
     }
     work.gather(lower(keep(word, count)), count);
     work.pos += count;
-    if !stopped {
-        if work.parser.name_len >= 8 && !known_start(work, env) {
-            work.parser.phase = phase::SKIP;
-        }
+    let colon = stopped && work.byte(0) == b':';
+    // Of a name that is of no interest the end is not looked at, however the stream is cut.
+    if !colon && work.parser.name_len >= 8 && !known_start(work, env) {
+        work.parser.phase = phase::SKIP;
         return;
     }
-    if work.byte(0) == b':' && work.parser.name_len != 0 {
+    if !stopped {
+        return;
+    }
+    if colon && work.parser.name_len != 0 {
         work.pos += 1;
         resolve(work, env);
         return;
