@@ -179,9 +179,28 @@ fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
         tables.count(Counter::FlowsPickedUp, 1);
     }
     if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST) == 0 {
+        acknowledged(tables, work);
         return Admitted::Done(Counter::PacketEmpty);
     }
     Admitted::Segment
+}
+
+/// A segment that only acknowledges. Behind both ends it is the last of its connection: what came before it, sent again,
+/// still found its flow.
+#[inline(always)]
+fn acknowledged<T: Tables>(tables: &mut T, work: &mut Work) {
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a number is written whole.
+    let flags = unsafe {
+        if work.direction == u32::from(direction::RESPONSE) {
+            (&raw mut (*flow).request.acknowledged).write_volatile(work.packet.acknowledgement);
+        }
+        (&raw const (*flow).flags).read_volatile()
+    };
+    if flags & flow_flag::FIN_BOTH == flow_flag::FIN_BOTH {
+        tables.delete(&work.key);
+        tables.count(Counter::FlowsDeleted, 1);
+    }
 }
 
 /// Makes the key for a packet of this direction.
@@ -534,6 +553,11 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
     tables.count(Counter::BytesGap, missing_bytes);
     half.next_sequence = half.next_sequence.wrapping_add(missing);
     half.consumed += missing_bytes;
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a flag set meanwhile is seen at the next segment.
+    if unsafe { (&raw const (*flow).flags).read_volatile() } & flow_flag::PASSED != 0 {
+        return;
+    }
     let within = (half.parser.phase == phase::BODY && half.parser.remaining >= missing_bytes)
         || half.parser.phase == phase::UNTIL_CLOSE;
     if within {
@@ -704,7 +728,7 @@ fn end_of_body<T: Tables>(tables: &mut T, work: &mut Work) {
     let lost = current == phase::LOST && work.parser.head_flags != 0;
     let in_body = current == phase::BODY
         || current == phase::UNTIL_CLOSE
-        || (phase::CHUNK_SIZE..=phase::TRAILER_END).contains(&current);
+        || (phase::CHUNK_SIZE..=phase::UNKNOWN_BODY).contains(&current);
     if lost || (in_body && work.ending != 0) {
         http::announce_end(work, tables, current == phase::UNTIL_CLOSE);
         if !lost {
@@ -721,10 +745,6 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
     let slow = work.stage == stage::SLOW;
     // SAFETY: the flow is valid; its flags are written through `lock` only.
     unsafe {
-        if slow && flags & tcp_flag::RST == 0 {
-            // Only the slow path knows whether all bytes before the FIN came.
-            return;
-        }
         if flags & tcp_flag::FIN != 0 {
             let fin = if work.direction == u32::from(direction::REQUEST) {
                 flow_flag::FIN_REQUEST
@@ -733,12 +753,17 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
             };
             lock::set_bits(&raw mut (*flow).flags, fin);
         }
-        let both = flow_flag::FIN_REQUEST | flow_flag::FIN_RESPONSE;
-        if flags & tcp_flag::RST == 0 && (*flow).flags & both != both {
+        let known = (&raw const (*flow).flags).read_volatile();
+        if flags & tcp_flag::RST == 0 && known & flow_flag::FIN_BOTH != flow_flag::FIN_BOTH {
             return;
         }
-        if !slow && (*flow).requested != (*flow).answered {
+        // Of a flow on the slow path, only that knows what was answered.
+        if !slow && known & flow_flag::CLOSED == 0 && (*flow).requested != (*flow).answered {
+            lock::set_bits(&raw mut (*flow).flags, flow_flag::CLOSED);
             tables.emit_end(work, kind::CLOSE, false);
+        }
+        if flags & tcp_flag::RST == 0 {
+            return;
         }
     }
     tables.delete(&work.key);

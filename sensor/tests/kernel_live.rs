@@ -156,6 +156,7 @@ fn over_the_wire(segments: &[Segment], linear: u16) -> Outcome {
     inside(&net.server, || ends[1].kernel.attach(SERVER_END).unwrap());
     let before = ends.each_ref().map(|end| end.kernel.totals().unwrap());
     inside(&net.client, || {
+        stay_on_one_processor();
         let socket = RawSocket::new(CLIENT_END).unwrap();
         for segment in segments {
             socket.send(&segment.frame(), linear).unwrap();

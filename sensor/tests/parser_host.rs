@@ -12,6 +12,8 @@
 
 #[path = "parser/fingerprints.rs"]
 mod fingerprints;
+#[path = "support/tunnels.rs"]
+mod frames;
 #[path = "parser/framing.rs"]
 mod framing;
 #[path = "parser/heads.rs"]
@@ -26,11 +28,17 @@ mod layers;
 mod lists;
 #[path = "parser/odd_heads.rs"]
 mod odd_heads;
+#[path = "parser/odd_splits.rs"]
+mod odd_splits;
 #[path = "parser/proxy.rs"]
 mod proxy;
 #[path = "parser/rig.rs"]
 mod rig;
 #[path = "parser/route_match.rs"]
 mod route_match;
+#[path = "parser/socks.rs"]
+mod socks;
 #[path = "parser/splits.rs"]
 mod splits;
+#[path = "parser/tunnels.rs"]
+mod tunnels;

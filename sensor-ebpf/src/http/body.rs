@@ -1,7 +1,7 @@
 //! Bodies: skipped by length, by chunk, or until the connection closes; teed where somebody wants them.
 
-use super::Env;
 use super::line::take;
+use super::{Env, give_up, line};
 use crate::flow::phase;
 use crate::reason::Counter;
 use crate::swar::{below, equal, first, hex_digit, splat};
@@ -41,6 +41,18 @@ pub fn known_length<E: Env>(work: &mut Work, env: &mut E) {
     }
 }
 
+/// Behind a head whose lengths contradict each other: no length is guessed. What begins there like a start line is read
+/// (a server that reads no body sees it), and said to stand behind an odd body; anything else loses the place.
+#[inline(always)]
+pub fn unknown(work: &mut Work) {
+    if line::pick_up(work) {
+        work.parser.anomalies |= anomaly::BAD_LENGTH;
+        work.parser.phase = phase::MESSAGE_DONE;
+    } else {
+        give_up(work);
+    }
+}
+
 /// Body until the connection closes.
 #[inline(always)]
 pub fn until_close<E: Env>(work: &mut Work, env: &mut E) {
@@ -61,20 +73,23 @@ mod chunk_flag {
     pub const ESCAPED: u8 = 16;
 }
 
+/// Bit of [`crate::flow::Parser::name_len`] while a chunk size is read: it did not fit.
+const OVERFLOW: u32 = 2;
+
 /// Chunk size (RFC 9112 §7.1), a byte a step.
 #[inline(always)]
 pub fn chunk_size(work: &mut Work) {
     let byte = work.byte(0);
     let digit = hex_digit(byte);
     if digit < 16 {
-        if work.parser.remaining >> 60 != 0 {
-            // The first digit would fall out at the upper end.
-            odd(work, phase::GIVE_UP);
-            return;
-        }
-        work.parser.name_len = 1;
+        // Digits that do not fit fall out at the upper end, as they do in servers that do not look.
+        let fits = work.parser.remaining >> 60 == 0;
+        work.parser.name_len |= if fits { 1 } else { OVERFLOW };
         work.parser.remaining = work.parser.remaining << 4 | u64::from(digit);
         work.pos += 1;
+        if !fits {
+            odd(work, phase::CHUNK_SIZE);
+        }
         return;
     }
     work.parser.token_flags = 0;
@@ -82,8 +97,9 @@ pub fn chunk_size(work: &mut Work) {
         let space = byte == b' ' || byte == b'\t';
         work.pos += u32::from(space);
         odd(work, if space { phase::CHUNK_SIZE } else { phase::GIVE_UP });
-    } else if work.parser.remaining >> 63 != 0 {
-        // Signed in some servers, and in none the size of anything.
+    } else if work.parser.remaining >> 63 != 0 || (work.parser.name_len > 1 && work.parser.remaining != 0) {
+        // Signed in some servers, cut to what fits in others, and in none the size of anything. (Cut to 0 it may hide a
+        // message: that one is read, and said to stand behind an odd body.)
         odd(work, phase::GIVE_UP);
     } else if byte == b'\r' {
         work.pos += 1;

@@ -3,7 +3,7 @@
 //! What a server makes of `/%75sers//1/./addresses;x` is its own affair, so both the raw and the normalised form are
 //! matched. [`Path`] holds one form, split into segments, in memory that is reused.
 
-/// A request line taken apart (RFC 9112 §3), tolerantly: first SP, last SP before a version.
+/// A request line taken apart (RFC 9112 §3), tolerantly: first white space, last white space before a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLine<'a> {
     /// The method, as on the wire.
@@ -14,24 +14,41 @@ pub struct RequestLine<'a> {
     pub target_at: usize,
 }
 
+/// What the parser takes for SP on a request line (RFC 9112 §3): SP, HTAB, VT and FF.
+const fn separates(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
+}
+
+/// `HTTP/…`, in any letter case.
+fn is_version(word: &[u8]) -> bool {
+    word.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+}
+
+/// Without white space at its end.
+fn trim_end(line: &[u8]) -> &[u8] {
+    let len = line.iter().rposition(|byte| !separates(*byte) && *byte != b'\r').map_or(0, |last| last + 1);
+    line.get(..len).unwrap_or_default()
+}
+
 impl<'a> RequestLine<'a> {
     /// Takes `line` apart. With `cut` the line's end is missing, so that nothing is a version.
     pub fn new(line: &'a [u8], cut: bool) -> Self {
-        let line = if cut { line } else { line.trim_ascii_end() };
-        let space = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
-        let (method, rest) = line.split_at(space);
-        let padding = rest.iter().take_while(|byte| **byte == b' ').count();
-        let target_at = space + padding;
+        let line = if cut { line } else { trim_end(line) };
+        let lead = line.iter().take_while(|byte| separates(**byte)).count();
+        let method_end = line.iter().skip(lead).position(|byte| separates(*byte)).map_or(line.len(), |at| lead + at);
+        let method = line.get(lead..method_end).unwrap_or_default();
+        let rest = line.get(method_end..).unwrap_or_default();
+        let padding = rest.iter().take_while(|byte| separates(**byte)).count();
         let rest = rest.get(padding..).unwrap_or_default();
         let version =
-            rest.iter().rposition(|byte| *byte == b' ').filter(|_| !cut).and_then(|at| rest.split_at_checked(at));
+            rest.iter().rposition(|byte| separates(*byte)).filter(|_| !cut).and_then(|at| rest.split_at_checked(at));
         let target = match version {
-            Some((target, version)) if version.starts_with(b" HTTP/") => target.trim_ascii_end(),
-            // A double space before the version leaves nothing for the target.
-            _ if !cut && rest.starts_with(b"HTTP/") && padding > 1 => &[],
+            Some((target, version)) if version.get(1..).is_some_and(is_version) => trim_end(target),
+            // A version alone leaves nothing for the target.
+            _ if !cut && (matches!(rest, b"HTTP/1.1" | b"HTTP/1.0") || (is_version(rest) && padding > 1)) => &[],
             _ => rest,
         };
-        Self { method, target, target_at }
+        Self { method, target, target_at: method_end + padding }
     }
 
     /// Path, query and authority of the target.
@@ -52,6 +69,15 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    /// True if `Host` names another host or port than an absolute-form target does (RFC 9112 §3.2.2: the target's is the
+    /// one that counts, but servers differ). The default port is one that is not there.
+    pub fn contradicts(&self, host: &[u8]) -> bool {
+        self.authority.is_some_and(|authority| {
+            let authority = authority.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
+            !without_port(authority).eq_ignore_ascii_case(without_port(host.trim_ascii()))
+        })
+    }
+
     /// Takes `target` apart.
     pub fn new(target: &'a [u8]) -> Self {
         let (authority, rest) = match absolute(target) {
@@ -81,6 +107,11 @@ impl<'a> Target<'a> {
         };
         Self { path, query, authority }
     }
+}
+
+/// An authority without the default ports of HTTP.
+fn without_port(authority: &[u8]) -> &[u8] {
+    [&b":80"[..], b":443", b":"].iter().find_map(|port| authority.strip_suffix(*port)).unwrap_or(authority)
 }
 
 /// What follows `scheme://`.
@@ -254,7 +285,11 @@ mod tests {
         assert_eq!(parts("GET  /a  HTTP/1.1 "), ("GET".into(), "/a".into(), 5));
         assert_eq!(parts("GET /old"), ("GET".into(), "/old".into(), 4));
         assert_eq!(parts("GET  HTTP/1.1"), ("GET".into(), String::new(), 5));
+        assert_eq!(parts("GET HTTP/1.1"), ("GET".into(), String::new(), 4));
         assert_eq!(parts("GET"), ("GET".into(), String::new(), 3));
+        assert_eq!(parts("GET\t/a\x0bhttp/1.1"), ("GET".into(), "/a".into(), 4));
+        assert_eq!(parts("\t GET /a HTTP/1.1 \x0b"), ("GET".into(), "/a".into(), 6));
+        assert_eq!(parts("GET  http/1.1"), ("GET".into(), String::new(), 5));
         assert_eq!(RequestLine::new(b"GET /a HTTP/1.1", true).target, b"/a HTTP/1.1");
     }
 
@@ -270,6 +305,22 @@ mod tests {
         assert_eq!(split("http://h?q"), (&b"/"[..], Some(&b"q"[..]), Some(&b"h"[..])));
         assert_eq!(split("*"), (&b""[..], None, None));
         assert_eq!(split("example.org:443"), (&b""[..], None, None));
+    }
+
+    #[test]
+    fn compares_hosts() {
+        for (target, host, contradicts) in [
+            ("http://a.example/x", "a.example", false),
+            ("http://A.example:80/x", "a.example ", false),
+            ("http://user:word@a.example/x", "a.example:", false),
+            ("http://a.example:8001/x", "a.example:8002", true),
+            ("http://a.example/x", "b.example", true),
+            ("http://a.example@b.example/x", "a.example", true),
+            ("/x", "b.example", false),
+            ("*", "", false),
+        ] {
+            assert_eq!(Target::new(target.as_bytes()).contradicts(host.as_bytes()), contradicts, "{target} {host}");
+        }
     }
 
     #[test]

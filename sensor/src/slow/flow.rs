@@ -141,18 +141,16 @@ impl SlowFlow {
     /// The state of a half came.
     pub(super) fn handed(&mut self, record: &HandoverRecord, captured: Option<Box<Captured>>, shared: &mut Shared) {
         let way = record.head.direction;
-        if self.request.stream.is_none() && self.response.stream.is_none()
-            || self.half(way).epoch.wrapping_add(1) < record.head.epoch
-        {
+        if self.side(way).stream.is_some() || (self.request.stream.is_none() && self.response.stream.is_none()) {
             // The first of the flow, or the flow was taken back meanwhile, and that was not heard of.
             let orphans = std::mem::take(&mut self.orphans);
             shared.engine.drop_kept(self.flow.id);
             *self = Self::new(record.key, &record.flow);
             self.orphans = orphans;
         }
-        // That it left HTTP may so far be known here only.
+        // The kernel does not know yet that the flow left HTTP here.
         let passed = self.flow.flags & flow_flag::PASSED;
-        self.flow.flags = passed | (record.flow.flags & !flow_flag::SLOW);
+        self.flow.flags = passed | record.flow.flags & !flow_flag::SLOW;
         let (half, stream) = if way == direction::REQUEST {
             self.flow.requested = record.flow.requested;
             self.flow.queue = record.flow.queue;
@@ -259,7 +257,11 @@ impl SlowFlow {
             self.give_up(u64::MAX, now, shared);
             self.compare(now, shared);
         }
-        let over = self.reset || (self.request.ended && self.response.ended);
+        // A half that was never handed over may have ended on the fast path.
+        let flags = self.flow.flags;
+        let ended = |side: &Side, fin: u32| side.ended || (side.stream.is_none() && flags & fin != 0);
+        let over = self.reset
+            || (ended(&self.request, flow_flag::FIN_REQUEST) && ended(&self.response, flow_flag::FIN_RESPONSE));
         if over {
             self.abandon(now, shared);
         }
@@ -349,7 +351,9 @@ impl SlowFlow {
     /// Sends other versions of unanswered requests to be judged, and forgets what was answered.
     fn compare(&mut self, now: u64, shared: &mut Shared) {
         let Some(stream) = self.request.stream.as_mut() else { return };
-        if stream.conflicted() {
+        // While the head is open, so are its versions.
+        let complete = !in_head(self.flow.request.parser.phase) || self.request.ended || self.reset;
+        if complete && stream.conflicted() {
             for version in stream.conflicts() {
                 let mut copy = self.flow;
                 copy.flags &= !flow_flag::PASSED;
@@ -406,9 +410,9 @@ impl SlowFlow {
             request_sequence: request.next_sequence(),
             response_sequence: response.next_sequence(),
             requested: self.flow.requested,
-            epoch: self.flow.request.epoch,
+            epoch: self.flow.request.epoch.into(),
             passed: u32::from(passed),
-            reserved: 0,
+            answered: self.flow.answered,
         };
         resume.put(&self.key, &entry);
     }

@@ -34,6 +34,8 @@ pub struct Conversation {
     pub client: Stream,
     pub server: Stream,
     pub exchanges: Vec<(String, u16)>,
+    /// It stops being HTTP.
+    pub tunnel: bool,
 }
 
 /// How a body is delimited.
@@ -142,6 +144,7 @@ impl Conversation {
             stream.bytes.extend(b"GET /not-http HTTP/1.1\r\n\r\n\x81\x05hello".iter().cycle().take(len));
         }
         self.exchanges.push((method.to_owned(), status));
+        self.tunnel = true;
         Then::Over
     }
 

@@ -33,6 +33,8 @@ struct Way<'a> {
     /// Which bytes were seen.
     seen: Vec<bool>,
     prefix: usize,
+    /// Its end comes last: in a tunnel nobody waits for what is missing.
+    ends_last: bool,
     /// Its end was seen.
     ended: bool,
     sequence: u32,
@@ -40,8 +42,9 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn new(stream: &'a Stream, other: &Stream, tape: &mut Tape<'_>, how: Disturbance, sequence: u32) -> Self {
-        let parts = cut(stream, other, tape, how);
+    fn new(streams: [&'a Stream; 2], tunnel: bool, tape: &mut Tape<'_>, how: Disturbance, sequence: u32) -> Self {
+        let [stream, other] = streams;
+        let parts = cut(stream, other, tunnel, tape, how);
         let parts = if how == Disturbance::None { parts } else { disturb(stream, other, tape, how, parts) };
         let place: SocketAddr = ([0, 0, 0, 0], 0).into();
         Self {
@@ -49,6 +52,7 @@ impl<'a> Way<'a> {
             parts,
             seen: vec![false; stream.bytes.len()],
             prefix: 0,
+            ends_last: tunnel,
             ended: false,
             sequence,
             ends: (place, place),
@@ -60,10 +64,14 @@ impl<'a> Way<'a> {
         by_bytes.max(if part.fin { self.stream.end.unwrap_or(0) } else { 0 })
     }
 
-    /// The first part that can be sent when `prefix` bytes of the other direction were seen.
-    fn ready(&self, prefix: usize, how: Disturbance) -> Option<usize> {
+    /// The first part that can be sent after what was seen of the other direction.
+    fn ready(&self, other: &Self, how: Disturbance) -> Option<usize> {
         let window = if how == Disturbance::AnyOrder { self.parts.len() } else { 1 };
-        self.parts.iter().take(window).position(|part| self.needed(part) <= prefix)
+        // An end may overtake its bytes, but not the second of both ends: behind that there is no connection.
+        let last = other.ended || self.ends_last;
+        let in_turn =
+            |part: &Part| !(part.fin && last) || (self.prefix >= part.from && other.prefix == other.seen.len());
+        self.parts.iter().take(window).position(|part| self.needed(part) <= other.prefix && in_turn(part))
     }
 
     fn send(&mut self, index: usize, acknowledged: u32) -> Segment {
@@ -96,7 +104,7 @@ fn reach(stream: &Stream, other: &Stream, from: usize) -> usize {
     own.chain(others).filter(|at| *at > from).min().unwrap_or(usize::MAX).min(stream.bytes.len()).min(from + 60_000)
 }
 
-fn cut(stream: &Stream, other: &Stream, tape: &mut Tape<'_>, how: Disturbance) -> Vec<Part> {
+fn cut(stream: &Stream, other: &Stream, tunnel: bool, tape: &mut Tape<'_>, how: Disturbance) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut from = 0;
     let small = how != Disturbance::None && tape.one_in(12);
@@ -114,7 +122,7 @@ fn cut(stream: &Stream, other: &Stream, tape: &mut Tape<'_>, how: Disturbance) -
     }
     if let Some(needed) = stream.end {
         match parts.last_mut() {
-            Some(last) if tape.one_in(2) && stream.needed(last.from) >= needed => last.fin = true,
+            Some(last) if !tunnel && tape.one_in(2) && stream.needed(last.from) >= needed => last.fin = true,
             _ => parts.push(Part { from, to: from, fin: true }),
         }
     }
@@ -155,9 +163,10 @@ pub fn segments(conversation: &Conversation, tape: &mut Tape<'_>, how: Disturban
     // Near the wrap, or somewhere.
     let start = |word: usize, plain: u32| if word == 0 { plain } else { u32::try_from(word).unwrap() << 16 };
     let starts = (start(tape.below(5), 0xffff_ff00), start(tape.below(5), 0x7fff_ff00));
+    let (client_side, server_side) = (&conversation.client, &conversation.server);
     let mut ways = [
-        Way::new(&conversation.client, &conversation.server, tape, how, starts.0.wrapping_add(1)),
-        Way::new(&conversation.server, &conversation.client, tape, how, starts.1.wrapping_add(1)),
+        Way::new([client_side, server_side], conversation.tunnel, tape, how, starts.0.wrapping_add(1)),
+        Way::new([server_side, client_side], conversation.tunnel, tape, how, starts.1.wrapping_add(1)),
     ];
     ways[0].ends = (client, server);
     ways[1].ends = (server, client);
@@ -171,9 +180,9 @@ pub fn segments(conversation: &Conversation, tape: &mut Tape<'_>, how: Disturban
         // The client's turn first, as long as it can, unless the network says otherwise.
         let first = usize::from(how != Disturbance::None && tape.one_in(3));
         let [now, other] = [first, 1 - first];
-        let (side, index) = match ways[now].ready(ways[other].prefix, how) {
+        let (side, index) = match ways[now].ready(&ways[other], how) {
             Some(index) => (now, index),
-            None => (other, ways[other].ready(ways[now].prefix, how).expect("one of the two can always go on")),
+            None => (other, ways[other].ready(&ways[now], how).expect("one of the two can always go on")),
         };
         let acknowledged = ways[1 - side].next();
         let segment = ways[side].send(index, acknowledged);

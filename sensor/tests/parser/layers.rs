@@ -4,59 +4,13 @@ use sensor::capture::offline::Offline;
 use sensor_ebpf::packet::{Packet, SliceHeaders, ethernet};
 use sensor_ebpf::reason::Counter;
 
+use super::frames::{extension, ipv4, ipv6, link};
 use super::rig::{ACK, PORT, check_identities, count, drain, engine, tcp};
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 
-fn link(tags: &[u16], ethertype: u16) -> Vec<u8> {
-    let mut frame = vec![2; 12];
-    for tag in tags {
-        frame.extend(tag.to_be_bytes());
-        frame.extend([0x20, 7]);
-    }
-    frame.extend(ethertype.to_be_bytes());
-    frame
-}
-
-fn ipv4(options: &[u8], fragment: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let header = 20 + options.len();
-    let total = u16::try_from(header + payload.len()).unwrap();
-    let mut packet = vec![0x40 | u8::try_from(header / 4).unwrap(), 0];
-    packet.extend(total.to_be_bytes());
-    packet.extend([0, 1]);
-    packet.extend(fragment.to_be_bytes());
-    packet.extend([64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
-    packet.extend(options);
-    packet.extend(payload);
-    packet
-}
-
-/// With extension headers: kind and bytes (whose first byte is put in here).
-fn ipv6(extensions: &[(u8, Vec<u8>)], payload: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    let kinds: Vec<u8> = extensions.iter().map(|(kind, _)| *kind).chain([6]).collect();
-    for ((_, bytes), next) in extensions.iter().zip(&kinds[1..]) {
-        body.push(*next);
-        body.extend(&bytes[1..]);
-    }
-    body.extend(payload);
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend(u16::try_from(body.len()).unwrap().to_be_bytes());
-    packet.extend([kinds[0], 64]);
-    packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    packet.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-    packet.extend(body);
-    packet
-}
-
-fn segment(payload: &[u8]) -> Vec<u8> {
+pub fn segment(payload: &[u8]) -> Vec<u8> {
     [tcp(40_000, PORT, 1, ACK), payload.to_vec()].concat()
-}
-
-fn extension(units: u8) -> Vec<u8> {
-    let mut bytes = vec![0; 8 * (usize::from(units) + 1)];
-    bytes[1] = units;
-    bytes
 }
 
 /// Frames that hold one request, and what they are called.
@@ -90,19 +44,22 @@ fn whole() -> Vec<(&'static str, Vec<u8>)> {
                 ),
             ),
         ),
+        ("four tags", on(&[0x8100; 4], 0x0800, &v4)),
+        ("seven extensions", on(&[], 0x86dd, &ipv6(&vec![(60, extension(0)); 7], &segment(GET)))),
+        ("far", on(&[], 0x86dd, &ipv6(&[(60, extension(130))], &segment(GET)))),
         ("atomic fragment", on(&[], 0x86dd, &ipv6(&[(44, vec![0; 8])], &segment(GET)))),
         ("padding", [on(&[], 0x0800, &v4), vec![b'X'; 30]].concat()),
     ]
 }
 
-fn run(frame: &[u8], frame_len: usize) -> Offline {
+pub fn run(frame: &[u8], frame_len: usize) -> Offline {
     let mut engine = engine();
     engine.ethernet(1, frame, u32::try_from(frame_len).unwrap());
     check_identities(&engine);
     engine
 }
 
-fn disposition(engine: &Offline) -> Counter {
+pub fn disposition(engine: &Offline) -> Counter {
     let hit: Vec<Counter> =
         Counter::PACKET_DISPOSITIONS.iter().copied().filter(|one| count(engine, *one) > 0).collect();
     assert_eq!(hit.len(), 1, "{hit:?}");
@@ -131,7 +88,9 @@ fn cut_at_every_length() {
             let mut engine = run(&frame[..len], frame.len());
             let got = disposition(&engine);
             if len <= payload_at {
-                let known = matches!(got, Counter::PacketMalformed | Counter::PacketNoFlow);
+                // More tags than the short way takes: what cannot be followed stays what it was.
+                let known = matches!(got, Counter::PacketMalformed | Counter::PacketNoFlow)
+                    || (name == "four tags" && got == Counter::PacketNotIp);
                 assert!(known, "{name} cut to {len}: {got:?}");
                 assert_eq!(drain(&mut engine).heads, [], "{name} cut to {len}");
             } else {
@@ -147,7 +106,6 @@ fn what_is_not_looked_at() {
     let payload = segment(GET);
     for (name, frame, want) in [
         ("arp", [link(&[], 0x0806), vec![0; 46]].concat(), Counter::PacketNotIp),
-        ("four tags", [link(&[0x8100; 4], 0x0800), ipv4(&[], 0, 6, &payload)].concat(), Counter::PacketNotIp),
         ("udp", [link(&[], 0x0800), ipv4(&[], 0, 17, &payload)].concat(), Counter::PacketNotTcp),
         ("first fragment", [link(&[], 0x0800), ipv4(&[], 0x2000, 6, &payload)].concat(), Counter::PacketFragment),
         ("later fragment", [link(&[], 0x0800), ipv4(&[], 0x0007, 6, &payload)].concat(), Counter::PacketFragment),
@@ -161,13 +119,7 @@ fn what_is_not_looked_at() {
             [link(&[], 0x86dd), ipv6(&[(44, vec![0, 0, 1, 0, 0, 0, 0, 0])], &payload)].concat(),
             Counter::PacketFragment,
         ),
-        (
-            "five extensions",
-            [link(&[], 0x86dd), ipv6(&vec![(60, extension(0)); 5], &payload)].concat(),
-            Counter::PacketNotTcp,
-        ),
         ("esp", [link(&[], 0x86dd), ipv6(&[(50, extension(0))], &payload)].concat(), Counter::PacketNotTcp),
-        ("far", [link(&[], 0x86dd), ipv6(&[(60, extension(130))], &payload)].concat(), Counter::PacketMalformed),
         ("version", [link(&[], 0x0800), ipv6(&[], &payload)].concat(), Counter::PacketMalformed),
         ("version 6", [link(&[], 0x86dd), ipv4(&[], 0, 6, &payload)].concat(), Counter::PacketMalformed),
     ] {

@@ -109,6 +109,8 @@ fn request_lines() {
         ("GET /a HTTP/1.2", Some(anomaly::ODD_LINE)),
         ("GET /a HTTP/1.01", Some(anomaly::ODD_LINE)),
         ("GET /a RTSP/1.0 HTTP/1.1", Some(anomaly::ODD_LINE)),
+        ("GET HTTP/1.1", Some(anomaly::ODD_LINE)),
+        ("GET  HTTP/1.0", Some(anomaly::ODD_LINE)),
         ("GET", None),
         ("PUT /a RTSP/1.0", None),
     ] {

@@ -110,10 +110,9 @@ pub struct Seen {
     pub content_length: u64,
     pub user_agent: u64,
     pub anomalies: u32,
+    pub proxied: ([u8; 16], u16),
     pub captures: Vec<Option<Vec<u8>>>,
     pub credentials: Vec<Found>,
-    /// What a PROXY protocol header named.
-    pub proxied: ([u8; 16], u16),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,9 +166,9 @@ fn seen(head: &Head<'_>, request: bool) -> Seen {
         content_length: fixed.content_length,
         user_agent: fixed.user_agent,
         anomalies: fixed.anomalies,
+        proxied: (fixed.proxied, fixed.proxied_port),
         captures: (0..capture::COUNT).map(|which| head.capture(which).map(<[u8]>::to_vec)).collect(),
         credentials: head.credentials().map(found).collect(),
-        proxied: (fixed.proxied, fixed.proxied_port),
     }
 }
 
@@ -182,26 +181,33 @@ pub struct Output {
     /// Teed bytes by direction and transaction.
     pub teed: BTreeMap<(u8, u32), Vec<u8>>,
     pub closes: usize,
-    /// What retransmissions said of requests.
+    /// What retransmissions said of requests that were not answered yet.
     pub versions: Vec<Seen>,
+}
+
+impl Output {
+    /// Takes one record.
+    pub fn note(&mut self, bytes: &[u8]) {
+        match decode(bytes).expect("the parser writes whole records") {
+            Record::Request(head) => self.heads.push(seen(&head, true)),
+            Record::Response(head) => self.heads.push(seen(&head, false)),
+            Record::Version(head) => self.versions.push(seen(&head, true)),
+            Record::End(end) | Record::TeeEnd(end) => {
+                self.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
+            }
+            Record::Tee(head, bytes) => {
+                let body = self.teed.entry((head.direction, head.txn)).or_default();
+                assert_eq!(head.offset, body.len() as u64, "teed bytes follow each other");
+                body.extend(bytes);
+            }
+            Record::Close(_) => self.closes += 1,
+        }
+    }
 }
 
 pub fn drain(engine: &mut Offline) -> Output {
     let mut output = Output::default();
-    engine.settle(|bytes| match decode(bytes).expect("the parser writes whole records") {
-        Record::Request(head) => output.heads.push(seen(&head, true)),
-        Record::Response(head) => output.heads.push(seen(&head, false)),
-        Record::Version(head) => output.versions.push(seen(&head, true)),
-        Record::End(end) | Record::TeeEnd(end) => {
-            output.ends.push((end.head.direction, end.head.txn, end.head.kind, end.body_bytes, end.complete));
-        }
-        Record::Tee(head, bytes) => {
-            let body = output.teed.entry((head.direction, head.txn)).or_default();
-            assert_eq!(head.offset, body.len() as u64, "teed bytes follow each other");
-            body.extend(bytes);
-        }
-        Record::Close(_) => output.closes += 1,
-    });
+    engine.settle(|bytes| output.note(bytes));
     output
 }
 

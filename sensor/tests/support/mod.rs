@@ -18,6 +18,7 @@ pub mod program;
 pub mod programs;
 pub mod shop;
 pub mod sides;
+pub mod tunnels;
 
 use std::env;
 use std::fs::OpenOptions;

@@ -211,6 +211,13 @@ impl Sides {
         let host = grown(&host_before, &self.host_totals());
         for counter in Counter::ALL {
             let index = *counter as usize;
+            // The host puts fragments together itself.
+            if matches!(
+                counter,
+                Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped
+            ) {
+                continue;
+            }
             assert_eq!(counts[index], host[index], "kernel and host count {} alike", counter.label());
         }
         assert_eq!(records, self.drain_host(), "kernel and host make the same records");

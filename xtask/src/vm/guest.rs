@@ -13,8 +13,8 @@ use super::init::TELL;
 use crate::process::{cannot_start, tool};
 use crate::{Failure, Outcome};
 
-/// Software emulation (KVM, where there is one, may be nested and hang) boots in seconds; the tests take a minute or two.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// Software emulation (KVM, where there is one, may be nested and hang) boots in seconds; the tests take minutes.
+const PATIENCE: Duration = Duration::from_mins(15);
 /// Mebibytes: enough for the flow table at its default size.
 const MEMORY: &str = "2048";
 

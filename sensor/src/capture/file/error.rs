@@ -149,10 +149,6 @@ fn hint(first: &[u8]) -> &'static str {
 /// Names of link types that captures of other media carry, for the error text.
 fn link_name(number: u16) -> &'static str {
     match number {
-        51 => " (PPPoE)",
-        105 => " (IEEE 802.11)",
-        127 => " (IEEE 802.11 with radiotap)",
-        117 => " (OpenBSD pflog)",
         187 | 201 => " (Bluetooth HCI)",
         189 | 220 => " (USB)",
         195 | 230 => " (IEEE 802.15.4)",
