@@ -73,13 +73,11 @@ impl SlowFlow {
     /// A flow whose first half was just handed over.
     pub(super) fn new(key: FlowKey, flow: &Flow) -> Self {
         let mark = Mark { requested: flow.requested, consumed: flow.request.consumed, open: None };
-        // An end that the fast path saw in its place will not be sent again.
-        let side = |fin| Side { ended: flow.flags & fin != 0, ..Side::default() };
         Self {
             key,
             flow: *flow,
-            request: side(flow_flag::FIN_REQUEST),
-            response: side(flow_flag::FIN_RESPONSE),
+            request: Side::default(),
+            response: Side::default(),
             reset: false,
             orphans: Vec::new(),
             mark,
