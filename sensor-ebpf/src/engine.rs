@@ -16,6 +16,8 @@ use crate::work::{Work, stage};
 
 /// A segment that begins further than this beyond the next expected byte is out of every window: ignored.
 const HOLE_MAX: i32 = 1 << 26;
+/// Most bytes of a segment that comes in IP fragments: how many it has, its first one does not say.
+const PIECES_MAX: u32 = 65_535;
 
 /// The tables that [`packet`] needs beside the parser's environment.
 pub trait Tables: Env {
@@ -178,7 +180,7 @@ fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
         }
         tables.count(Counter::FlowsPickedUp, 1);
     }
-    if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST) == 0 {
+    if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::PIECES) == 0 {
         acknowledged(tables, work);
         return Admitted::Done(Counter::PacketEmpty);
     }
@@ -365,8 +367,9 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let flow = tables.flow();
     // SAFETY: the flow is valid; a flag set meanwhile by the other half is seen at the next segment.
     let mut flags = unsafe { (&raw const (*flow).flags).read_volatile() };
+    let pieces = work.packet.flags & tcp_flag::PIECES;
     let fin_ahead = ahead > 0 && work.packet.flags & tcp_flag::FIN != 0;
-    if present == 0 && ahead != 0 && flags & flow_flag::SLOW == 0 && !fin_ahead {
+    if present == 0 && ahead != 0 && flags & flow_flag::SLOW == 0 && !fin_ahead && pieces == 0 {
         return Counter::PacketEmpty;
     }
     if !(0..=HOLE_MAX).contains(&ahead) && misplaced(tables, work, half, flags) {
@@ -378,7 +381,7 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         return Counter::PacketHole;
     }
     if flags & (flow_flag::SLOW | flow_flag::PASSED) == flow_flag::SLOW
-        || (ahead != 0 && flags & flow_flag::PASSED == 0)
+        || (ahead as u32 | pieces != 0 && flags & flow_flag::PASSED == 0)
     {
         out_of_order(tables, work, half, flags, ahead);
         if work.disposition != u32::MAX {
@@ -500,11 +503,17 @@ enum Way {
 
 #[inline(always)]
 fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, ahead: i32) -> Way {
+    let pieces = work.packet.flags & tcp_flag::PIECES != 0;
     if flags & flow_flag::SLOW != 0 {
-        return if slow::resume(tables, work, half) { Way::Fast } else { Way::Slow };
+        return if !pieces && slow::resume(tables, work, half) { Way::Fast } else { Way::Slow };
     }
     let teed = half.parser.head_flags & head_flag::TEE != 0;
-    if ahead > 0 {
+    if pieces {
+        let missing = if ahead > 0 { ahead as u32 } else { 0 };
+        if !slow::needs_them(half, missing, PIECES_MAX, teed) {
+            return Way::Done(Counter::PacketFragment);
+        }
+    } else if ahead > 0 {
         if !slow::needs_them(half, ahead as u32, work.present, teed) {
             return Way::Fast;
         }

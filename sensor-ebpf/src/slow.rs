@@ -51,6 +51,11 @@ pub fn hand_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) ->
         tables.count(Counter::HalvesHandedOver, 1);
         send(work, kind::SEGMENT, phase::HANDOVER);
     } else {
+        if work.packet.flags & tcp_flag::PIECES != 0 {
+            // The slow path may just offer the half where these bytes begin, which it does not know of yet: it has to
+            // offer it anew.
+            half.epoch = half.epoch.wrapping_add(1);
+        }
         send(work, kind::SEGMENT, phase::HANDED);
     }
     work.stage = stage::SLOW;

@@ -190,6 +190,11 @@ impl SlowFlow {
             }
         }
         self.reset |= record.flags & tcp_flag::RST != 0;
+        // At a fragment the kernel makes what was offered before void.
+        if way == direction::REQUEST && self.request.stream.is_some() {
+            let epoch = &mut self.flow.request.epoch;
+            *epoch = record.head.epoch.max(*epoch);
+        }
         let orphan = Orphan {
             direction: way,
             sequence: record.sequence,

@@ -9,6 +9,7 @@
 
 mod again;
 mod flow;
+mod pieces;
 mod read;
 pub mod stream;
 
@@ -16,17 +17,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use sensor_ebpf::flow::FlowKey;
+use sensor_ebpf::packet::tcp_flag;
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{FlowId, HandoverRecord, RecordHead, ResumeEntry, SegmentRecord, kind};
+use sensor_ebpf::wire::{
+    FlowId, FragmentRecord, HandoverRecord, RecordHead, ResumeEntry, SegmentRecord, direction, kind,
+};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroize as _;
 
+use crate::capture::fragments::Piece;
 use crate::capture::host::{self, HostEngine};
 use crate::capture::tables::Tables;
 use crate::config::model::Bounds;
 
 use again::Comparison;
 use flow::SlowFlow;
+use pieces::{Unclaimed, Whole};
 
 /// Where the kernel (or the engine that plays it) is told that it may take a flow back.
 pub trait Resume {
@@ -47,6 +53,8 @@ pub struct Limits {
     pub half_bytes: usize,
     /// Bytes of a request that are remembered to compare retransmissions with: the longest head.
     pub head_bytes: usize,
+    /// Fragmented IP packets that are put together at once, and segments out of such that wait for their flow.
+    pub fragments: usize,
     /// How long missing bytes are waited for.
     pub hole_timeout: Duration,
 }
@@ -58,6 +66,7 @@ impl From<&Bounds> for Limits {
             held_bytes: bounds.slow_path_bytes,
             half_bytes: bounds.slow_half_bytes,
             head_bytes: bounds.head_bytes as usize,
+            fragments: bounds.fragments,
             hole_timeout: bounds.hole_timeout,
         }
     }
@@ -71,6 +80,7 @@ impl Default for Limits {
             held_bytes: 64 << 20,
             half_bytes: 1 << 20,
             head_bytes: 64 << 10,
+            fragments: 1024,
             hole_timeout: Duration::from_secs(5),
         }
     }
@@ -118,6 +128,9 @@ pub struct SlowPath {
     /// Flows by when something last came.
     quiet: BTreeSet<(u64, FlowId)>,
     comparisons: HashMap<FlowId, Comparison>,
+    /// The flow of a connection, perhaps one that is gone: for segments that came in fragments, which name no flow.
+    by_key: HashMap<FlowKey, FlowId>,
+    unclaimed: Unclaimed,
     flows_max: usize,
     held_max: usize,
     /// When holes are looked at again.
@@ -133,7 +146,7 @@ impl SlowPath {
         let engine = || HostEngine::new(tables.clone(), false, 1, 2 * limits.flows + 2);
         Self {
             shared: Shared {
-                engine: engine(),
+                engine: engine().with_fragments(limits.fragments),
                 versions: engine(),
                 limit: limits.half_bytes,
                 head_bytes: limits.head_bytes,
@@ -144,6 +157,8 @@ impl SlowPath {
             flows: HashMap::new(),
             quiet: BTreeSet::new(),
             comparisons: HashMap::new(),
+            by_key: HashMap::new(),
+            unclaimed: Unclaimed::new(limits.fragments, limits.half_bytes),
             flows_max: limits.flows,
             held_max: limits.held_bytes,
             look_at: 0,
@@ -170,6 +185,11 @@ impl SlowPath {
                     self.again(&segment, bytes, out);
                 }
             }
+            kind::FRAGMENT => {
+                if let Some((fragment, bytes)) = read::read::<FragmentRecord>(record) {
+                    self.fragment(&fragment, bytes, resume, out);
+                }
+            }
             kind::RESUMED => {
                 if let Some(flow) = self.take(head.flow) {
                     self.shared.engine.drop_kept(flow.id());
@@ -187,8 +207,11 @@ impl SlowPath {
         out: &mut impl FnMut(&[u8]),
     ) {
         let now = record.head.time_ns;
-        let mut flow = self.take(record.head.flow).unwrap_or_else(|| Box::new(SlowFlow::new(record.key, &record.flow)));
+        let mut flow = self
+            .take(record.head.flow)
+            .unwrap_or_else(|| self.fresh(record.key, || SlowFlow::new(record.key, &record.flow)));
         flow.handed(record, captured, &mut self.shared);
+        self.claim(&mut flow, &record.key);
         flow.settle(now, &mut self.shared, resume);
         self.put(flow, now, resume, out);
     }
@@ -196,8 +219,13 @@ impl SlowPath {
     fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let now = record.head.time_ns;
         // Its hand-over was lost, or comes behind it.
-        let mut flow = self.take(record.head.flow).unwrap_or_else(|| Box::new(SlowFlow::found(record)));
+        let known = self.take(record.head.flow);
+        let claims = known.is_none();
+        let mut flow = known.unwrap_or_else(|| self.fresh(record.key, || SlowFlow::found(record)));
         flow.segment(record, bytes, &mut self.shared);
+        if claims {
+            self.claim(&mut flow, &record.key);
+        }
         let over = flow.settle(now, &mut self.shared, resume);
         if over {
             self.shared.engine.drop_kept(flow.id());
@@ -205,6 +233,70 @@ impl SlowPath {
         } else {
             self.put(flow, now, resume, out);
         }
+    }
+
+    /// A flow that comes to the slow path.
+    fn fresh(&mut self, key: FlowKey, make: impl FnOnce() -> SlowFlow) -> Box<SlowFlow> {
+        // Entries of flows that are gone go now and then: the index stays in proportion to what is followed.
+        if self.by_key.len() > 2 * self.flows.len() + 1024 {
+            let flows = &self.flows;
+            self.by_key.retain(|_, id| flows.contains_key(id));
+        }
+        let flow = Box::new(make());
+        self.by_key.insert(key, flow.id());
+        flow
+    }
+
+    /// Gives a flow what came of it in fragments before it did.
+    fn claim(&mut self, flow: &mut SlowFlow, key: &FlowKey) {
+        if self.unclaimed.is_empty() {
+            return;
+        }
+        for (way, segment) in self.unclaimed.claim(key) {
+            flow.segment(&segment.record(flow.id(), *key, way), &segment.bytes, &mut self.shared);
+        }
+    }
+
+    /// A piece of an IP fragment came: the segment that it completes goes to its flow.
+    fn fragment(
+        &mut self,
+        record: &FragmentRecord,
+        bytes: &[u8],
+        resume: &mut impl Resume,
+        out: &mut impl FnMut(&[u8]),
+    ) {
+        let Ok(protocol) = u8::try_from(record.protocol) else { return };
+        let piece = Piece {
+            source: record.source,
+            destination: record.destination,
+            protocol,
+            identification: record.identification,
+            at: record.at,
+            more: record.more != 0,
+            bytes,
+        };
+        let time = record.head.time_ns;
+        let Some((packet, bytes)) = self.shared.engine.piece(time, &piece) else { return };
+        let segment = Whole { packet, bytes, time };
+        let unclaimed = if packet.flags & tcp_flag::SYN != 0 {
+            // Only the fast path opens flows.
+            1
+        } else if let Some((id, key, way)) = self.flow_of(&segment) {
+            self.segment(&segment.record(id, key, way), &segment.bytes, resume, out);
+            0
+        } else {
+            self.unclaimed.keep(segment)
+        };
+        self.shared.engine.add(Counter::FragmentsUnclaimed, unclaimed);
+    }
+
+    /// The followed flow that a segment belongs to, and its direction there.
+    fn flow_of(&self, segment: &Whole) -> Option<(FlowId, FlowKey, u8)> {
+        [direction::REQUEST, direction::RESPONSE].into_iter().find_map(|way| {
+            let key = segment.key(way);
+            let id = self.by_key.get(&key).filter(|id| self.flows.contains_key(id))?;
+            Some((*id, key, way))
+        })
     }
 
     fn again(&mut self, record: &SegmentRecord, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
@@ -229,11 +321,20 @@ impl SlowPath {
             self.look_at = now.saturating_add(self.shared.hole_timeout / 64);
             self.give_up(now.saturating_sub(self.shared.hole_timeout), now, resume, out);
         }
+        self.forget_unclaimed(now.saturating_sub(self.shared.hole_timeout));
     }
 
     /// Whatever is missing now is not waited for any longer.
     pub fn settle(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         self.give_up(now, now, resume, out);
+        self.forget_unclaimed(now);
+    }
+
+    fn forget_unclaimed(&mut self, late: u64) {
+        if !self.unclaimed.is_empty() {
+            let gone = self.unclaimed.expire(late);
+            self.shared.engine.add(Counter::FragmentsUnclaimed, gone);
+        }
     }
 
     fn give_up(&mut self, late: u64, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
@@ -258,6 +359,7 @@ impl SlowPath {
     pub fn finish(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let mut ids: Vec<FlowId> = self.flows.keys().copied().collect();
         ids.sort_unstable();
+        self.forget_unclaimed(u64::MAX);
         for id in ids {
             let Some(mut flow) = self.take(id) else { continue };
             flow.give_up(u64::MAX, now, &mut self.shared);
