@@ -192,8 +192,8 @@ impl SlowFlow {
         self.reset |= record.flags & tcp_flag::RST != 0;
         // At a fragment the kernel makes what was offered before void.
         if way == direction::REQUEST && self.request.stream.is_some() {
-            let epoch = &mut self.flow.request.epoch;
-            *epoch = record.head.epoch.max(*epoch);
+            // Epochs wrap; records of one half come in their order.
+            self.flow.request.epoch = u16::try_from(record.head.epoch & 0xffff).unwrap_or(0);
         }
         let orphan = Orphan {
             direction: way,
