@@ -348,7 +348,7 @@ impl Env for Kernel {
         unsafe {
             aya_ebpf::helpers::generated::bpf_probe_read_kernel(
                 (&raw mut work.captured).cast(),
-                size_of::<sensor_ebpf::work::Captured>() as u32,
+                size_of::<Captured>() as u32,
                 slot.cast(),
             ) == 0
         }
