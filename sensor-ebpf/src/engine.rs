@@ -181,9 +181,28 @@ fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
         tables.count(Counter::FlowsPickedUp, 1);
     }
     if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::PIECES) == 0 {
+        acknowledged(tables, work);
         return Admitted::Done(Counter::PacketEmpty);
     }
     Admitted::Segment
+}
+
+/// A segment that only acknowledges. Behind both ends it is the last of its connection: what came before it, sent again,
+/// still found its flow.
+#[inline(always)]
+fn acknowledged<T: Tables>(tables: &mut T, work: &mut Work) {
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a number is written whole.
+    let flags = unsafe {
+        if work.direction == u32::from(direction::RESPONSE) {
+            (&raw mut (*flow).request.acknowledged).write_volatile(work.packet.acknowledgement);
+        }
+        (&raw const (*flow).flags).read_volatile()
+    };
+    if flags & flow_flag::FIN_BOTH == flow_flag::FIN_BOTH {
+        tables.delete(&work.key);
+        tables.count(Counter::FlowsDeleted, 1);
+    }
 }
 
 /// Makes the key for a packet of this direction.
@@ -735,10 +754,6 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
     let slow = work.stage == stage::SLOW;
     // SAFETY: the flow is valid; its flags are written through `lock` only.
     unsafe {
-        if slow && flags & tcp_flag::RST == 0 {
-            // Only the slow path knows whether all bytes before the FIN came.
-            return;
-        }
         if flags & tcp_flag::FIN != 0 {
             let fin = if work.direction == u32::from(direction::REQUEST) {
                 flow_flag::FIN_REQUEST
@@ -747,12 +762,17 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
             };
             lock::set_bits(&raw mut (*flow).flags, fin);
         }
-        let both = flow_flag::FIN_REQUEST | flow_flag::FIN_RESPONSE;
-        if flags & tcp_flag::RST == 0 && (*flow).flags & both != both {
+        let known = (&raw const (*flow).flags).read_volatile();
+        if flags & tcp_flag::RST == 0 && known & flow_flag::FIN_BOTH != flow_flag::FIN_BOTH {
             return;
         }
-        if !slow && (*flow).requested != (*flow).answered {
+        // Of a flow on the slow path, only that knows what was answered.
+        if !slow && known & flow_flag::CLOSED == 0 && (*flow).requested != (*flow).answered {
+            lock::set_bits(&raw mut (*flow).flags, flow_flag::CLOSED);
             tables.emit_end(work, kind::CLOSE, false);
+        }
+        if flags & tcp_flag::RST == 0 {
+            return;
         }
     }
     tables.delete(&work.key);

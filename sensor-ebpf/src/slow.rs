@@ -112,7 +112,7 @@ pub fn resume<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> bo
     let same = unsafe {
         (*flow).id.created_ns == work.resume.flow.created_ns
             && (*flow).id.salt == work.resume.flow.salt
-            && half.epoch == work.resume.epoch
+            && u32::from(half.epoch) == work.resume.epoch
     };
     if !same {
         return false;
@@ -218,5 +218,11 @@ pub fn worth_comparing<T: Tables>(tables: &T, work: &mut Work, half: &Half) -> b
     work.slow_from = half.next_sequence.wrapping_sub(back as u32);
     let head_end = half.next_sequence.wrapping_sub(body as u32);
     let end = work.sequence.wrapping_add(work.present);
+    // SAFETY: as above.
+    let acknowledged = unsafe { (&raw const (*flow).request.acknowledged).read_volatile() };
+    // The server has these bytes: it will not read them again.
+    if acknowledged != 0 && (end.wrapping_sub(acknowledged) as i32) <= 0 {
+        return false;
+    }
     (end.wrapping_sub(work.slow_from) as i32) > 0 && (head_end.wrapping_sub(work.sequence) as i32) > 0
 }

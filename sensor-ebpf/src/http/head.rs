@@ -1,6 +1,6 @@
 //! Ends of lines and heads: folds, the empty line, framing (RFC 9112 §6.3), pairing, and the record that leaves.
 
-use super::{Env, give_up, header, is_request, state_flag, token_flag};
+use super::{Env, give_up, is_request, length, state_flag, token_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
 use crate::packet::tcp_flag;
 use crate::reason::Counter;
@@ -49,7 +49,7 @@ fn folded(work: &mut Work) {
     } else if flags & state_flag::PENDING_LINE == 0 {
         phase::SKIP
     } else if work.parser.next == phase::GATHER {
-        header::fold_gathered(work);
+        length::fold_gathered(work);
         phase::GATHER
     } else {
         work.parser.token_flags = token_flag::CONTINUED;
@@ -317,7 +317,7 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     work.captured.record.head.kind = record;
     work.captured.record.head.service = service;
     work.captured.record.head.txn = work.parser.txn;
-    work.captured.record.head.epoch = epoch;
+    work.captured.record.head.epoch = u32::from(epoch);
     work.captured.record.head.offset = message_at;
     work.captured.record.client = address(work.key.client);
     work.captured.record.server = address(work.key.server);

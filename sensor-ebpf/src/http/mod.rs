@@ -7,11 +7,14 @@
 //! A step never waits for a fixed look-ahead: it works with the bytes at hand, so any cut of the same stream passes
 //! through the same states at the same bytes.
 
+mod attribute;
 mod body;
 mod head;
 mod header;
+mod length;
 mod line;
 mod proxy;
+mod target;
 mod token;
 
 use crate::flow::{Flow, phase};
@@ -154,19 +157,19 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     match current {
         phase::START => line::start(work, env),
         phase::METHOD => line::method(work, env),
-        phase::TARGET => line::target(work, env),
-        phase::PATH => line::path(work, env),
-        phase::QUERY_NAME => line::query_name(work, env),
-        phase::QUERY_SKIP => line::query_skip(work),
+        phase::TARGET => target::target(work, env),
+        phase::PATH => target::path(work, env),
+        phase::QUERY_NAME => target::query_name(work, env),
+        phase::QUERY_SKIP => target::query_skip(work),
         phase::LINE_SKIP => line::line_skip(work),
         phase::LINE_WORD => line::line_word(work),
         phase::FRAGMENT => line::fragment(work),
-        phase::QUERY_ESCAPE => line::query_escape(work),
+        phase::QUERY_ESCAPE => target::query_escape(work),
         phase::STATUS => line::status(work, env),
         phase::HEAD_END => head::head_end(work),
         phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
-        phase::GATHER => header::gather(work),
+        phase::GATHER => length::gather(work),
         phase::AGENT => header::agent(work),
         phase::AUTH_WORD => token::auth_word(work, env),
         phase::TOKEN => token::token(work),
@@ -174,6 +177,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::PERCENT => token::percent(work),
         phase::COOKIE_NAME => token::cookie_name(work, env),
         phase::COOKIE_SKIP => token::cookie_skip(work),
+        phase::ATTRIBUTE => attribute::value(work),
         phase::CHUNK_SIZE => body::chunk_size(work),
         phase::CHUNK_EXT => body::chunk_ext(work),
         phase::CHUNK_END => body::chunk_end(work),
@@ -248,8 +252,9 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
             env.emit_end(work, kind::RESUMED, true);
             work.parser.phase = phase::START;
         }
-        phase::GATHER_DONE => header::gather_done(work),
-        phase::LENGTH_LIST => header::length_list(work),
+        phase::GATHER_DONE => length::gather_done(work),
+        phase::LENGTH_LIST => length::length_list(work),
+        phase::ATTRIBUTE_DONE => attribute::done(work),
         phase::FRAGMENT_START => line::fragment_start(work, env),
         phase::ODD_CHUNK => body::odd_chunk(work, env),
         _ => {
@@ -333,6 +338,7 @@ pub fn clear(captured: &mut Captured) {
     captured.open = 0;
     captured.query_len = 0;
     captured.query_credential = 0;
+    captured.set_cookie = 0;
 }
 
 /// True for the half that the client sends.

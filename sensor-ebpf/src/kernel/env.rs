@@ -79,9 +79,9 @@ impl Kernel {
             record.head.service = (*self.flow).service;
             record.head.flow = (*self.flow).id;
             record.head.epoch = if work.direction == u32::from(direction::REQUEST) {
-                (*self.flow).request.epoch
+                u32::from((*self.flow).request.epoch)
             } else {
-                (*self.flow).response.epoch
+                u32::from((*self.flow).response.epoch)
             };
         }
         record.head.txn = work.parser.txn;

@@ -402,7 +402,8 @@ impl Inner {
             record.head.service = (*self.flow).service;
             record.head.flow = (*self.flow).id;
             let request = work.direction == u32::from(direction::REQUEST);
-            record.head.epoch = if request { (*self.flow).request.epoch } else { (*self.flow).response.epoch };
+            record.head.epoch =
+                u32::from(if request { (*self.flow).request.epoch } else { (*self.flow).response.epoch });
         }
         record.head.txn = work.parser.txn;
         record.head.time_ns = self.now;

@@ -139,9 +139,7 @@ impl SlowFlow {
     /// The state of a half came.
     pub(super) fn handed(&mut self, record: &HandoverRecord, captured: Option<Box<Captured>>, shared: &mut Shared) {
         let way = record.head.direction;
-        if self.request.stream.is_none() && self.response.stream.is_none()
-            || self.half(way).epoch.wrapping_add(1) < record.head.epoch
-        {
+        if self.side(way).stream.is_some() || (self.request.stream.is_none() && self.response.stream.is_none()) {
             // The first of the flow, or the flow was taken back meanwhile, and that was not heard of.
             let orphans = std::mem::take(&mut self.orphans);
             shared.engine.drop_kept(self.flow.id);
@@ -194,8 +192,8 @@ impl SlowFlow {
         self.reset |= record.flags & tcp_flag::RST != 0;
         // At a fragment the kernel makes what was offered before void.
         if way == direction::REQUEST && self.request.stream.is_some() {
-            let epoch = &mut self.flow.request.epoch;
-            *epoch = record.head.epoch.max(*epoch);
+            // Epochs wrap; records of one half come in their order.
+            self.flow.request.epoch = u16::try_from(record.head.epoch & 0xffff).unwrap_or(0);
         }
         let orphan = Orphan {
             direction: way,
@@ -356,7 +354,9 @@ impl SlowFlow {
     /// Sends other versions of unanswered requests to be judged, and forgets what was answered.
     fn compare(&mut self, now: u64, shared: &mut Shared) {
         let Some(stream) = self.request.stream.as_mut() else { return };
-        if stream.conflicted() {
+        // While the head is open, so are its versions.
+        let complete = !in_head(self.flow.request.parser.phase) || self.request.ended || self.reset;
+        if complete && stream.conflicted() {
             for version in stream.conflicts() {
                 let mut copy = self.flow;
                 copy.flags &= !flow_flag::PASSED;
@@ -413,7 +413,7 @@ impl SlowFlow {
             request_sequence: request.next_sequence(),
             response_sequence: response.next_sequence(),
             requested: self.flow.requested,
-            epoch: self.flow.request.epoch,
+            epoch: self.flow.request.epoch.into(),
             passed: u32::from(passed),
             answered: self.flow.answered,
         };
