@@ -42,11 +42,12 @@ pub fn piece(frame: &[u8], identification: u16, at: usize, more: bool, bytes: &[
     out
 }
 
-/// The datagram in `frame`, cut at `cuts` (multiples of 8, rising).
+/// The datagram in `frame`, cut at those of `cuts` (multiples of 8, rising) that it reaches beyond.
 pub fn cut(frame: &[u8], identification: u16, cuts: &[usize]) -> Vec<Vec<u8>> {
     let bytes = payload(frame);
-    let from = std::iter::once(0).chain(cuts.iter().copied());
-    let to = cuts.iter().copied().chain([bytes.len()]);
+    let cuts = || cuts.iter().copied().filter(|at| *at < bytes.len());
+    let from = std::iter::once(0).chain(cuts());
+    let to = cuts().chain([bytes.len()]);
     from.zip(to).map(|(from, to)| piece(frame, identification, from, to < bytes.len(), &bytes[from..to])).collect()
 }
 
