@@ -101,6 +101,11 @@ impl SlowFlow {
         self.flow.id
     }
 
+    /// Epoch of its request half.
+    pub(super) fn epoch(&self) -> u16 {
+        self.flow.request.epoch
+    }
+
     /// When something last came, nanoseconds.
     pub(super) fn last(&self) -> u64 {
         self.last

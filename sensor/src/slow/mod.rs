@@ -253,7 +253,8 @@ impl SlowPath {
             return;
         }
         for (way, segment) in self.unclaimed.claim(key) {
-            flow.segment(&segment.record(flow.id(), *key, way), &segment.bytes, &mut self.shared);
+            let record = segment.record(flow.id(), flow.epoch(), *key, way);
+            flow.segment(&record, &segment.bytes, &mut self.shared);
         }
     }
 
@@ -281,8 +282,8 @@ impl SlowPath {
         let unclaimed = if packet.flags & tcp_flag::SYN != 0 {
             // Only the fast path opens flows.
             1
-        } else if let Some((id, key, way)) = self.flow_of(&segment) {
-            self.segment(&segment.record(id, key, way), &segment.bytes, resume, out);
+        } else if let Some((record, bytes)) = self.followed(&segment) {
+            self.segment(&record, bytes, resume, out);
             0
         } else {
             self.unclaimed.keep(segment)
@@ -290,12 +291,12 @@ impl SlowPath {
         self.shared.engine.add(Counter::FragmentsUnclaimed, unclaimed);
     }
 
-    /// The followed flow that a segment belongs to, and its direction there.
-    fn flow_of(&self, segment: &Whole) -> Option<(FlowId, FlowKey, u8)> {
+    /// A segment as one of its flow, if that is followed.
+    fn followed<'a>(&self, segment: &'a Whole) -> Option<(SegmentRecord, &'a [u8])> {
         [direction::REQUEST, direction::RESPONSE].into_iter().find_map(|way| {
             let key = segment.key(way);
-            let id = self.by_key.get(&key).filter(|id| self.flows.contains_key(id))?;
-            Some((*id, key, way))
+            let flow = self.flows.get(self.by_key.get(&key)?)?;
+            Some((segment.record(flow.id(), flow.epoch(), key, way), segment.bytes.as_slice()))
         })
     }
 
