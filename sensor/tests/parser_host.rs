@@ -36,6 +36,8 @@ mod proxy;
 mod rig;
 #[path = "parser/route_match.rs"]
 mod route_match;
+#[path = "parser/slow_hostile.rs"]
+mod slow_hostile;
 #[path = "parser/socks.rs"]
 mod socks;
 #[path = "parser/splits.rs"]

@@ -1,9 +1,9 @@
 //! One flow of the slow path: two streams, and the parser's state between them.
 
-use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, flow_flag, half_flag, phase};
+use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, QUEUE, flow_flag, half_flag, phase};
 use sensor_ebpf::http::in_head;
 use sensor_ebpf::packet::tcp_flag;
-use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SegmentRecord, direction, kind};
+use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
@@ -63,6 +63,10 @@ pub(super) struct SlowFlow {
     reset: bool,
     orphans: Vec<Orphan>,
     mark: Mark,
+    /// Place in the request stream behind which no head was seen to reach.
+    heads_to: u64,
+    /// A request since the mark may have been another, and it cannot be told which.
+    doubtful: bool,
     /// The kernel was told that it may take the flow back.
     offered: bool,
     last: u64,
@@ -81,6 +85,8 @@ impl SlowFlow {
             reset: false,
             orphans: Vec::new(),
             mark,
+            heads_to: 0,
+            doubtful: false,
             offered: false,
             last: 0,
             counted: 0,
@@ -194,7 +200,9 @@ impl SlowFlow {
                 *known = Some(record.acknowledged);
             }
         }
-        self.reset |= record.flags & tcp_flag::RST != 0;
+        // Of a flow of which nothing is known, a reset is all that will come.
+        let unknown = self.request.stream.is_none() && self.response.stream.is_none() && self.orphans.is_empty();
+        self.reset |= unknown && record.flags & tcp_flag::RST != 0;
         // At a fragment the kernel makes what was offered before void.
         if way == direction::REQUEST && self.request.stream.is_some() {
             // Epochs wrap; records of one half come in their order.
@@ -234,6 +242,7 @@ impl SlowFlow {
 
     fn push(&mut self, segment: &Orphan, shared: &mut Shared) {
         let fin = segment.flags & tcp_flag::FIN != 0;
+        self.reset |= self.resets(segment);
         let Some(stream) = &mut self.side(segment.direction).stream else { return };
         let mut pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         while pushed == Pushed::Full {
@@ -247,6 +256,16 @@ impl SlowFlow {
             pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         }
         shared.counts.out_of_window += u64::from(pushed == Pushed::OutOfWindow);
+    }
+
+    /// True when the segment is a reset that its receiver believes: one that stands exactly where the stream does (RFC
+    /// 5961 §3.2), or behind its end. From anywhere else it is dropped, and would only hide what follows.
+    fn resets(&mut self, segment: &Orphan) -> bool {
+        const LAST: u32 = tcp_flag::RST | SEGMENT_LAST;
+        let side = self.side(segment.direction);
+        let Some(stream) = &side.stream else { return false };
+        let ahead = segment.sequence.wrapping_sub(stream.next_sequence());
+        segment.flags & LAST == LAST && (ahead == 0 || (ahead == 1 && side.ended))
     }
 
     /// Parses what is in order, gives up what the other side acknowledged, and offers the flow back if it rests. True
@@ -294,10 +313,17 @@ impl SlowFlow {
         let acknowledged = side.acknowledged;
         let Some(stream) = &mut side.stream else { return };
         let engine = &mut shared.engine;
+        let mut head = false;
         while stream.next(|piece| {
             let segment = Followed { key, direction: way, bytes: piece.bytes, ending: false, acknowledged };
+            let before = flow.requested;
             engine.follow(piece.time, flow, &segment);
-        }) {}
+            head = flow.requested != before || in_head(flow.request.parser.phase);
+        }) {
+            if head && way == direction::REQUEST {
+                self.heads_to = stream.position();
+            }
+        }
         if stream.finished() && !side.ended {
             side.ended = true;
             let segment = Followed { key, direction: way, bytes: &[], ending: true, acknowledged };
@@ -359,6 +385,8 @@ impl SlowFlow {
     /// Sends other versions of unanswered requests to be judged, and forgets what was answered.
     fn compare(&mut self, now: u64, shared: &mut Shared) {
         let Some(stream) = self.request.stream.as_mut() else { return };
+        // Not before the request that it is a version of.
+        let now = now.max(stream.ready());
         // While the head is open, so are its versions.
         let complete = !in_head(self.flow.request.parser.phase) || self.request.ended || self.reset;
         if complete && stream.conflicted() {
@@ -378,6 +406,14 @@ impl SlowFlow {
         let counts = stream.take_counts();
         shared.counts.conflicts += u64::from(counts.conflicts);
         shared.counts.unjudged += u64::from(counts.unjudged);
+        self.doubtful |= stream.doubted(self.heads_to);
+        if self.doubtful && complete {
+            self.doubtful = false;
+            let waiting = self.flow.requested.wrapping_sub(self.mark.requested).min(QUEUE);
+            for txn in (1..=waiting).rev().map(|back| self.flow.requested.wrapping_sub(back)) {
+                again::tell_doubt(&self.flow, txn, now, shared);
+            }
+        }
         if self.flow.requested != self.flow.answered {
             return;
         }

@@ -401,6 +401,18 @@ impl SlowPath {
     /// Puts a flow (back), and makes room where a bound is reached.
     fn put(&mut self, mut flow: Box<SlowFlow>, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let id = flow.id();
+        let full = |held: usize, flow: &SlowFlow, shared: &Shared| {
+            shared.counts.held + flow.counted() as u64 > held as u64
+        };
+        flow.count();
+        // Who holds more than a share makes room before others do.
+        if full(self.held_max, &flow, &self.shared) && flow.counted() > self.held_max / (self.flows.len() + 1) {
+            flow.give_up(u64::MAX, now, &mut self.shared);
+            if flow.settle(now, &mut self.shared, resume) {
+                self.shared.engine.drop_kept(id);
+                return self.flush(out);
+            }
+        }
         flow.touch(now);
         self.shared.counts.held += flow.count() as u64;
         self.quiet.insert((now, id));
