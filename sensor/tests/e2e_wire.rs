@@ -39,7 +39,7 @@ use std::path::Path;
 use process::missing_program;
 use rows::Rows;
 use servers::{Kind, Server};
-use support::net::{CLIENT_END, Net, SERVER_END, run};
+use support::net::Net;
 use watch::Watch;
 
 /// Requests of curl, wrk and the test's own clients must all be among the rows, so that nothing can agree emptily.
@@ -60,7 +60,6 @@ fn play(name: &str, kind: Kind, offloads: bool) {
     let net = Net::new();
     net.set_mtu(1500);
     net.set_offloads(offloads);
-    in_order(&net);
     let folder = tempfile::tempdir().unwrap();
     process::open_to_everybody(folder.path());
     let mut server = Server::start(kind, &net, folder.path());
@@ -79,22 +78,6 @@ fn play(name: &str, kind: Kind, offloads: bool) {
     server.stop();
     let told = exceptions::applied(kind, &server.log(), &gave_up);
     compare(&told, &seen, folder.path());
-}
-
-/// Packets of a connection arrive as they were sent: a veth pair otherwise queues them on the CPU of whoever sends, and
-/// a socket sends from its owner's CPU and from that of an acknowledgement.
-fn in_order(net: &Net) {
-    for (namespace, end) in [(&net.client, CLIENT_END), (&net.server, SERVER_END)] {
-        run(&[
-            "ip",
-            "netns",
-            "exec",
-            namespace,
-            "sh",
-            "-c",
-            &format!("echo 1 > /sys/class/net/{end}/queues/rx-0/rps_cpus"),
-        ]);
-    }
 }
 
 fn compare(told: &Rows, seen: &watch::Seen, folder: &Path) {

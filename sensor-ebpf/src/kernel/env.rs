@@ -217,7 +217,7 @@ impl Env for Kernel {
         // SAFETY: as in `emit_head`.
         unsafe {
             // Each ring's pointer must be a constant at its call.
-            let refused = if kind == kind::TEE_END {
+            let refused = if kind == kind::TEE_END || kind == kind::RESUMED {
                 bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), size, 0, record)
             } else {
                 bpf_ringbuf_reserve_dynptr(raw(&maps::EVENTS), size, 0, record)

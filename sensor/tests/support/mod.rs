@@ -14,6 +14,7 @@
 pub mod capture;
 pub mod net;
 pub mod packets;
+pub mod paths;
 pub mod program;
 pub mod programs;
 pub mod shop;
