@@ -12,7 +12,7 @@ mod flow;
 mod read;
 pub mod stream;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use sensor_ebpf::flow::FlowKey;
@@ -118,6 +118,11 @@ pub struct SlowPath {
     /// Flows by when something last came.
     quiet: BTreeSet<(u64, FlowId)>,
     comparisons: HashMap<FlowId, Comparison>,
+    /// Flows that ended, as many as are followed at most: what is sent again of them is not followed.
+    over: HashSet<FlowId>,
+    over_in_order: VecDeque<FlowId>,
+    /// Flows of which segments came, and no state.
+    found: u32,
     flows_max: usize,
     held_max: usize,
     /// When holes are looked at again.
@@ -144,6 +149,9 @@ impl SlowPath {
             flows: HashMap::new(),
             quiet: BTreeSet::new(),
             comparisons: HashMap::new(),
+            over: HashSet::new(),
+            over_in_order: VecDeque::new(),
+            found: 0,
             flows_max: limits.flows,
             held_max: limits.held_bytes,
             look_at: 0,
@@ -195,16 +203,37 @@ impl SlowPath {
 
     fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let now = record.head.time_ns;
-        // Its hand-over was lost, or comes behind it.
-        let mut flow = self.take(record.head.flow).unwrap_or_else(|| Box::new(SlowFlow::found(record)));
+        let mut flow = match self.take(record.head.flow) {
+            Some(flow) => flow,
+            // What is sent again behind the end was parsed.
+            None if self.over.contains(&record.head.flow) => return,
+            None => {
+                // Its hand-over was lost, or comes behind it.
+                self.found = self.found.wrapping_add(1);
+                Box::new(SlowFlow::found(record, self.found))
+            }
+        };
         flow.segment(record, bytes, &mut self.shared);
         let over = flow.settle(now, &mut self.shared, resume);
         if over {
-            self.shared.engine.drop_kept(flow.id());
-            self.flush(out);
+            self.over(flow.id(), out);
         } else {
             self.put(flow, now, resume, out);
         }
+    }
+
+    /// A flow ended: it is remembered for a while that it did.
+    fn over(&mut self, id: FlowId, out: &mut impl FnMut(&[u8])) {
+        self.shared.engine.drop_kept(id);
+        if self.over.insert(id) {
+            self.over_in_order.push_back(id);
+        }
+        if self.over.len() > self.flows_max
+            && let Some(oldest) = self.over_in_order.pop_front()
+        {
+            self.over.remove(&oldest);
+        }
+        self.flush(out);
     }
 
     fn again(&mut self, record: &SegmentRecord, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
@@ -246,8 +275,7 @@ impl SlowPath {
             let last = flow.last();
             flow.give_up(late, now, &mut self.shared);
             if flow.settle(now, &mut self.shared, resume) {
-                self.shared.engine.drop_kept(id);
-                self.flush(out);
+                self.over(id, out);
             } else {
                 self.put(flow, last, resume, out);
             }

@@ -51,7 +51,7 @@ fn a_full_byte_ring_loses_segments_and_counts_them() {
     live.settle(|record| records.push(record.to_vec()));
     let totals = live.totals();
     assert_identities(&totals);
-    assert!(totals[Counter::LostSegment as usize] > 100, "{}", totals[Counter::LostSegment as usize]);
+    assert!(totals[Counter::LostSegment as usize] > 30, "{}", totals[Counter::LostSegment as usize]);
     assert_eq!(totals[Counter::LostEventRing as usize], 0);
     let mut told = BTreeSet::new();
     for record in Told::new(&records).events {
@@ -60,13 +60,14 @@ fn a_full_byte_ring_loses_segments_and_counts_them() {
             assert!(told.insert((flow, record.kind(), record.transaction())), "told twice: {record:?}");
         }
     }
-    assert!(told.len() > 40, "some requests were seen: {}", told.len());
+    assert!(told.len() > 20, "some requests were seen: {}", told.len());
 
-    // With room again, a new connection is followed as ever.
+    // With room again, a new connection is followed as ever. (The captures of an open head would not fit a page.)
     let mut peers = shop::client(6000);
     let mut records: Vec<Vec<u8>> = Vec::new();
     let mut segments = peers.open();
-    segments.extend(swapped(request(&mut peers, &shop::read("1", "t"), 30, 60)));
+    let [first, second, third] = request(&mut peers, &shop::read("1", "t"), 30, 60);
+    segments.extend([second, first, third]);
     segments.push(peers.response(&shop::answer(700)));
     for segment in segments {
         live.packet(&segment.frame());
