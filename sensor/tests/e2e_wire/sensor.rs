@@ -101,24 +101,22 @@ impl Watch {
         });
     }
 
+    fn metrics(&mut self, net: &Net) -> String {
+        self.sensor.wait_until("serving metrics", |_| true);
+        net.in_server(&["curl", "-sS", "--max-time", "10", &format!("http://{METRICS}/metrics")])
+    }
+
+    /// A counter of the daemon's.
+    pub fn metric(&mut self, net: &Net, name: &str) -> u64 {
+        let metrics = self.metrics(net);
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
+    }
+
     /// Every counter of a loss is there, and 0; `upgraded` connections left HTTP.
     pub fn assert_nothing_lost(&mut self, net: &Net, upgraded: usize) {
-        self.sensor.wait_until("serving metrics", |_| true);
-        let metrics = net.in_server(&["curl", "-sS", "--max-time", "10", &format!("http://{METRICS}/metrics")]);
+        let metrics = self.metrics(net);
         let values: BTreeMap<&str, &str> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
-        eprintln!(
-            "{}",
-            metrics
-                .lines()
-                .filter(|l| (l.contains("slow")
-                    || l.contains("handed")
-                    || l.contains("resumed")
-                    || l.contains("segments_compared")
-                    || l.contains("\"slow\""))
-                    && !l.starts_with('#'))
-                .collect::<Vec<_>>()
-                .join("\n")
-        );
         let not_zero = NOTHING_LOST.iter().filter(|name| values.get(**name) != Some(&"0"));
         let lost: Vec<String> = not_zero.map(|name| format!("{name} {:?}", values.get(*name))).collect();
         let all = || metrics.lines().filter(|line| !line.ends_with(" 0")).collect::<Vec<_>>().join("\n");
