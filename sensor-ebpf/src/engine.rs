@@ -342,6 +342,8 @@ fn busy<T: Tables>(tables: &mut T, work: &mut Work) {
         }
         lock::set_bits(&raw mut (*flow).flags, flow_flag::SLOW);
     }
+    // Where the half is is not known.
+    work.in_order = 0;
     slow::send(work, kind::SEGMENT, phase::HANDED);
     work.stage = stage::BUSY;
 }
@@ -369,7 +371,8 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let mut flags = unsafe { (&raw const (*flow).flags).read_volatile() };
     let pieces = work.packet.flags & tcp_flag::PIECES;
     let fin_ahead = ahead > 0 && work.packet.flags & tcp_flag::FIN != 0;
-    if present == 0 && ahead != 0 && flags & flow_flag::SLOW == 0 && !fin_ahead && pieces == 0 {
+    let foreign_reset = work.packet.flags & tcp_flag::RST != 0 && work.in_order == 0;
+    if present == 0 && ahead != 0 && (flags & flow_flag::SLOW == 0 || foreign_reset) && !fin_ahead && pieces == 0 {
         return Counter::PacketEmpty;
     }
     if !(0..=HOLE_MAX).contains(&ahead) && misplaced(tables, work, half, flags) {

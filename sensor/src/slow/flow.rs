@@ -13,6 +13,8 @@ use crate::capture::host::Followed;
 
 /// Memory of a flow beside what its streams hold, bytes.
 const OVERHEAD: usize = size_of::<SlowFlow>() + 512;
+/// Where transactions of a flow are counted from whose state was lost.
+const FOUND: u32 = 1 << 31;
 /// Segments of a half that are kept until its state comes.
 const ORPHANS_MAX: usize = 64;
 
@@ -93,12 +95,15 @@ impl SlowFlow {
         }
     }
 
-    /// A flow of which a segment came, and no state.
-    pub(super) fn found(record: &SegmentRecord) -> Self {
+    /// A flow of which a segment came, and no state; `number` of them were found so far. How many requests it had is not
+    /// known: it counts them from where none was counted.
+    pub(super) fn found(record: &SegmentRecord, number: u32) -> Self {
         let mut flow =
             Flow { id: record.head.flow, service: record.head.service, flags: flow_flag::PICKED_UP, ..Flow::default() };
         flow.request.parser.phase = phase::LOST;
         flow.response.parser.phase = phase::LOST;
+        flow.requested = FOUND | (number & 0x3fff) << 16;
+        flow.answered = flow.requested;
         Self::new(record.key, &flow)
     }
 
@@ -150,7 +155,9 @@ impl SlowFlow {
     /// The state of a half came.
     pub(super) fn handed(&mut self, record: &HandoverRecord, captured: Option<Box<Captured>>, shared: &mut Shared) {
         let way = record.head.direction;
-        if self.side(way).stream.is_some() || (self.request.stream.is_none() && self.response.stream.is_none()) {
+        if self.request.stream.is_none() && self.response.stream.is_none()
+            || (self.half(way).epoch != 0 && self.side(way).stream.is_some())
+        {
             // The first of the flow, or the flow was taken back meanwhile, and that was not heard of.
             let orphans = std::mem::take(&mut self.orphans);
             shared.engine.drop_kept(self.flow.id);
@@ -387,10 +394,13 @@ impl SlowFlow {
         let Some(stream) = self.request.stream.as_mut() else { return };
         // Not before the request that it is a version of.
         let now = now.max(stream.ready());
-        // While the head is open, so are its versions.
-        let complete = !in_head(self.flow.request.parser.phase) || self.request.ended || self.reset;
-        if complete && stream.conflicted() {
-            for version in stream.conflicts() {
+        let half = &self.flow.request;
+        // Of a head that is still open no other version can be read yet.
+        let open = if in_head(half.parser.phase) { half.consumed.wrapping_sub(half.parser.message_at) } else { 0 };
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        let read = stream.next_sequence().wrapping_sub(open);
+        if stream.conflicted_before(read) {
+            for version in stream.conflicts_before(read) {
                 let mut copy = self.flow;
                 copy.flags &= !flow_flag::PASSED;
                 copy.requested = self.mark.requested;
@@ -407,6 +417,7 @@ impl SlowFlow {
         shared.counts.conflicts += u64::from(counts.conflicts);
         shared.counts.unjudged += u64::from(counts.unjudged);
         self.doubtful |= stream.doubted(self.heads_to);
+        let complete = open == 0 || self.request.ended || self.reset;
         if self.doubtful && complete {
             self.doubtful = false;
             let waiting = self.flow.requested.wrapping_sub(self.mark.requested).min(QUEUE);
@@ -417,13 +428,11 @@ impl SlowFlow {
         if self.flow.requested != self.flow.answered {
             return;
         }
-        let half = &self.flow.request;
         if half.parser.phase == phase::START {
             stream.mark();
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open: None };
         } else if in_head(half.parser.phase) && half.parser.message_at > self.mark.consumed {
-            let back = u32::try_from(half.consumed.wrapping_sub(half.parser.message_at)).unwrap_or(u32::MAX);
-            stream.mark_at(stream.next_sequence().wrapping_sub(back));
+            stream.mark_at(read);
             self.mark = Mark { requested: self.flow.requested, consumed: half.parser.message_at, open: None };
         }
     }

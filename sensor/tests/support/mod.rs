@@ -15,6 +15,7 @@ pub mod capture;
 pub mod fragments;
 pub mod net;
 pub mod packets;
+pub mod paths;
 pub mod program;
 pub mod programs;
 pub mod shop;
