@@ -79,6 +79,8 @@ pub fn send(work: &mut Work, kind: u8, from: u8) {
 /// Behind the sending, with the half's lock held.
 #[inline(always)]
 pub fn handed_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
+    // Where the half began is told from both: a SYN that is seen again is known by it.
+    half.consumed += u64::from(work.slow_next.wrapping_sub(half.next_sequence));
     half.next_sequence = work.slow_next;
     if half.flags & half_flag::SLOT != 0 {
         half.flags &= !half_flag::SLOT;

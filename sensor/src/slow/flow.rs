@@ -206,6 +206,9 @@ impl SlowFlow {
             if known.is_none_or(|known| record.acknowledged.wrapping_sub(known).cast_signed() > 0) {
                 *known = Some(record.acknowledged);
             }
+            // What it acknowledges came before it, and is parsed before it: a response must not find a later request.
+            let other = if way == direction::REQUEST { direction::RESPONSE } else { direction::REQUEST };
+            self.pass_confirmed(other, record.head.time_ns, shared);
         }
         // Of a flow of which nothing is known, a reset is all that will come.
         let unknown = self.request.stream.is_none() && self.response.stream.is_none() && self.orphans.is_empty();
@@ -281,10 +284,7 @@ impl SlowFlow {
         // Requests first: a response follows from what is there of them.
         for way in [direction::REQUEST, direction::RESPONSE] {
             self.deliver(way, shared);
-            while self.confirmed(way) {
-                self.skip(way, now, shared);
-                self.deliver(way, shared);
-            }
+            self.pass_confirmed(way, now, shared);
         }
         self.compare(now, shared);
         if self.reset {
@@ -301,6 +301,14 @@ impl SlowFlow {
         }
         self.offer(over, resume);
         over
+    }
+
+    /// Gives up the holes that are none for the other side.
+    fn pass_confirmed(&mut self, way: u8, now: u64, shared: &mut Shared) {
+        while self.confirmed(way) {
+            self.skip(way, now, shared);
+            self.deliver(way, shared);
+        }
     }
 
     /// True when the other side has the bytes that are missing here: nobody will send them again.
