@@ -30,6 +30,8 @@ mod lists;
 mod odd_heads;
 #[path = "parser/odd_splits.rs"]
 mod odd_splits;
+#[path = "parser/pairing.rs"]
+mod pairing;
 #[path = "parser/proxy.rs"]
 mod proxy;
 #[path = "parser/rig.rs"]

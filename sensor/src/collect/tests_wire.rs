@@ -43,7 +43,8 @@ impl Wire {
         frame.extend(from.1.to_be_bytes());
         frame.extend(to.1.to_be_bytes());
         frame.extend(self.sequences[usize::from(client)].to_be_bytes());
-        frame.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend(self.sequences[usize::from(!client)].to_be_bytes());
+        frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         frame.extend(payload);
         self.at_ns += MS;
         self.engine.ethernet(self.at_ns, &frame, u32::try_from(frame.len()).unwrap());

@@ -94,6 +94,12 @@ impl Comparison {
         piece.flags & SEGMENT_LAST != 0
     }
 
+    /// Its last piece never comes.
+    pub(super) fn give_up(mut self, shared: &mut Shared) {
+        self.whole = false;
+        self.judge(shared);
+    }
+
     /// Sends what the segment says of the request; where it cannot be told, that the request is in doubt.
     pub(super) fn judge(self, shared: &mut Shared) {
         let head = RecordHead { time_ns: self.time, ..self.first.head };

@@ -13,6 +13,8 @@ use crate::capture::host::Followed;
 
 /// Memory of a flow beside what its streams hold, bytes.
 const OVERHEAD: usize = size_of::<SlowFlow>() + 512;
+/// Where transactions of a flow are counted from whose state was lost.
+const FOUND: u32 = 1 << 31;
 /// Segments of a half that are kept until its state comes.
 const ORPHANS_MAX: usize = 64;
 
@@ -111,18 +113,31 @@ impl SlowFlow {
         }
     }
 
-    /// A flow of which a segment came, and no state.
-    pub(super) fn found(record: &SegmentRecord) -> Self {
+    /// A flow of which a segment came, and no state; `number` of them were found so far. How many requests it had is not
+    /// known: it counts them from where none was counted.
+    pub(super) fn found(record: &SegmentRecord, number: u32) -> Self {
         let mut flow =
             Flow { id: record.head.flow, service: record.head.service, flags: flow_flag::PICKED_UP, ..Flow::default() };
         flow.request.parser.phase = phase::LOST;
         flow.response.parser.phase = phase::LOST;
+        flow.requested = FOUND | (number & 0x3fff) << 16;
+        flow.answered = flow.requested;
         Self::new(record.key, &flow)
     }
 
     /// Its id.
     pub(super) fn id(&self) -> FlowId {
         self.flow.id
+    }
+
+    /// Epoch of its request half.
+    pub(super) fn epoch(&self) -> u16 {
+        self.flow.request.epoch
+    }
+
+    /// True when a reset ended it.
+    pub(super) fn was_reset(&self) -> bool {
+        self.reset
     }
 
     /// When something last came, nanoseconds.
@@ -163,7 +178,9 @@ impl SlowFlow {
     /// The state of a half came.
     pub(super) fn handed(&mut self, record: &HandoverRecord, captured: Option<Box<Captured>>, shared: &mut Shared) {
         let way = record.head.direction;
-        if self.side(way).stream.is_some() || (self.request.stream.is_none() && self.response.stream.is_none()) {
+        if self.request.stream.is_none() && self.response.stream.is_none()
+            || (self.half(way).epoch != 0 && self.side(way).stream.is_some())
+        {
             // The first of the flow, or the flow was taken back meanwhile, and that was not heard of.
             let orphans = std::mem::take(&mut self.orphans);
             shared.engine.drop_kept(self.flow.id);
@@ -239,10 +256,18 @@ impl SlowFlow {
             if known.is_none_or(|known| record.acknowledged.wrapping_sub(known).cast_signed() > 0) {
                 *known = Some(record.acknowledged);
             }
+            // What it acknowledges came before it, and is parsed before it: a response must not find a later request.
+            let other = if way == direction::REQUEST { direction::RESPONSE } else { direction::REQUEST };
+            self.pass_confirmed(other, record.head.time_ns, shared);
         }
         // Of a flow of which nothing is known, a reset is all that will come.
         let unknown = self.request.stream.is_none() && self.response.stream.is_none() && self.orphans.is_empty();
         self.reset |= unknown && record.flags & tcp_flag::RST != 0;
+        // At a fragment the kernel makes what was offered before void.
+        if way == direction::REQUEST && self.request.stream.is_some() {
+            // Epochs wrap; records of one half come in their order.
+            self.flow.request.epoch = u16::try_from(record.head.epoch & 0xffff).unwrap_or(0);
+        }
         let orphan = Orphan {
             direction: way,
             sequence: record.sequence,
@@ -309,10 +334,7 @@ impl SlowFlow {
         // Requests first: a response follows from what is there of them.
         for way in [direction::REQUEST, direction::RESPONSE] {
             self.deliver(way, shared);
-            while self.confirmed(way) {
-                self.skip(way, now, shared);
-                self.deliver(way, shared);
-            }
+            self.pass_confirmed(way, now, shared);
         }
         self.compare(now, shared);
         if self.reset {
@@ -329,6 +351,14 @@ impl SlowFlow {
         }
         self.offer(over, resume);
         over
+    }
+
+    /// Gives up the holes that are none for the other side.
+    fn pass_confirmed(&mut self, way: u8, now: u64, shared: &mut Shared) {
+        while self.confirmed(way) {
+            self.skip(way, now, shared);
+            self.deliver(way, shared);
+        }
     }
 
     /// True when the other side has the bytes that are missing here: nobody will send them again.
@@ -422,10 +452,13 @@ impl SlowFlow {
         let Some(stream) = self.request.stream.as_mut() else { return };
         // Not before the request that it is a version of.
         let now = now.max(stream.ready());
-        // While the head is open, so are its versions.
-        let complete = !in_head(self.flow.request.parser.phase) || self.request.ended || self.reset;
-        if complete && stream.conflicted() {
-            for version in stream.conflicts() {
+        let half = &self.flow.request;
+        // Of a head that is still open no other version can be read yet.
+        let open = if in_head(half.parser.phase) { half.consumed.wrapping_sub(half.parser.message_at) } else { 0 };
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        let read = stream.next_sequence().wrapping_sub(open);
+        if stream.conflicted_before(read) {
+            for version in stream.conflicts_before(read) {
                 let mut copy = self.flow;
                 copy.flags &= !flow_flag::PASSED;
                 copy.requested = self.mark.requested;
@@ -442,6 +475,7 @@ impl SlowFlow {
         shared.counts.conflicts += u64::from(counts.conflicts);
         shared.counts.unjudged += u64::from(counts.unjudged);
         self.doubtful |= stream.doubted(self.heads_to);
+        let complete = open == 0 || self.request.ended || self.reset;
         if self.doubtful && complete {
             self.doubtful = false;
             let waiting = self.flow.requested.wrapping_sub(self.mark.requested).min(QUEUE);
@@ -453,13 +487,11 @@ impl SlowFlow {
             return;
         }
         self.border = None;
-        let half = &self.flow.request;
         if half.parser.phase == phase::START {
             stream.mark();
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open: None };
         } else if in_head(half.parser.phase) && half.parser.message_at > self.mark.consumed {
-            let back = u32::try_from(half.consumed.wrapping_sub(half.parser.message_at)).unwrap_or(u32::MAX);
-            stream.mark_at(stream.next_sequence().wrapping_sub(back));
+            stream.mark_at(read);
             self.mark = Mark { requested: self.flow.requested, consumed: half.parser.message_at, open: None };
         }
     }

@@ -109,6 +109,10 @@ impl Patch {
         self.at + self.bytes.len() as u64
     }
 
+    fn to_tell(&self, known: u64) -> bool {
+        !self.told && self.end() <= known
+    }
+
     fn covers(&self, other: &Self) -> bool {
         self.at <= other.at && other.end() <= self.end()
     }
@@ -268,16 +272,28 @@ impl Stream {
 
     /// True when [`Stream::conflicts`] has versions to give.
     pub fn conflicted(&self) -> bool {
-        self.patches.iter().any(|patch| self.to_tell(patch))
+        self.conflicted_before(self.next)
+    }
+
+    /// True when [`Stream::conflicts_before`] has.
+    pub fn conflicted_before(&self, sequence: u32) -> bool {
+        let until = self.place(sequence);
+        self.patches.iter().any(|patch| patch.to_tell(until))
     }
 
     /// The other versions of the bytes since the mark that contradictions make possible: every combination of the patches
     /// whose bytes were delivered, the later one where two overlap; each combination once. A version reaches as far as was
     /// delivered: call this when the head is complete, at the end, and before [`Stream::mark`].
     pub fn conflicts(&mut self) -> impl Iterator<Item = Version> + '_ {
-        let known = self.history.end();
+        self.conflicts_before(self.next)
+    }
+
+    /// [`Stream::conflicts`] of what contradictions say of bytes before `sequence` alone: those behind it wait, because
+    /// the message that begins there is not complete.
+    pub fn conflicts_before(&mut self, sequence: u32) -> impl Iterator<Item = Version> + '_ {
+        let known = self.place(sequence);
         let ready = move |patch: &Patch| patch.end() <= known;
-        let fresh: Vec<bool> = self.patches.iter().map(|patch| self.to_tell(patch)).collect();
+        let fresh: Vec<bool> = self.patches.iter().map(|patch| patch.to_tell(known)).collect();
         for patch in self.patches.iter_mut().filter(|patch| patch.end() <= known) {
             patch.told = true;
         }
@@ -376,8 +392,10 @@ impl Stream {
         self.doubt = Some(Doubt { from: known.from.min(from), to: known.to.max(to) });
     }
 
-    fn to_tell(&self, patch: &Patch) -> bool {
-        !patch.told && patch.end() <= self.history.end()
+    /// The place of a delivered byte, as far as is remembered.
+    fn place(&self, sequence: u32) -> u64 {
+        let back = u64::from(self.next.wrapping_sub(sequence));
+        self.position.saturating_sub(back).min(self.history.end())
     }
 
     /// Compares the segment with what was delivered.
@@ -449,20 +467,17 @@ impl Stream {
             return;
         }
         // No room for one more: it joins one that it touches, so that a head sent again byte by byte is still seen whole.
-        match self.patches.iter_mut().find(|patch| !patch.told && (patch.end() == at || end == patch.at)) {
-            Some(patch) => {
-                let behind = patch.end() == at;
-                let (first, second) =
-                    if behind { (patch.bytes.as_slice(), bytes) } else { (bytes, patch.bytes.as_slice()) };
-                let joined = Zeroizing::new([first, second].concat());
-                patch.at = if behind { patch.at } else { at };
-                patch.bytes = joined;
-            }
-            None => {
-                self.counts.unjudged = self.counts.unjudged.saturating_add(1);
-                self.doubt(at, end);
-            }
-        }
+        let joins = |patch: &&mut Patch| !patch.told && (patch.end() == at || end == patch.at);
+        let Some(patch) = self.patches.iter_mut().find(joins) else {
+            self.counts.unjudged = self.counts.unjudged.saturating_add(1);
+            self.doubt(at, end);
+            return;
+        };
+        let behind = patch.end() == at;
+        let (first, second) = if behind { (patch.bytes.as_slice(), bytes) } else { (bytes, patch.bytes.as_slice()) };
+        let joined = Zeroizing::new([first, second].concat());
+        patch.at = if behind { patch.at } else { at };
+        patch.bytes = joined;
     }
 }
 
