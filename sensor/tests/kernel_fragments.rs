@@ -275,6 +275,49 @@ fn heads_and_login_bodies_that_go_on_in_fragments() {
 }
 
 #[test]
+fn fragments_make_void_what_was_offered_before_them() {
+    if !support::kernel("fragments_make_void_what_was_offered_before_them") {
+        return;
+    }
+    let mut live = Live::new(CONFIG);
+    let mut peers = shop::client(2900);
+    let exchange = |peers: &mut Connection, member: &str| {
+        [peers.request(&shop::read(member, "t")).frame(), peers.response(&shop::answer(50)).frame()]
+    };
+    let mut whole: Vec<Vec<u8>> = peers.open().iter().map(Segment::frame).collect();
+    let open = whole.len();
+    whole.extend(exchange(&mut peers, "1"));
+    whole.extend(exchange(&mut peers, "2"));
+    whole.extend(exchange(&mut peers, "3"));
+    whole.extend(exchange(&mut peers, "4"));
+    let expected = replayed(&whole).0;
+    // The first exchange, and one more, leave the flow on the slow path and offered.
+    let mut told = Told::default();
+    let mut frames = whole[..open].to_vec();
+    frames.extend(split(&whole[open], 1, 2));
+    frames.extend_from_slice(&whole[open + 1..open + 2]);
+    for frame in &frames {
+        live.run(frame);
+    }
+    live.read(&mut told);
+    live.run(&whole[open + 2]);
+    live.run(&whole[open + 3]);
+    live.read(&mut told);
+    // What comes next comes in fragments, and again whole before anybody heard of them.
+    for frame in split(&whole[open + 4], 2, 2).iter().chain(&whole[open + 4..open + 6]) {
+        live.run(frame);
+    }
+    live.read(&mut told);
+    assert_eq!(live.totals()[Counter::FlowsResumed as usize], 0, "the fragments came first");
+    for frame in &whole[open + 6..] {
+        live.run(frame);
+        live.read(&mut told);
+    }
+    assert_eq!(live.totals()[Counter::FlowsResumed as usize], 1);
+    assert_eq!(told.sorted(), expected);
+}
+
+#[test]
 fn duplicates_and_overlaps_are_what_they_are_in_replay() {
     if !support::kernel("duplicates_and_overlaps_are_what_they_are_in_replay") {
         return;
