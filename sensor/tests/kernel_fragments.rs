@@ -173,7 +173,7 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
     if count <= 4 {
         return all(&plain);
     }
-    let strides = [1, 3, 5, 7].into_iter().filter(|stride| count % stride != 0 || *stride == 1);
+    let strides = [1, 3, 5, 7].into_iter().filter(|stride| !count.is_multiple_of(*stride) || *stride == 1);
     let mut some: Vec<Vec<usize>> =
         strides.map(|stride| plain.iter().map(|index| index * stride % count).collect()).collect();
     some.push(plain.into_iter().rev().collect());
@@ -388,12 +388,14 @@ fn fragments_of_no_service_and_of_no_flow_change_nothing() {
     assert_eq!(live.totals()[Counter::FragmentsUnclaimed as usize], 2);
 }
 
+/// What the configuration gives the byte ring.
+const RING: usize = 1 << 20;
+
 #[test]
 fn a_flood_of_fragments_leaves_half_of_the_ring() {
     if !support::kernel("a_flood_of_fragments_leaves_half_of_the_ring") {
         return;
     }
-    const RING: usize = 1 << 20;
     let mut live = Live::new(CONFIG);
     let mut flood = shop::client(5000);
     let frame = flood.request(&[b'f'; 2000]).frame();
@@ -464,7 +466,7 @@ fn requests_that_a_router_fragments_on_their_way_to_a_real_server() {
     let tokens: Vec<String> = (0..EXCHANGES).map(|number| token("i", "s", number as u64)).collect();
     // Every other one fits a packet of the small link.
     let request = |number: usize| {
-        let filler = "f".repeat(if number % 2 == 0 { 2500 } else { 0 });
+        let filler = "f".repeat(if number.is_multiple_of(2) { 2500 } else { 0 });
         let token = &tokens[number];
         format!(
             "GET /members/{number} HTTP/1.1\r\nHost: shop\r\nX-Filler: {filler}\r\nAuthorization: Bearer {token}\r\n\r\n"
