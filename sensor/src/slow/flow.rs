@@ -3,12 +3,15 @@
 use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, flow_flag, half_flag, phase};
 use sensor_ebpf::http::in_head;
 use sensor_ebpf::packet::tcp_flag;
-use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SegmentRecord, direction, kind};
+use sensor_ebpf::wire::{
+    FlowId, HandoverRecord, RecordHead, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind,
+};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
+use super::again::{self, Comparison};
 use super::stream::{Hole, Pushed, Stream};
-use super::{Resume, Shared, again};
+use super::{Resume, Shared};
 use crate::capture::host::Followed;
 
 /// Memory of a flow beside what its streams hold, bytes.
@@ -33,6 +36,16 @@ struct Mark {
     consumed: u64,
     /// The head that was open there, if the flow was handed over inside one.
     open: Option<Box<(Parser, Option<Box<Captured>>)>>,
+}
+
+/// The head of a request that the fast path read (so far), and that is not remembered here.
+#[derive(Clone, Copy)]
+struct Unseen {
+    /// Sequence number of its first byte.
+    from: u32,
+    /// Its bytes.
+    len: u32,
+    txn: u32,
 }
 
 /// What one side of the connection sends.
@@ -65,6 +78,7 @@ pub(super) struct SlowFlow {
     reset: bool,
     orphans: Vec<Orphan>,
     mark: Mark,
+    unseen: Option<Unseen>,
     /// The kernel was told that it may take the flow back.
     offered: bool,
     last: u64,
@@ -83,6 +97,7 @@ impl SlowFlow {
             reset: false,
             orphans: Vec::new(),
             mark,
+            unseen: None,
             offered: false,
             last: 0,
             counted: 0,
@@ -172,6 +187,7 @@ impl SlowFlow {
         if way == direction::REQUEST {
             let open = in_head(half.parser.phase).then(|| Box::new((half.parser, captured.clone())));
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open };
+            self.unseen = unseen(half, self.flow.requested, self.flow.answered);
         }
         if let Some(captured) = captured {
             half.flags |= half_flag::SLOT;
@@ -231,6 +247,9 @@ impl SlowFlow {
 
     fn push(&mut self, segment: &Orphan, shared: &mut Shared) {
         let fin = segment.flags & tcp_flag::FIN != 0;
+        if segment.direction == direction::REQUEST {
+            self.compare_unseen(segment, shared);
+        }
         let Some(stream) = &mut self.side(segment.direction).stream else { return };
         let mut pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         while pushed == Pushed::Full {
@@ -244,6 +263,38 @@ impl SlowFlow {
             pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         }
         shared.counts.out_of_window += u64::from(pushed == Pushed::OutOfWindow);
+    }
+
+    /// A segment that says again what the fast path read of an unanswered head is read on its own, as the kernel's
+    /// [`kind::AGAIN`]: the first bytes are not here to be compared with.
+    fn compare_unseen(&mut self, segment: &Orphan, shared: &mut Shared) {
+        let Some(unseen) = self.unseen else { return };
+        if self.flow.answered.wrapping_sub(unseen.txn).cast_signed() > 0 {
+            self.unseen = None;
+            return;
+        }
+        let behind = unseen.from.wrapping_sub(segment.sequence).cast_signed();
+        let len = i32::try_from(segment.bytes.len()).unwrap_or(i32::MAX);
+        if behind >= len || i64::from(behind) <= -i64::from(unseen.len) {
+            return;
+        }
+        let record = SegmentRecord {
+            head: RecordHead {
+                flow: self.flow.id,
+                service: self.flow.service,
+                txn: unseen.txn,
+                time_ns: segment.time,
+                ..RecordHead::default()
+            },
+            key: self.key,
+            sequence: segment.sequence,
+            acknowledged: unseen.from,
+            flags: SEGMENT_LAST,
+            len: 0,
+        };
+        let mut comparison = Comparison::new(&record);
+        comparison.add(&record, &segment.bytes, shared.head_bytes);
+        comparison.judge(shared);
     }
 
     /// Parses what is in order, gives up what the other side acknowledged, and offers the flow back if it rests. True
@@ -422,6 +473,19 @@ impl SlowFlow {
         };
         resume.put(&self.key, &entry);
     }
+}
+
+/// What of an unanswered request's head stands before the place at which its half was handed over.
+fn unseen(half: &Half, requested: u32, answered: u32) -> Option<Unseen> {
+    let open = in_head(half.parser.phase);
+    if !open && (requested == answered || half.parser.phase == phase::LOST) {
+        return None;
+    }
+    let back = u32::try_from(half.consumed.checked_sub(half.parser.message_at)?).ok()?;
+    let body = if open { 0 } else { u32::try_from(half.parser.body_bytes).ok()? };
+    let txn = if open { requested } else { half.parser.txn };
+    let len = back.checked_sub(body).filter(|len| *len > 0)?;
+    Some(Unseen { from: half.next_sequence.wrapping_sub(back), len, txn })
 }
 
 /// Records of this kind are what a version of a request is told as.
