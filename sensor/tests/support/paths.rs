@@ -289,7 +289,6 @@ impl Both {
         let told = Told::new(&live);
         assert_eq!(told, Told::new(&host), "both make the same records");
         let [(all, slow), _] = after;
-        let made = Made { told, counts: grown(&before[0].0, &all), slow: grown(&before[0].1, &slow) };
-        made
+        Made { told, counts: grown(&before[0].0, &all), slow: grown(&before[0].1, &slow) }
     }
 }
