@@ -18,6 +18,8 @@ use crate::work::{Work, stage};
 const HOLE_MAX: i32 = 1 << 26;
 /// Most bytes of a segment that comes in IP fragments: how many it has, its first one does not say.
 const PIECES_MAX: u32 = 65_535;
+/// The shortest response that there is: a status line without a reason, and the empty line.
+const SHORTEST_RESPONSE: u64 = b"HTTP/1.1 200\r\n\r\n".len() as u64;
 
 /// The tables that [`packet`] needs beside the parser's environment.
 pub trait Tables: Env {
@@ -174,6 +176,10 @@ fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
         let Some((way, service)) = tables.place(&work.packet, work.present) else {
             return Admitted::Done(Counter::PacketNoService);
         };
+        if flags & tcp_flag::FIN != 0 && way == direction::REQUEST {
+            // The last bytes of a connection that is over, sent again because nobody acknowledged them.
+            return Admitted::Done(Counter::PacketNoFlow);
+        }
         set_key(work, way);
         if !create(tables, work, service, flow_flag::PICKED_UP) || !tables.find(&work.key) {
             return Admitted::Done(Counter::PacketFlowTableFull);
@@ -212,8 +218,8 @@ fn set_key(work: &mut Work, way: u8) {
     work.direction = u32::from(way);
 }
 
-/// A SYN: a fresh flow, whatever was there before. Never looks the flow up: that would mark it as used, and a flood of
-/// SYNs would push live flows out.
+/// A SYN: a fresh flow, whatever was there before, unless it is the very SYN that the flow there began with, sent or seen
+/// again. (Looking a flow up marks it as used; a flood of SYNs finds none, and pushes no live one out.)
 #[inline(always)]
 fn opened<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
     let Some((way, service)) = tables.place(&work.packet, 0) else {
@@ -224,14 +230,31 @@ fn opened<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
         return Admitted::Done(Counter::PacketNoService);
     }
     set_key(work, direction::REQUEST);
-    if !create(tables, work, service, flow_flag::OPENED) {
-        return Admitted::Done(Counter::PacketFlowTableFull);
+    let mut found = tables.find(&work.key);
+    if !(found && began_with(tables.flow(), work.sequence)) {
+        if !create(tables, work, service, flow_flag::OPENED) {
+            return Admitted::Done(Counter::PacketFlowTableFull);
+        }
+        found = work.present > 0 && tables.find(&work.key);
     }
     // Data in the SYN (TCP Fast Open, RFC 7413).
-    if work.present > 0 && tables.find(&work.key) {
+    if work.present > 0 && found {
         return Admitted::SynData;
     }
     Admitted::Done(Counter::PacketSyn)
+}
+
+/// True when the flow's request half began behind a SYN with this sequence number.
+#[inline(always)]
+fn began_with(flow: *mut Flow, sequence: u32) -> bool {
+    // SAFETY: the environment's flow pointer is valid while its packet is handled; the fields may be written meanwhile,
+    // each is read whole.
+    unsafe {
+        let opened = (&raw const (*flow).flags).read_volatile() & flow_flag::OPENED != 0;
+        let next = (&raw const (*flow).request.next_sequence).read_volatile();
+        let consumed = (&raw const (*flow).request.consumed).read_volatile();
+        opened && next.wrapping_sub(consumed as u32) == sequence.wrapping_add(1)
+    }
 }
 
 /// A SYN-ACK: the response half begins.
@@ -342,6 +365,8 @@ fn busy<T: Tables>(tables: &mut T, work: &mut Work) {
         }
         lock::set_bits(&raw mut (*flow).flags, flow_flag::SLOW);
     }
+    // Where the half is is not known.
+    work.in_order = 0;
     slow::send(work, kind::SEGMENT, phase::HANDED);
     work.stage = stage::BUSY;
 }
@@ -369,7 +394,8 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let mut flags = unsafe { (&raw const (*flow).flags).read_volatile() };
     let pieces = work.packet.flags & tcp_flag::PIECES;
     let fin_ahead = ahead > 0 && work.packet.flags & tcp_flag::FIN != 0;
-    if present == 0 && ahead != 0 && flags & flow_flag::SLOW == 0 && !fin_ahead && pieces == 0 {
+    let foreign_reset = work.packet.flags & tcp_flag::RST != 0 && work.in_order == 0;
+    if present == 0 && ahead != 0 && (flags & flow_flag::SLOW == 0 || foreign_reset) && !fin_ahead && pieces == 0 {
         return Counter::PacketEmpty;
     }
     if !(0..=HOLE_MAX).contains(&ahead) && misplaced(tables, work, half, flags) {
@@ -588,9 +614,11 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
         half.flags &= !half_flag::SLOT;
         tables.slot_free(work);
     }
-    half.parser.phase = phase::LOST;
+    // No whole response hides in what is missing behind the body, so the next one answers the request whose turn it is.
+    let body = half.parser.phase == phase::BODY && missing_bytes - half.parser.remaining < SHORTEST_RESPONSE;
     // Its head flags stay: if somebody waits for the end of its body, `parsed` says that it was cut short.
-    half.parser.flags = state_flag::RESYNCHRONISED;
+    half.parser.flags = if body { state_flag::IN_TURN } else { state_flag::RESYNCHRONISED };
+    half.parser.phase = phase::LOST;
 }
 
 /// Makes the scratch area ready for the parser.
@@ -667,15 +695,20 @@ fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
             return;
         }
     }
-    if !starts_a_message(tables, work) {
+    let found = starts_a_message(tables, work);
+    if expecting {
+        if found {
+            work.parser.phase = phase::MESSAGE_DONE;
+        }
         return;
     }
-    if expecting {
-        work.parser.phase = phase::MESSAGE_DONE;
+    let in_turn = found && work.parser.flags & state_flag::IN_TURN != 0;
+    work.parser.flags = if in_turn { 0 } else { state_flag::RESYNCHRONISED };
+    if !found {
         return;
     }
     work.parser.phase = phase::START;
-    work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
+    work.parser.flags |= state_flag::PICKED_UP;
     tables.count(Counter::Resynchronised, 1);
 }
 

@@ -39,7 +39,8 @@ pub fn hand_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) ->
     let end = sequence.wrapping_add(work.present);
     work.slow_next = half.next_sequence;
     let beyond = end.wrapping_sub(half.next_sequence) as i32;
-    if beyond > 0 {
+    // A reset behind a FIN stands one further, and has no bytes.
+    if beyond > 0 && (work.present > 0 || work.packet.flags & tcp_flag::FIN != 0) {
         work.slow_next = end;
         tables.count(Counter::BytesNew, beyond as u64);
         tables.count(Counter::BytesHandedOver, beyond as u64);
@@ -78,6 +79,8 @@ pub fn send(work: &mut Work, kind: u8, from: u8) {
 /// Behind the sending, with the half's lock held.
 #[inline(always)]
 pub fn handed_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
+    // Where the half began is told from both: a SYN that is seen again is known by it.
+    half.consumed += u64::from(work.slow_next.wrapping_sub(half.next_sequence));
     half.next_sequence = work.slow_next;
     if half.flags & half_flag::SLOT != 0 {
         half.flags &= !half_flag::SLOT;

@@ -244,8 +244,9 @@ impl Work {
     pub fn segment(&self, len: u32, last: bool) -> [u32; 4] {
         let again = self.slow_kind == u32::from(wire::kind::AGAIN);
         let acknowledged = if again { self.slow_from } else { self.packet.acknowledgement };
-        // A FIN stands behind the last byte of the segment.
-        let flags = if last { self.packet.flags | wire::SEGMENT_LAST } else { self.packet.flags & !tcp_flag::FIN };
+        // A FIN stands behind the last byte of the segment. A reset from elsewhere than where the half is is none.
+        let reset = if self.in_order != 0 { self.packet.flags } else { self.packet.flags & !tcp_flag::RST };
+        let flags = if last { reset | wire::SEGMENT_LAST } else { reset & !tcp_flag::FIN };
         [self.sequence.wrapping_add(self.pos), acknowledged, flags, len]
     }
 }

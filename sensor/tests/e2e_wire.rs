@@ -25,6 +25,8 @@ mod exceptions;
 mod origin;
 #[path = "e2e_wire/process.rs"]
 mod process;
+#[path = "e2e_wire/reordered.rs"]
+mod reordered;
 #[path = "e2e_wire/rows.rs"]
 mod rows;
 #[path = "e2e_wire/servers.rs"]
@@ -34,12 +36,13 @@ mod tools;
 #[path = "e2e_wire/sensor.rs"]
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use process::missing_program;
 use rows::Rows;
 use servers::{Kind, Server};
-use support::net::{CLIENT_END, Net, SERVER_END, run};
+use support::net::Net;
 use watch::Watch;
 
 /// Requests of curl, wrk and the test's own clients must all be among the rows, so that nothing can agree emptily.
@@ -60,7 +63,6 @@ fn play(name: &str, kind: Kind, offloads: bool) {
     let net = Net::new();
     net.set_mtu(1500);
     net.set_offloads(offloads);
-    in_order(&net);
     let folder = tempfile::tempdir().unwrap();
     process::open_to_everybody(folder.path());
     let mut server = Server::start(kind, &net, folder.path());
@@ -81,22 +83,6 @@ fn play(name: &str, kind: Kind, offloads: bool) {
     compare(&told, &seen, folder.path());
 }
 
-/// Packets of a connection arrive as they were sent: a veth pair otherwise queues them on the CPU of whoever sends, and
-/// a socket sends from its owner's CPU and from that of an acknowledgement.
-fn in_order(net: &Net) {
-    for (namespace, end) in [(&net.client, CLIENT_END), (&net.server, SERVER_END)] {
-        run(&[
-            "ip",
-            "netns",
-            "exec",
-            namespace,
-            "sh",
-            "-c",
-            &format!("echo 1 > /sys/class/net/{end}/queues/rx-0/rps_cpus"),
-        ]);
-    }
-}
-
 fn compare(told: &Rows, seen: &watch::Seen, folder: &Path) {
     let live = Rows::of_transactions(&seen.live);
     assert!(live.len() >= LEAST_ROWS, "only {} transactions", live.len());
@@ -106,6 +92,38 @@ fn compare(told: &Rows, seen: &watch::Seen, folder: &Path) {
     told.assert_equal(&live, "the access log", "the sensor");
     let offline = watch::replay(folder);
     watch::assert_same_transactions(&seen.live, &offline);
+}
+
+#[test]
+fn segments_in_any_order() {
+    const NAME: &str = "segments_in_any_order";
+    if !support::kernel(NAME) {
+        return;
+    }
+    if let Some(program) = missing_program(Kind::Nginx) {
+        support::skip(NAME, &format!("{program} is not installed; `cargo xtask setup --tests` installs it"));
+        return;
+    }
+    let net = Net::new();
+    net.set_mtu(1500);
+    let folder = tempfile::tempdir().unwrap();
+    process::open_to_everybody(folder.path());
+    let mut server = Server::start(Kind::Nginx, &net, folder.path());
+    let mut watch = Watch::start(&net, folder.path());
+    let requests = reordered::scrambled(&net);
+    watch.settle(server.log_file());
+    watch.assert_nothing_lost(&net, 0);
+    for metric in ["halves_handed_over", "flows_resumed"] {
+        let count = watch.metric(&net, &format!("authsensor_{metric}_total"));
+        assert!(count > 10, "{metric}: {count}");
+    }
+    let seen = watch.stop();
+    server.stop();
+    let told = exceptions::applied(Kind::Nginx, &server.log(), &BTreeMap::new());
+    let live = Rows::of_transactions(&seen.live);
+    assert_eq!(told.len(), requests, "the server heard every request");
+    told.assert_equal(&live, "the access log", "the sensor");
+    watch::assert_same_transactions(&seen.live, &watch::replay(folder.path()));
 }
 
 #[test]

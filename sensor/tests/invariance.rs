@@ -13,6 +13,8 @@
 
 #[path = "invariance/conversation.rs"]
 mod conversation;
+#[path = "invariance/meaning.rs"]
+mod meaning;
 #[path = "invariance/network.rs"]
 mod network;
 #[path = "support/packets.rs"]
@@ -25,14 +27,13 @@ mod rig;
 mod tape;
 
 use conversation::Conversation;
+use meaning::{SAME, check_versions, difference, show};
 use network::Disturbance;
 use packets::Segment;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rig::{Output, Seen, count};
+use rig::{Output, count};
 use sensor::slow::stream::Stream;
-use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{credential_flag, place};
 use tape::{Tape, Words};
 
 /// Conversations that are tried if nothing else is said.
@@ -41,20 +42,6 @@ const CASES: u32 = 2000;
 fn cases() -> u32 {
     std::env::var("AUTHSENSOR_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES)
 }
-
-/// Totals that say how the conversation was understood, and so must not depend on how it came.
-const SAME: &[Counter] = &[
-    Counter::HeadsCompleted,
-    Counter::HeadsRequest,
-    Counter::RecordsEmitted,
-    Counter::FlowsCreated,
-    Counter::FlowsPickedUp,
-    Counter::FlowsUpgraded,
-    Counter::Desynchronised,
-    Counter::Unsolicited,
-    Counter::PairingOverflow,
-    Counter::BytesNew,
-];
 
 /// What the sensor makes of the segments, when its records are read behind each `every` of them.
 fn observe(segments: &[Segment], every: usize) -> (Output, Vec<u64>) {
@@ -69,17 +56,7 @@ fn observe(segments: &[Segment], every: usize) -> (Output, Vec<u64>) {
     }
     engine.settle(|record| output.note(record));
     rig::check_identities(&engine);
-    // Requests and answers of pipelines pass each other.
-    output.heads.sort_by_key(|head| (head.txn, !head.request));
-    output.ends.sort_unstable();
-    // Header and payload of a JWT in a query are only taken when it stands in one segment as a whole.
-    let heads = output.heads.iter_mut().chain(&mut output.versions);
-    for found in heads.flat_map(|head| &mut head.credentials) {
-        if found.place == place::QUERY {
-            found.claims = None;
-            found.flags &= !(credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);
-        }
-    }
+    meaning::put_in_order(&mut output);
     (output, SAME.iter().map(|counter| count(&engine, *counter)).collect())
 }
 
@@ -98,14 +75,6 @@ fn check_meaning(conversation: &Conversation, output: &Output) {
     let methods: Vec<&str> = output.heads.iter().filter(|head| head.request).map(|head| word(head.line())).collect();
     let meant: Vec<&str> = conversation.exchanges.iter().map(|(method, _)| method.as_str()).collect();
     assert_eq!(methods, meant, "requests");
-}
-
-/// What was sent again says what was said first, as far as it can be told (else it has no head).
-fn check_versions(whole: &Output, versions: &[Seen]) {
-    for version in versions.iter().filter(|version| version.head_bytes > 0) {
-        let first = whole.heads.iter().find(|head| head.request && head.txn == version.txn).expect("a request");
-        assert_eq!((&version.captures, &version.credentials), (&first.captures, &first.credentials));
-    }
 }
 
 fn word(line: &str) -> &str {
@@ -132,26 +101,6 @@ fn check(words: &Words, network: &Words, how: Disturbance) {
     };
     assert!(cut == whole, "{}\n{}", both(), difference(&cut, &whole));
     assert_eq!(cut_totals, whole_totals, "{}", both());
-}
-
-/// What only one of the two has.
-fn difference(cut: &Output, whole: &Output) -> String {
-    let lines = |output: &Output| {
-        let heads = output.heads.iter().map(|head| format!("{head:?}"));
-        let rest =
-            [format!("ends {:?}", output.ends), format!("teed {:?}", output.teed), format!("closes {}", output.closes)];
-        heads.chain(rest).collect::<Vec<String>>()
-    };
-    let (cut, whole) = (lines(cut), lines(whole));
-    let only = |these: &[String], those: &[String]| {
-        these.iter().filter(|line| !those.contains(line)).cloned().collect::<Vec<String>>().join("\n")
-    };
-    format!("as it came, it gives\n{}\nand not\n{}", only(&cut, &whole), only(&whole, &cut))
-}
-
-fn show(segment: &Segment) -> String {
-    let side = if segment.to.port() == rig::PORT { "client" } else { "server" };
-    format!("{side} {} flags {} {}", segment.sequence, segment.flags, segment.payload.escape_ascii())
 }
 
 fn tape(most: usize) -> impl Strategy<Value = Words> {

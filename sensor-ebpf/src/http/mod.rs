@@ -89,6 +89,8 @@ pub mod state_flag {
     pub const PENDING_VALUE: u8 = 16;
     /// An `Authorization` header was seen in this head.
     pub const AUTHORIZATION: u8 = 32;
+    /// Of a half that lost its place: if the next segment begins with a start line, nothing is missing before it.
+    pub const IN_TURN: u8 = 32;
     /// The half lost its place and found it again: the next response pairs with the newest request.
     pub const RESYNCHRONISED: u8 = 64;
     /// A version word stood on the request line.

@@ -217,7 +217,7 @@ impl Env for Kernel {
         // SAFETY: as in `emit_head`.
         unsafe {
             // Each ring's pointer must be a constant at its call.
-            let refused = if kind == kind::TEE_END {
+            let refused = if kind == kind::TEE_END || kind == kind::RESUMED {
                 bpf_ringbuf_reserve_dynptr(raw(&maps::BYTES), size, 0, record)
             } else {
                 bpf_ringbuf_reserve_dynptr(raw(&maps::EVENTS), size, 0, record)
@@ -348,7 +348,7 @@ impl Env for Kernel {
         unsafe {
             aya_ebpf::helpers::generated::bpf_probe_read_kernel(
                 (&raw mut work.captured).cast(),
-                size_of::<sensor_ebpf::work::Captured>() as u32,
+                size_of::<Captured>() as u32,
                 slot.cast(),
             ) == 0
         }

@@ -34,9 +34,11 @@ impl Collector {
             self.queue.recycle(record);
             return;
         }
-        if head.anomaly(anomaly::AMBIGUOUS) && head.capture(capture::LINE).is_none() {
-            // The slow path could not read it: all that is known is that there may be another version.
+        if head.capture(capture::LINE).is_none() {
+            // The slow path could not read it: all that is known is that there may be another version. What was seen to
+            // be unissued stays so; what was not may have been something else.
             if let Some(pending) = self.table.get_mut(key) {
+                pending.doubtful = true;
                 pending.anomalies |= head.fixed.anomalies;
             }
             self.queue.recycle(record);

@@ -107,14 +107,20 @@ impl Comparison {
             }
         }
         shared.counts.unjudged += 1;
-        shared.records.extend_from_slice(&doubt(&self.first));
+        shared.records.extend_from_slice(&doubt(self.first.head));
     }
 }
 
+/// Says that there may be another version of a request of `flow`, of which nothing is known.
+pub(super) fn tell_doubt(flow: &Flow, txn: u32, now: u64, shared: &mut Shared) {
+    let head = RecordHead { service: flow.service, flow: flow.id, txn, time_ns: now, ..RecordHead::default() };
+    shared.records.extend_from_slice(&doubt(head));
+}
+
 /// A version of which nothing is known but that there may be one.
-fn doubt(segment: &SegmentRecord) -> [u8; size_of::<HeadRecord>()] {
+fn doubt(head: RecordHead) -> [u8; size_of::<HeadRecord>()] {
     let size = u32::try_from(size_of::<HeadRecord>()).unwrap_or(0);
-    let head = RecordHead { kind: VERSION, size, ..segment.head };
-    let record = HeadRecord { head, anomalies: anomaly::AMBIGUOUS, ..HeadRecord::default() };
+    let head = RecordHead { kind: VERSION, direction: direction::REQUEST, size, ..head };
+    let record = HeadRecord { head, anomalies: anomaly::CONFLICT, ..HeadRecord::default() };
     read::bytes(&record)
 }

@@ -1,9 +1,9 @@
 //! One flow of the slow path: two streams, and the parser's state between them.
 
-use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, flow_flag, half_flag, phase};
+use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, QUEUE, flow_flag, half_flag, phase};
 use sensor_ebpf::http::in_head;
 use sensor_ebpf::packet::tcp_flag;
-use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SegmentRecord, direction, kind};
+use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
@@ -13,6 +13,8 @@ use crate::capture::host::Followed;
 
 /// Memory of a flow beside what its streams hold, bytes.
 const OVERHEAD: usize = size_of::<SlowFlow>() + 512;
+/// Where transactions of a flow are counted from whose state was lost.
+const FOUND: u32 = 1 << 31;
 /// Segments of a half that are kept until its state comes.
 const ORPHANS_MAX: usize = 64;
 
@@ -63,6 +65,10 @@ pub(super) struct SlowFlow {
     reset: bool,
     orphans: Vec<Orphan>,
     mark: Mark,
+    /// Place in the request stream behind which no head was seen to reach.
+    heads_to: u64,
+    /// A request since the mark may have been another, and it cannot be told which.
+    doubtful: bool,
     /// The kernel was told that it may take the flow back.
     offered: bool,
     last: u64,
@@ -81,24 +87,34 @@ impl SlowFlow {
             reset: false,
             orphans: Vec::new(),
             mark,
+            heads_to: 0,
+            doubtful: false,
             offered: false,
             last: 0,
             counted: 0,
         }
     }
 
-    /// A flow of which a segment came, and no state.
-    pub(super) fn found(record: &SegmentRecord) -> Self {
+    /// A flow of which a segment came, and no state; `number` of them were found so far. How many requests it had is not
+    /// known: it counts them from where none was counted.
+    pub(super) fn found(record: &SegmentRecord, number: u32) -> Self {
         let mut flow =
             Flow { id: record.head.flow, service: record.head.service, flags: flow_flag::PICKED_UP, ..Flow::default() };
         flow.request.parser.phase = phase::LOST;
         flow.response.parser.phase = phase::LOST;
+        flow.requested = FOUND | (number & 0x3fff) << 16;
+        flow.answered = flow.requested;
         Self::new(record.key, &flow)
     }
 
     /// Its id.
     pub(super) fn id(&self) -> FlowId {
         self.flow.id
+    }
+
+    /// Epoch of its request half.
+    pub(super) fn epoch(&self) -> u16 {
+        self.flow.request.epoch
     }
 
     /// When something last came, nanoseconds.
@@ -139,7 +155,9 @@ impl SlowFlow {
     /// The state of a half came.
     pub(super) fn handed(&mut self, record: &HandoverRecord, captured: Option<Box<Captured>>, shared: &mut Shared) {
         let way = record.head.direction;
-        if self.side(way).stream.is_some() || (self.request.stream.is_none() && self.response.stream.is_none()) {
+        if self.request.stream.is_none() && self.response.stream.is_none()
+            || (self.half(way).epoch != 0 && self.side(way).stream.is_some())
+        {
             // The first of the flow, or the flow was taken back meanwhile, and that was not heard of.
             let orphans = std::mem::take(&mut self.orphans);
             shared.engine.drop_kept(self.flow.id);
@@ -188,8 +206,13 @@ impl SlowFlow {
             if known.is_none_or(|known| record.acknowledged.wrapping_sub(known).cast_signed() > 0) {
                 *known = Some(record.acknowledged);
             }
+            // What it acknowledges came before it, and is parsed before it: a response must not find a later request.
+            let other = if way == direction::REQUEST { direction::RESPONSE } else { direction::REQUEST };
+            self.pass_confirmed(other, record.head.time_ns, shared);
         }
-        self.reset |= record.flags & tcp_flag::RST != 0;
+        // Of a flow of which nothing is known, a reset is all that will come.
+        let unknown = self.request.stream.is_none() && self.response.stream.is_none() && self.orphans.is_empty();
+        self.reset |= unknown && record.flags & tcp_flag::RST != 0;
         // At a fragment the kernel makes what was offered before void.
         if way == direction::REQUEST && self.request.stream.is_some() {
             // Epochs wrap; records of one half come in their order.
@@ -229,6 +252,7 @@ impl SlowFlow {
 
     fn push(&mut self, segment: &Orphan, shared: &mut Shared) {
         let fin = segment.flags & tcp_flag::FIN != 0;
+        self.reset |= self.resets(segment);
         let Some(stream) = &mut self.side(segment.direction).stream else { return };
         let mut pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         while pushed == Pushed::Full {
@@ -244,16 +268,23 @@ impl SlowFlow {
         shared.counts.out_of_window += u64::from(pushed == Pushed::OutOfWindow);
     }
 
+    /// True when the segment is a reset that its receiver believes: one that stands exactly where the stream does (RFC
+    /// 5961 §3.2), or behind its end. From anywhere else it is dropped, and would only hide what follows.
+    fn resets(&mut self, segment: &Orphan) -> bool {
+        const LAST: u32 = tcp_flag::RST | SEGMENT_LAST;
+        let side = self.side(segment.direction);
+        let Some(stream) = &side.stream else { return false };
+        let ahead = segment.sequence.wrapping_sub(stream.next_sequence());
+        segment.flags & LAST == LAST && (ahead == 0 || (ahead == 1 && side.ended))
+    }
+
     /// Parses what is in order, gives up what the other side acknowledged, and offers the flow back if it rests. True
     /// when the flow is over.
     pub(super) fn settle(&mut self, now: u64, shared: &mut Shared, resume: &mut impl Resume) -> bool {
         // Requests first: a response follows from what is there of them.
         for way in [direction::REQUEST, direction::RESPONSE] {
             self.deliver(way, shared);
-            while self.confirmed(way) {
-                self.skip(way, now, shared);
-                self.deliver(way, shared);
-            }
+            self.pass_confirmed(way, now, shared);
         }
         self.compare(now, shared);
         if self.reset {
@@ -270,6 +301,14 @@ impl SlowFlow {
         }
         self.offer(over, resume);
         over
+    }
+
+    /// Gives up the holes that are none for the other side.
+    fn pass_confirmed(&mut self, way: u8, now: u64, shared: &mut Shared) {
+        while self.confirmed(way) {
+            self.skip(way, now, shared);
+            self.deliver(way, shared);
+        }
     }
 
     /// True when the other side has the bytes that are missing here: nobody will send them again.
@@ -289,10 +328,17 @@ impl SlowFlow {
         let acknowledged = side.acknowledged;
         let Some(stream) = &mut side.stream else { return };
         let engine = &mut shared.engine;
+        let mut head = false;
         while stream.next(|piece| {
             let segment = Followed { key, direction: way, bytes: piece.bytes, ending: false, acknowledged };
+            let before = flow.requested;
             engine.follow(piece.time, flow, &segment);
-        }) {}
+            head = flow.requested != before || in_head(flow.request.parser.phase);
+        }) {
+            if head && way == direction::REQUEST {
+                self.heads_to = stream.position();
+            }
+        }
         if stream.finished() && !side.ended {
             side.ended = true;
             let segment = Followed { key, direction: way, bytes: &[], ending: true, acknowledged };
@@ -354,10 +400,15 @@ impl SlowFlow {
     /// Sends other versions of unanswered requests to be judged, and forgets what was answered.
     fn compare(&mut self, now: u64, shared: &mut Shared) {
         let Some(stream) = self.request.stream.as_mut() else { return };
-        // While the head is open, so are its versions.
-        let complete = !in_head(self.flow.request.parser.phase) || self.request.ended || self.reset;
-        if complete && stream.conflicted() {
-            for version in stream.conflicts() {
+        // Not before the request that it is a version of.
+        let now = now.max(stream.ready());
+        let half = &self.flow.request;
+        // Of a head that is still open no other version can be read yet.
+        let open = if in_head(half.parser.phase) { half.consumed.wrapping_sub(half.parser.message_at) } else { 0 };
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        let read = stream.next_sequence().wrapping_sub(open);
+        if stream.conflicted_before(read) {
+            for version in stream.conflicts_before(read) {
                 let mut copy = self.flow;
                 copy.flags &= !flow_flag::PASSED;
                 copy.requested = self.mark.requested;
@@ -373,16 +424,23 @@ impl SlowFlow {
         let counts = stream.take_counts();
         shared.counts.conflicts += u64::from(counts.conflicts);
         shared.counts.unjudged += u64::from(counts.unjudged);
+        self.doubtful |= stream.doubted(self.heads_to);
+        let complete = open == 0 || self.request.ended || self.reset;
+        if self.doubtful && complete {
+            self.doubtful = false;
+            let waiting = self.flow.requested.wrapping_sub(self.mark.requested).min(QUEUE);
+            for txn in (1..=waiting).rev().map(|back| self.flow.requested.wrapping_sub(back)) {
+                again::tell_doubt(&self.flow, txn, now, shared);
+            }
+        }
         if self.flow.requested != self.flow.answered {
             return;
         }
-        let half = &self.flow.request;
         if half.parser.phase == phase::START {
             stream.mark();
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open: None };
         } else if in_head(half.parser.phase) && half.parser.message_at > self.mark.consumed {
-            let back = u32::try_from(half.consumed.wrapping_sub(half.parser.message_at)).unwrap_or(u32::MAX);
-            stream.mark_at(stream.next_sequence().wrapping_sub(back));
+            stream.mark_at(read);
             self.mark = Mark { requested: self.flow.requested, consumed: half.parser.message_at, open: None };
         }
     }

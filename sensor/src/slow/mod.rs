@@ -13,7 +13,7 @@ mod pieces;
 mod read;
 pub mod stream;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use sensor_ebpf::flow::FlowKey;
@@ -131,6 +131,11 @@ pub struct SlowPath {
     /// The flow of a connection, perhaps one that is gone: for segments that came in fragments, which name no flow.
     by_key: HashMap<FlowKey, FlowId>,
     unclaimed: Unclaimed,
+    /// Flows that ended, as many as are followed at most: what is sent again of them is not followed.
+    over: HashSet<FlowId>,
+    over_in_order: VecDeque<FlowId>,
+    /// Flows of which segments came, and no state.
+    found: u32,
     flows_max: usize,
     held_max: usize,
     /// When holes are looked at again.
@@ -159,6 +164,9 @@ impl SlowPath {
             comparisons: HashMap::new(),
             by_key: HashMap::new(),
             unclaimed: Unclaimed::new(limits.fragments, limits.half_bytes),
+            over: HashSet::new(),
+            over_in_order: VecDeque::new(),
+            found: 0,
             flows_max: limits.flows,
             held_max: limits.held_bytes,
             look_at: 0,
@@ -218,18 +226,26 @@ impl SlowPath {
 
     fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let now = record.head.time_ns;
-        // Its hand-over was lost, or comes behind it.
         let known = self.take(record.head.flow);
         let claims = known.is_none();
-        let mut flow = known.unwrap_or_else(|| self.fresh(record.key, || SlowFlow::found(record)));
+        let mut flow = match known {
+            Some(flow) => flow,
+            // What is sent again behind the end was parsed.
+            None if self.over.contains(&record.head.flow) => return,
+            None => {
+                // Its hand-over was lost, or comes behind it.
+                self.found = self.found.wrapping_add(1);
+                let found = self.found;
+                self.fresh(record.key, || SlowFlow::found(record, found))
+            }
+        };
         flow.segment(record, bytes, &mut self.shared);
         if claims {
             self.claim(&mut flow, &record.key);
         }
         let over = flow.settle(now, &mut self.shared, resume);
         if over {
-            self.shared.engine.drop_kept(flow.id());
-            self.flush(out);
+            self.over(flow.id(), out);
         } else {
             self.put(flow, now, resume, out);
         }
@@ -253,7 +269,8 @@ impl SlowPath {
             return;
         }
         for (way, segment) in self.unclaimed.claim(key) {
-            flow.segment(&segment.record(flow.id(), *key, way), &segment.bytes, &mut self.shared);
+            let record = segment.record(flow.id(), flow.epoch(), *key, way);
+            flow.segment(&record, &segment.bytes, &mut self.shared);
         }
     }
 
@@ -281,8 +298,8 @@ impl SlowPath {
         let unclaimed = if packet.flags & tcp_flag::SYN != 0 {
             // Only the fast path opens flows.
             1
-        } else if let Some((id, key, way)) = self.flow_of(&segment) {
-            self.segment(&segment.record(id, key, way), &segment.bytes, resume, out);
+        } else if let Some((record, bytes)) = self.followed(&segment) {
+            self.segment(&record, bytes, resume, out);
             0
         } else {
             self.unclaimed.keep(segment)
@@ -290,13 +307,27 @@ impl SlowPath {
         self.shared.engine.add(Counter::FragmentsUnclaimed, unclaimed);
     }
 
-    /// The followed flow that a segment belongs to, and its direction there.
-    fn flow_of(&self, segment: &Whole) -> Option<(FlowId, FlowKey, u8)> {
+    /// A segment as one of its flow, if that is followed.
+    fn followed<'a>(&self, segment: &'a Whole) -> Option<(SegmentRecord, &'a [u8])> {
         [direction::REQUEST, direction::RESPONSE].into_iter().find_map(|way| {
             let key = segment.key(way);
-            let id = self.by_key.get(&key).filter(|id| self.flows.contains_key(id))?;
-            Some((*id, key, way))
+            let flow = self.flows.get(self.by_key.get(&key)?)?;
+            Some((segment.record(flow.id(), flow.epoch(), key, way), segment.bytes.as_slice()))
         })
+    }
+
+    /// A flow ended: it is remembered for a while that it did.
+    fn over(&mut self, id: FlowId, out: &mut impl FnMut(&[u8])) {
+        self.shared.engine.drop_kept(id);
+        if self.over.insert(id) {
+            self.over_in_order.push_back(id);
+        }
+        if self.over.len() > self.flows_max
+            && let Some(oldest) = self.over_in_order.pop_front()
+        {
+            self.over.remove(&oldest);
+        }
+        self.flush(out);
     }
 
     fn again(&mut self, record: &SegmentRecord, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
@@ -347,8 +378,7 @@ impl SlowPath {
             let last = flow.last();
             flow.give_up(late, now, &mut self.shared);
             if flow.settle(now, &mut self.shared, resume) {
-                self.shared.engine.drop_kept(id);
-                self.flush(out);
+                self.over(id, out);
             } else {
                 self.put(flow, last, resume, out);
             }
@@ -400,6 +430,17 @@ impl SlowPath {
     /// Puts a flow (back), and makes room where a bound is reached.
     fn put(&mut self, mut flow: Box<SlowFlow>, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let id = flow.id();
+        let full =
+            |held: usize, flow: &SlowFlow, shared: &Shared| shared.counts.held + flow.counted() as u64 > held as u64;
+        flow.count();
+        // Who holds more than a share makes room before others do.
+        if full(self.held_max, &flow, &self.shared) && flow.counted() > self.held_max / (self.flows.len() + 1) {
+            flow.give_up(u64::MAX, now, &mut self.shared);
+            if flow.settle(now, &mut self.shared, resume) {
+                self.shared.engine.drop_kept(id);
+                return self.flush(out);
+            }
+        }
         flow.touch(now);
         self.shared.counts.held += flow.count() as u64;
         self.quiet.insert((now, id));

@@ -47,10 +47,17 @@ impl Whole {
         [direction::REQUEST, direction::RESPONSE].into_iter().find(|way| self.key(*way) == *key)
     }
 
-    /// As the fast path would have handed it over.
-    pub(super) fn record(&self, flow: FlowId, key: FlowKey, way: u8) -> SegmentRecord {
+    /// As the fast path would have handed it over, in this epoch of the flow.
+    pub(super) fn record(&self, flow: FlowId, epoch: u16, key: FlowKey, way: u8) -> SegmentRecord {
         SegmentRecord {
-            head: RecordHead { kind: kind::SEGMENT, direction: way, time_ns: self.time, flow, ..RecordHead::default() },
+            head: RecordHead {
+                kind: kind::SEGMENT,
+                direction: way,
+                time_ns: self.time,
+                flow,
+                epoch: epoch.into(),
+                ..RecordHead::default()
+            },
             key,
             sequence: self.packet.sequence,
             acknowledged: self.packet.acknowledgement,

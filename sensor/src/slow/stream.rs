@@ -109,6 +109,10 @@ impl Patch {
         self.at + self.bytes.len() as u64
     }
 
+    fn to_tell(&self, known: u64) -> bool {
+        !self.told && self.end() <= known
+    }
+
     fn covers(&self, other: &Self) -> bool {
         self.at <= other.at && other.end() <= self.end()
     }
@@ -134,6 +138,14 @@ pub struct Stream {
     history: History,
     patches: Vec<Patch>,
     counts: Counts,
+    doubt: Option<Doubt>,
+}
+
+/// Bytes that may have been others, and of which no version can be made: places of the first one, and behind the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doubt {
+    from: u64,
+    to: u64,
 }
 
 /// The first and the last difference found between a segment and what is known, as offsets in the segment.
@@ -174,6 +186,7 @@ impl Stream {
             history: History::new(ORIGIN, HISTORY),
             patches: Vec::new(),
             counts: Counts::default(),
+            doubt: None,
         }
     }
 
@@ -259,16 +272,28 @@ impl Stream {
 
     /// True when [`Stream::conflicts`] has versions to give.
     pub fn conflicted(&self) -> bool {
-        self.patches.iter().any(|patch| self.to_tell(patch))
+        self.conflicted_before(self.next)
+    }
+
+    /// True when [`Stream::conflicts_before`] has.
+    pub fn conflicted_before(&self, sequence: u32) -> bool {
+        let until = self.place(sequence);
+        self.patches.iter().any(|patch| patch.to_tell(until))
     }
 
     /// The other versions of the bytes since the mark that contradictions make possible: every combination of the patches
     /// whose bytes were delivered, the later one where two overlap; each combination once. A version reaches as far as was
     /// delivered: call this when the head is complete, at the end, and before [`Stream::mark`].
     pub fn conflicts(&mut self) -> impl Iterator<Item = Version> + '_ {
-        let known = self.history.end();
+        self.conflicts_before(self.next)
+    }
+
+    /// [`Stream::conflicts`] of what contradictions say of bytes before `sequence` alone: those behind it wait, because
+    /// the message that begins there is not complete.
+    pub fn conflicts_before(&mut self, sequence: u32) -> impl Iterator<Item = Version> + '_ {
+        let known = self.place(sequence);
         let ready = move |patch: &Patch| patch.end() <= known;
-        let fresh: Vec<bool> = self.patches.iter().map(|patch| self.to_tell(patch)).collect();
+        let fresh: Vec<bool> = self.patches.iter().map(|patch| patch.to_tell(known)).collect();
         for patch in self.patches.iter_mut().filter(|patch| patch.end() <= known) {
             patch.told = true;
         }
@@ -294,6 +319,26 @@ impl Stream {
     /// What was counted since this was last asked.
     pub fn take_counts(&mut self) -> Counts {
         mem::take(&mut self.counts)
+    }
+
+    /// True when bytes in front of the place `before` may have been others, and no version can tell: outside the history,
+    /// or one contradiction too many. Says so once; doubt about bytes that were not delivered yet is kept.
+    pub fn doubted(&mut self, before: u64) -> bool {
+        let Some(doubt) = self.doubt else { return false };
+        let told = doubt.from < before;
+        let from = doubt.from.max(self.position);
+        self.doubt = (from < doubt.to).then_some(Doubt { from, ..doubt });
+        told
+    }
+
+    /// Place of the next byte in order, for [`Stream::doubted`].
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// When the last piece that was given became deliverable, nanoseconds.
+    pub fn ready(&self) -> u64 {
+        self.ready
     }
 
     /// Sequence number of the next byte in order.
@@ -332,12 +377,25 @@ impl Stream {
 
     fn forget(&mut self, before: u64) {
         self.history.forget(before);
+        self.doubt = self.doubt.filter(|doubt| doubt.to > before);
         let lost = self.patches.extract_if(.., |patch| patch.at < before).filter(|patch| !patch.told).count();
         self.counts.unjudged = self.counts.unjudged.saturating_add(u32::try_from(lost).unwrap_or(u32::MAX));
     }
 
-    fn to_tell(&self, patch: &Patch) -> bool {
-        !patch.told && patch.end() <= self.history.end()
+    /// Notes bytes of which no version can be made; what lies before the mark matters to nobody.
+    fn doubt(&mut self, from: u64, to: u64) {
+        let from = from.max(self.history.from());
+        if self.history.most() == 0 || from >= to {
+            return;
+        }
+        let known = self.doubt.unwrap_or(Doubt { from, to });
+        self.doubt = Some(Doubt { from: known.from.min(from), to: known.to.max(to) });
+    }
+
+    /// The place of a delivered byte, as far as is remembered.
+    fn place(&self, sequence: u32) -> u64 {
+        let back = u64::from(self.next.wrapping_sub(sequence));
+        self.position.saturating_sub(back).min(self.history.end())
     }
 
     /// Compares the segment with what was delivered.
@@ -350,6 +408,7 @@ impl Stream {
         if from > at || to < end {
             self.counts.uncompared = self.counts.uncompared.saturating_add(1);
         }
+        self.doubt(at.max(self.history.end()), end);
         if from < to {
             difference.look(bytes, offset(at, from), self.history.between(from, to));
         }
@@ -395,9 +454,12 @@ impl Stream {
         if self.patches.iter().any(|patch| patch.at == at && patch.bytes.as_slice() == bytes) {
             return;
         }
-        let total: usize = self.patches.iter().map(|patch| patch.bytes.len()).sum();
+        let (total, end) = (self.patches.iter().map(|patch| patch.bytes.len()).sum::<usize>(), at + bytes.len() as u64);
+        // Beyond what is remembered there is nothing to make a version of.
+        self.doubt(at.max(self.history.from() + self.history.most() as u64), end);
         if total + bytes.len() > self.history.most() {
             self.counts.unjudged = self.counts.unjudged.saturating_add(1);
+            self.doubt(at, end);
             return;
         }
         if self.patches.len() < PATCHES_MAX {
@@ -405,7 +467,6 @@ impl Stream {
             return;
         }
         // No room for one more: it joins one that it touches, so that a head sent again byte by byte is still seen whole.
-        let end = at + bytes.len() as u64;
         match self.patches.iter_mut().find(|patch| !patch.told && (patch.end() == at || end == patch.at)) {
             Some(patch) => {
                 let behind = patch.end() == at;
@@ -415,7 +476,10 @@ impl Stream {
                 patch.at = if behind { patch.at } else { at };
                 patch.bytes = joined;
             }
-            None => self.counts.unjudged = self.counts.unjudged.saturating_add(1),
+            None => {
+                self.counts.unjudged = self.counts.unjudged.saturating_add(1);
+                self.doubt(at, end);
+            }
         }
     }
 }

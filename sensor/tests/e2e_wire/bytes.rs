@@ -23,9 +23,14 @@ pub fn connect(address: &str) -> TcpStream {
 
 /// Every kind of request, the last one asking the server to hang up.
 fn requests(count: usize, tag: &str) -> Vec<u8> {
+    some_requests(count, tag, true)
+}
+
+/// Every kind of request; the last one may ask the server to hang up.
+pub fn some_requests(count: usize, tag: &str, hang_up: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for number in 0..count {
-        let close = if number + 1 == count { "Connection: close\r\n" } else { "" };
+        let close = if hang_up && number + 1 == count { "Connection: close\r\n" } else { "" };
         let (line, rest) = match number % 8 {
             0 => ("GET /files/small.txt", "\r\n"),
             1 => ("HEAD /files/page.html", "\r\n"),

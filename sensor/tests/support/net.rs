@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
 use nix::unistd::Pid;
@@ -131,6 +132,40 @@ impl RawSocket {
             libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, (&raw const on).cast(), 4)
         };
         if set == 0 { Ok(Self { socket, interface }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Also takes what arrives: IPv4 frames, waited for at most so long each.
+    pub fn receiving(interface: &str, patience: Duration) -> io::Result<Self> {
+        let made = Self::new(interface)?;
+        // SAFETY: all zero is a valid address structure.
+        let mut place: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        place.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
+        place.sll_ifindex = made.interface;
+        place.sll_protocol = u16::try_from(libc::ETH_P_IP).unwrap().to_be();
+        let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap();
+        // SAFETY: the address lives and is as long as said.
+        let bound = unsafe { libc::bind(made.socket.as_raw_fd(), (&raw const place).cast(), length) };
+        if bound != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let time = libc::timeval { tv_sec: 0, tv_usec: patience.subsec_micros().into() };
+        let length = libc::socklen_t::try_from(size_of::<libc::timeval>()).unwrap();
+        // SAFETY: the option is a `timeval`.
+        let set = unsafe {
+            let value = (&raw const time).cast();
+            libc::setsockopt(made.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, value, length)
+        };
+        if set == 0 { Ok(made) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The next frame; none if none comes.
+    pub fn receive(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 1 << 17];
+        // SAFETY: the buffer lives and is as long as said.
+        let got = unsafe { libc::recv(self.socket.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        bytes.truncate(usize::try_from(got).ok()?);
+        // Behind the `virtio_net_hdr`.
+        Some(bytes.split_off(10.min(bytes.len())))
     }
 
     /// Sends a frame of which the first `linear` bytes are linear, if it is longer than a page.

@@ -50,7 +50,7 @@ impl Record {
     }
     /// A head as its structure.
     pub fn head(&self) -> HeadRecord {
-        assert!(matches!(self.kind(), kind::REQUEST | kind::RESPONSE), "{self:?}");
+        assert!(matches!(self.kind(), kind::REQUEST | kind::RESPONSE | kind::VERSION), "{self:?}");
         // SAFETY: the structure is all integers; the length is checked by the slice.
         unsafe { self.0[..size_of::<HeadRecord>()].as_ptr().cast::<HeadRecord>().read_unaligned() }
     }
