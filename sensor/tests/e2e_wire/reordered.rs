@@ -19,9 +19,9 @@ const ADDRESS: &str = "192.0.2.77";
 /// Who has it, and who the server is, in Ethernet: as in every frame of `packets`.
 const CLIENT_MAC: &str = "02:00:00:00:00:01";
 const SERVER_MAC: &str = "02:00:00:00:00:02";
-/// Connections, groups of requests on each, and requests of a group.
+/// Connections, groups of requests on each, and requests of a group: never more at once than the sensor pairs.
 const CONNECTIONS: u16 = 24;
-const GROUPS: usize = 8;
+const GROUPS: usize = 6;
 const REQUESTS: usize = 5;
 /// Behind the last byte of an answer.
 const QUIET: Duration = Duration::from_millis(15);

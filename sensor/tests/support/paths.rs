@@ -70,7 +70,8 @@ impl Object {
 
     /// For one test alone.
     pub fn alone(self) -> MutexGuard<'static, Self> {
-        Box::leak(Box::new(Mutex::new(self))).lock().unwrap()
+        let object: &'static Mutex<Self> = Box::leak(Box::new(Mutex::new(self)));
+        object.lock().unwrap()
     }
 }
 
