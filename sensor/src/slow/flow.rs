@@ -484,10 +484,14 @@ impl SlowFlow {
                 again::tell_doubt(&self.flow, txn, now, shared);
             }
         }
+        // The head that stood open there is not among the requests yet.
+        let passed = |border: Border| self.flow.answered.wrapping_sub(border.txn).cast_signed() > 0;
+        if self.border.is_some_and(passed) {
+            self.border = None;
+        }
         if self.flow.requested != self.flow.answered {
             return;
         }
-        self.border = None;
         if half.parser.phase == phase::START {
             stream.mark();
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open: None };
