@@ -65,8 +65,11 @@ pub fn hand_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) ->
 
 /// Makes the scratch area ready to send the segment as records of `kind`.
 #[inline(always)]
-pub fn send(work: &mut Work, kind: u8, from: u8) {
-    work.slow_kind = u32::from(kind);
+pub fn send(work: &mut Work, sent: u8, from: u8) {
+    work.slow_kind = u32::from(sent);
+    if sent != kind::AGAIN {
+        work.slow_waiting = 0;
+    }
     work.base = work.packet.payload_at;
     work.pos = 0;
     work.end = work.present;
