@@ -16,6 +16,10 @@ use crate::work::{Work, stage};
 
 /// A segment that begins further than this beyond the next expected byte is out of every window: ignored.
 const HOLE_MAX: i32 = 1 << 26;
+/// Most bytes of a segment that comes in IP fragments: how many it has, its first one does not say.
+const PIECES_MAX: u32 = 65_535;
+/// The shortest response that there is: a status line without a reason, and the empty line.
+const SHORTEST_RESPONSE: u64 = b"HTTP/1.1 200\r\n\r\n".len() as u64;
 
 /// The tables that [`packet`] needs beside the parser's environment.
 pub trait Tables: Env {
@@ -172,16 +176,39 @@ fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
         let Some((way, service)) = tables.place(&work.packet, work.present) else {
             return Admitted::Done(Counter::PacketNoService);
         };
+        if flags & tcp_flag::FIN != 0 && way == direction::REQUEST {
+            // The last bytes of a connection that is over, sent again because nobody acknowledged them.
+            return Admitted::Done(Counter::PacketNoFlow);
+        }
         set_key(work, way);
         if !create(tables, work, service, flow_flag::PICKED_UP) || !tables.find(&work.key) {
             return Admitted::Done(Counter::PacketFlowTableFull);
         }
         tables.count(Counter::FlowsPickedUp, 1);
     }
-    if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST) == 0 {
+    if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::PIECES) == 0 {
+        acknowledged(tables, work);
         return Admitted::Done(Counter::PacketEmpty);
     }
     Admitted::Segment
+}
+
+/// A segment that only acknowledges. Behind both ends it is the last of its connection: what came before it, sent again,
+/// still found its flow.
+#[inline(always)]
+fn acknowledged<T: Tables>(tables: &mut T, work: &mut Work) {
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a number is written whole.
+    let flags = unsafe {
+        if work.direction == u32::from(direction::RESPONSE) {
+            (&raw mut (*flow).request.acknowledged).write_volatile(work.packet.acknowledgement);
+        }
+        (&raw const (*flow).flags).read_volatile()
+    };
+    if flags & flow_flag::FIN_BOTH == flow_flag::FIN_BOTH {
+        tables.delete(&work.key);
+        tables.count(Counter::FlowsDeleted, 1);
+    }
 }
 
 /// Makes the key for a packet of this direction.
@@ -191,8 +218,8 @@ fn set_key(work: &mut Work, way: u8) {
     work.direction = u32::from(way);
 }
 
-/// A SYN: a fresh flow, whatever was there before. Never looks the flow up: that would mark it as used, and a flood of
-/// SYNs would push live flows out.
+/// A SYN: a fresh flow, whatever was there before, unless it is the very SYN that the flow there began with, sent or seen
+/// again. (Looking a flow up marks it as used; a flood of SYNs finds none, and pushes no live one out.)
 #[inline(always)]
 fn opened<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
     let Some((way, service)) = tables.place(&work.packet, 0) else {
@@ -203,14 +230,31 @@ fn opened<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
         return Admitted::Done(Counter::PacketNoService);
     }
     set_key(work, direction::REQUEST);
-    if !create(tables, work, service, flow_flag::OPENED) {
-        return Admitted::Done(Counter::PacketFlowTableFull);
+    let mut found = tables.find(&work.key);
+    if !(found && began_with(tables.flow(), work.sequence)) {
+        if !create(tables, work, service, flow_flag::OPENED) {
+            return Admitted::Done(Counter::PacketFlowTableFull);
+        }
+        found = work.present > 0 && tables.find(&work.key);
     }
     // Data in the SYN (TCP Fast Open, RFC 7413).
-    if work.present > 0 && tables.find(&work.key) {
+    if work.present > 0 && found {
         return Admitted::SynData;
     }
     Admitted::Done(Counter::PacketSyn)
+}
+
+/// True when the flow's request half began behind a SYN with this sequence number.
+#[inline(always)]
+fn began_with(flow: *mut Flow, sequence: u32) -> bool {
+    // SAFETY: the environment's flow pointer is valid while its packet is handled; the fields may be written meanwhile,
+    // each is read whole.
+    unsafe {
+        let opened = (&raw const (*flow).flags).read_volatile() & flow_flag::OPENED != 0;
+        let next = (&raw const (*flow).request.next_sequence).read_volatile();
+        let consumed = (&raw const (*flow).request.consumed).read_volatile();
+        opened && next.wrapping_sub(consumed as u32) == sequence.wrapping_add(1)
+    }
 }
 
 /// A SYN-ACK: the response half begins.
@@ -233,6 +277,8 @@ fn answered<T: Tables>(tables: &mut T, work: &mut Work, found: bool) -> Counter 
             if (*flow).response.flags & half_flag::STARTED == 0 {
                 (*flow).response.next_sequence = work.sequence.wrapping_add(1);
                 (*flow).response.flags |= half_flag::STARTED;
+                // The handshake says where the client's stream begins.
+                (&raw mut (*flow).request.acknowledged).write_volatile(work.packet.acknowledgement);
             }
         }
     }
@@ -348,9 +394,10 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     let flow = tables.flow();
     // SAFETY: the flow is valid; a flag set meanwhile by the other half is seen at the next segment.
     let mut flags = unsafe { (&raw const (*flow).flags).read_volatile() };
+    let pieces = work.packet.flags & tcp_flag::PIECES;
     let fin_ahead = ahead > 0 && work.packet.flags & tcp_flag::FIN != 0;
     let foreign_reset = work.packet.flags & tcp_flag::RST != 0 && work.in_order == 0;
-    if present == 0 && ahead != 0 && (flags & flow_flag::SLOW == 0 || foreign_reset) && !fin_ahead {
+    if present == 0 && ahead != 0 && (flags & flow_flag::SLOW == 0 || foreign_reset) && !fin_ahead && pieces == 0 {
         return Counter::PacketEmpty;
     }
     if !(0..=HOLE_MAX).contains(&ahead) && misplaced(tables, work, half, flags) {
@@ -362,7 +409,7 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
         return Counter::PacketHole;
     }
     if flags & (flow_flag::SLOW | flow_flag::PASSED) == flow_flag::SLOW
-        || (ahead != 0 && flags & flow_flag::PASSED == 0)
+        || (ahead as u32 | pieces != 0 && flags & flow_flag::PASSED == 0)
     {
         out_of_order(tables, work, half, flags, ahead);
         if work.disposition != u32::MAX {
@@ -484,11 +531,17 @@ enum Way {
 
 #[inline(always)]
 fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, ahead: i32) -> Way {
+    let pieces = work.packet.flags & tcp_flag::PIECES != 0;
     if flags & flow_flag::SLOW != 0 {
-        return if slow::resume(tables, work, half) { Way::Fast } else { Way::Slow };
+        return if !pieces && slow::resume(tables, work, half) { Way::Fast } else { Way::Slow };
     }
     let teed = half.parser.head_flags & head_flag::TEE != 0;
-    if ahead > 0 {
+    if pieces {
+        let missing = if ahead > 0 { ahead as u32 } else { 0 };
+        if !slow::needs_them(half, missing, PIECES_MAX, teed) {
+            return Way::Done(Counter::PacketFragment);
+        }
+    } else if ahead > 0 {
         if !slow::needs_them(half, ahead as u32, work.present, teed) {
             return Way::Fast;
         }
@@ -515,13 +568,22 @@ fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, 
     Way::Slow
 }
 
-/// True when the half stands at a place where the stream is not (a forged segment far ahead, or a forged SYN, took it
-/// there), and the segment, which lies behind that place, begins with a start line: then the stream is here.
+/// True when the half stands at a place where the stream is not (a forged SYN took it there, or a forged segment far
+/// ahead), and the segment stands where it is: where the server says, which never acknowledged what was read; or, as long
+/// as the server said nothing, where a start line begins the segment.
 #[inline(always)]
-fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &Half, flags: u32) -> bool {
-    let elsewhere = flags & (flow_flag::PASSED | flow_flag::SLOW) != 0;
-    let fresh = half.consumed == 0 && half.parser.phase == phase::START;
-    if elsewhere || work.present == 0 || (half.parser.phase != phase::LOST && !fresh) {
+fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32) -> bool {
+    if flags & (flow_flag::PASSED | flow_flag::SLOW) != 0 || work.present == 0 {
+        return false;
+    }
+    let confirmed = half.acknowledged;
+    let told = flags & flow_flag::OPENED != 0 && confirmed != 0;
+    if told && work.sequence == confirmed && u64::from(half.next_sequence.wrapping_sub(confirmed)) > half.consumed {
+        slow::between_messages(half);
+        return true;
+    }
+    let fresh = !told && half.consumed == 0 && half.parser.phase == phase::START;
+    if half.parser.phase != phase::LOST && !fresh {
         return false;
     }
     work.base = work.packet.payload_at;
@@ -563,9 +625,11 @@ fn hole<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, missing: u3
         half.flags &= !half_flag::SLOT;
         tables.slot_free(work);
     }
-    half.parser.phase = phase::LOST;
+    // No whole response hides in what is missing behind the body, so the next one answers the request whose turn it is.
+    let body = half.parser.phase == phase::BODY && missing_bytes - half.parser.remaining < SHORTEST_RESPONSE;
     // Its head flags stay: if somebody waits for the end of its body, `parsed` says that it was cut short.
-    half.parser.flags = state_flag::RESYNCHRONISED;
+    half.parser.flags = if body { state_flag::IN_TURN } else { state_flag::RESYNCHRONISED };
+    half.parser.phase = phase::LOST;
 }
 
 /// Makes the scratch area ready for the parser.
@@ -642,15 +706,20 @@ fn look_for_start<T: Tables>(tables: &mut T, work: &mut Work) {
             return;
         }
     }
-    if !starts_a_message(tables, work) {
+    let found = starts_a_message(tables, work);
+    if expecting {
+        if found {
+            work.parser.phase = phase::MESSAGE_DONE;
+        }
         return;
     }
-    if expecting {
-        work.parser.phase = phase::MESSAGE_DONE;
+    let in_turn = found && work.parser.flags & state_flag::IN_TURN != 0;
+    work.parser.flags = if in_turn { 0 } else { state_flag::RESYNCHRONISED };
+    if !found {
         return;
     }
     work.parser.phase = phase::START;
-    work.parser.flags = state_flag::PICKED_UP | state_flag::RESYNCHRONISED;
+    work.parser.flags |= state_flag::PICKED_UP;
     tables.count(Counter::Resynchronised, 1);
 }
 
@@ -729,10 +798,6 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
     let slow = work.stage == stage::SLOW;
     // SAFETY: the flow is valid; its flags are written through `lock` only.
     unsafe {
-        if slow && flags & tcp_flag::RST == 0 {
-            // Only the slow path knows whether all bytes before the FIN came.
-            return;
-        }
         if flags & tcp_flag::FIN != 0 {
             let fin = if work.direction == u32::from(direction::REQUEST) {
                 flow_flag::FIN_REQUEST
@@ -741,12 +806,18 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
             };
             lock::set_bits(&raw mut (*flow).flags, fin);
         }
-        let both = flow_flag::FIN_REQUEST | flow_flag::FIN_RESPONSE;
-        if flags & tcp_flag::RST == 0 && (*flow).flags & both != both {
+        let known = (&raw const (*flow).flags).read_volatile();
+        if flags & tcp_flag::RST == 0 && known & flow_flag::FIN_BOTH != flow_flag::FIN_BOTH {
             return;
         }
-        if !slow && (*flow).requested != (*flow).answered {
+        // Of a flow on the slow path, only that knows what was answered.
+        if !slow && known & flow_flag::CLOSED == 0 && (*flow).requested != (*flow).answered {
+            lock::set_bits(&raw mut (*flow).flags, flow_flag::CLOSED);
             tables.emit_end(work, kind::CLOSE, false);
+        }
+        // Whether a reset of a flow on the slow path stands where the stream does is not known here.
+        if flags & tcp_flag::RST == 0 || slow {
+            return;
         }
     }
     tables.delete(&work.key);

@@ -73,6 +73,10 @@ pub mod flow_flag {
     pub const FIN_RESPONSE: u32 = 8;
     /// The slow path follows the flow.
     pub const SLOW: u32 = 32;
+    /// It was said that the connection is over.
+    pub const CLOSED: u32 = 64;
+    /// Both ends were seen.
+    pub const FIN_BOTH: u32 = FIN_REQUEST | FIN_RESPONSE;
 }
 
 /// What a half does with bytes that are next in order. Stored in [`Parser::phase`].
@@ -127,28 +131,30 @@ pub mod phase {
     pub const COOKIE_NAME: u8 = 23;
     /// Value of a cookie that is no credential.
     pub const COOKIE_SKIP: u8 = 24;
+    /// Value of an attribute that ends a cookie's life.
+    pub const ATTRIBUTE: u8 = 25;
     /// The LF of the empty line.
-    pub const HEAD_END: u8 = 25;
+    pub const HEAD_END: u8 = 26;
     /// Body of known length, or chunk data.
-    pub const BODY: u8 = 26;
+    pub const BODY: u8 = 27;
     /// Chunk size line.
-    pub const CHUNK_SIZE: u8 = 27;
+    pub const CHUNK_SIZE: u8 = 28;
     /// Rest of a chunk size line (extensions).
-    pub const CHUNK_EXT: u8 = 28;
+    pub const CHUNK_EXT: u8 = 29;
     /// Line end behind chunk data.
-    pub const CHUNK_END: u8 = 29;
+    pub const CHUNK_END: u8 = 30;
     /// First byte of a trailer line.
-    pub const TRAILER_START: u8 = 30;
+    pub const TRAILER_START: u8 = 31;
     /// Rest of a trailer line.
-    pub const TRAILER_SKIP: u8 = 31;
+    pub const TRAILER_SKIP: u8 = 32;
     /// The LF of the empty line behind trailers.
-    pub const TRAILER_END: u8 = 32;
+    pub const TRAILER_END: u8 = 33;
     /// Behind a head whose lengths contradict each other.
-    pub const UNKNOWN_BODY: u8 = 33;
+    pub const UNKNOWN_BODY: u8 = 34;
     /// Body until the connection closes.
-    pub const UNTIL_CLOSE: u8 = 34;
+    pub const UNTIL_CLOSE: u8 = 35;
     /// Lost its place: waits for a start line at the start of a segment.
-    pub const LOST: u8 = 35;
+    pub const LOST: u8 = 36;
     /// Header of the PROXY protocol, version 1, behind its first word.
     pub const PROXY_LINE: u8 = 40;
     /// Header of the PROXY protocol, version 2, behind what a parser of HTTP takes for empty lines.
@@ -178,6 +184,8 @@ pub mod phase {
     pub const FRAGMENT_START: u8 = 73;
     /// A chunk is odd: counted once for its message.
     pub const ODD_CHUNK: u8 = 74;
+    /// The value of an attribute is complete.
+    pub const ATTRIBUTE_DONE: u8 = 75;
     /// A list of addresses begins that may go on from an earlier line.
     pub const LIST_JOIN: u8 = 82;
     /// A list of addresses goes on, of which much was captured.
@@ -263,9 +271,12 @@ pub struct Half {
     /// Bytes of the stream so far, gaps included.
     pub consumed: u64,
     /// Hand-over epoch: how often the slow path took the half.
-    pub epoch: u32,
+    pub epoch: u16,
     /// Bits of [`half_flag`].
-    pub flags: u32,
+    pub flags: u16,
+    /// What the other side last acknowledged of the half in a segment without payload; 0 until then. Of the request half
+    /// only. Written by the other direction, outside the lock.
+    pub acknowledged: u32,
     /// Parser state.
     pub parser: Parser,
 }
@@ -273,11 +284,11 @@ pub struct Half {
 /// Bits of [`Half::flags`].
 pub mod half_flag {
     /// `next_sequence` is known.
-    pub const STARTED: u32 = 1;
+    pub const STARTED: u16 = 1;
     /// Captures of an unfinished head stand in a slot.
-    pub const SLOT: u32 = 2;
+    pub const SLOT: u16 = 2;
     /// The half was handed over to the slow path.
-    pub const SLOW: u32 = 4;
+    pub const SLOW: u16 = 4;
 }
 
 /// One connection.

@@ -45,6 +45,9 @@ pub mod tcp_flag {
     pub const RST: u32 = 4;
     /// The acknowledgement field is valid.
     pub const ACK: u32 = 16;
+    /// Not of the header: the segment comes in IP fragments. Its first one was seen, its payload goes to user space.
+    /// Stands alone: the other flags count when all of the segment came.
+    pub const PIECES: u32 = 1 << 9;
 }
 
 /// An address in memory order: IPv6, or IPv4 mapped into it.

@@ -33,8 +33,8 @@ counters! {
     PacketNotIp = "not_ip",
     /// IP, but not TCP.
     PacketNotTcp = "not_tcp",
-    /// An IP fragment of a datagram that is not whole yet (no ports in any but the first; reassembly is not done in the
-    /// kernel). Where datagrams are put together, the packet that completes one counts as what the datagram is.
+    /// An IP fragment. In replay, the packet that completes a datagram counts as what the datagram is; live, every
+    /// fragment counts here, and the slow path puts them together.
     PacketFragment = "fragment",
     /// Headers cut short or contradicting each other.
     PacketMalformed = "malformed",
@@ -137,6 +137,12 @@ counters! {
     /// Fragmented IP datagrams that were given up (too old, pushed out, contradicting themselves), and fragments that fit
     /// nowhere.
     FragmentsDropped = "fragments_dropped",
+    /// Of datagrams put together on the slow path: segments for which the fast path gave no flow in time (none was known,
+    /// or it is not a service's).
+    FragmentsUnclaimed = "fragments_unclaimed",
+    /// IP fragments that were not sent to the slow path because the byte ring was half full, or a piece of them did not
+    /// fit it.
+    LostFragment = "fragment_ring_full",
     /// Messages whose request line was longer than what is captured of it.
     AnomalyLineCut = "line_cut",
     /// Messages with a captured header value that was cut.

@@ -52,6 +52,11 @@ pub fn hand_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) ->
         tables.count(Counter::HalvesHandedOver, 1);
         send(work, kind::SEGMENT, phase::HANDOVER);
     } else {
+        if work.packet.flags & tcp_flag::PIECES != 0 {
+            // The slow path may just offer the half where these bytes begin, which it does not know of yet: it has to
+            // offer it anew.
+            half.epoch = half.epoch.wrapping_add(1);
+        }
         send(work, kind::SEGMENT, phase::HANDED);
     }
     work.stage = stage::SLOW;
@@ -74,6 +79,8 @@ pub fn send(work: &mut Work, kind: u8, from: u8) {
 /// Behind the sending, with the half's lock held.
 #[inline(always)]
 pub fn handed_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) {
+    // Where the half began is told from both: a SYN that is seen again is known by it.
+    half.consumed += u64::from(work.slow_next.wrapping_sub(half.next_sequence));
     half.next_sequence = work.slow_next;
     if half.flags & half_flag::SLOT != 0 {
         half.flags &= !half_flag::SLOT;
@@ -108,7 +115,7 @@ pub fn resume<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> bo
     let same = unsafe {
         (*flow).id.created_ns == work.resume.flow.created_ns
             && (*flow).id.salt == work.resume.flow.salt
-            && half.epoch == work.resume.epoch
+            && u32::from(half.epoch) == work.resume.epoch
     };
     if !same {
         return false;
@@ -176,7 +183,7 @@ unsafe fn take_back(flow: *mut Flow, response: &mut Half, work: &Work) -> bool {
 
 /// Puts a half's parser between two messages.
 #[inline(always)]
-fn between_messages(half: &mut Half) {
+pub fn between_messages(half: &mut Half) {
     half.parser.phase = phase::START;
     half.parser.flags = 0;
     half.parser.head_flags = 0;
@@ -197,12 +204,14 @@ pub fn worth_comparing<T: Tables>(tables: &T, work: &mut Work, half: &Half) -> b
     // SAFETY: the flow is valid; the response half may write `answered` meanwhile, which is read whole.
     let unanswered = unsafe {
         let answered = (&raw const (*flow).answered).read_volatile();
-        (&raw const (*flow).requested).read_volatile() != answered
+        (&raw const (*flow).requested).read_volatile().wrapping_sub(answered)
     };
     let open = http::in_head(half.parser.phase);
-    if half.parser.phase == phase::LOST || !(unanswered || open) {
+    let waiting = unanswered.wrapping_add(u32::from(open));
+    if half.parser.phase == phase::LOST || waiting == 0 {
         return false;
     }
+    work.slow_waiting = waiting;
     // The message's first byte, and the first one behind its head, stand that far behind the next one.
     let back = half.consumed.wrapping_sub(half.parser.message_at);
     let body = if open { 0 } else { half.parser.body_bytes };
@@ -214,5 +223,13 @@ pub fn worth_comparing<T: Tables>(tables: &T, work: &mut Work, half: &Half) -> b
     work.slow_from = half.next_sequence.wrapping_sub(back as u32);
     let head_end = half.next_sequence.wrapping_sub(body as u32);
     let end = work.sequence.wrapping_add(work.present);
-    (end.wrapping_sub(work.slow_from) as i32) > 0 && (head_end.wrapping_sub(work.sequence) as i32) > 0
+    // SAFETY: as above.
+    let acknowledged = unsafe { (&raw const (*flow).request.acknowledged).read_volatile() };
+    // The server has these bytes: it will not read them again.
+    if acknowledged != 0 && (end.wrapping_sub(acknowledged) as i32) <= 0 {
+        return false;
+    }
+    // Of earlier requests only that they wait is known, not where they began.
+    let reaches = waiting > 1 || (end.wrapping_sub(work.slow_from) as i32) > 0;
+    reaches && (head_end.wrapping_sub(work.sequence) as i32) > 0
 }

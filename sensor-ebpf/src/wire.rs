@@ -20,7 +20,8 @@ pub const HEADERS_MAX: usize = 2;
 pub const RESPONSE_HEADERS_MAX: usize = 2;
 /// Query parameters that can be named as credential places per service.
 pub const QUERY_MAX: usize = 2;
-/// Credentials that one head can report. Further ones are counted ([`anomaly::MORE_CREDENTIALS`]).
+/// Credentials that one head can report; one that repeats another of the same place takes no room. Further ones are
+/// counted ([`anomaly::MORE_CREDENTIALS`]).
 pub const CREDENTIALS_MAX: usize = 8;
 /// Largest capture area of one record, in bytes.
 pub const CAPTURES_MAX: usize = 4096;
@@ -216,6 +217,12 @@ pub mod scheme {
     pub const DPOP: u8 = 8;
     /// Any other word.
     pub const OTHER: u8 = 15;
+
+    /// True for schemes whose value proves a secret anew in every request.
+    #[inline(always)]
+    pub const fn has_no_stable_token(scheme: u8) -> bool {
+        (1u32 << DIGEST | 1 << NTLM | 1 << NEGOTIATE) >> (scheme & 31) & 1 != 0
+    }
 }
 
 /// Bits of [`Credential::flags`].
@@ -232,6 +239,12 @@ pub mod credential_flag {
     pub const EMPTY_SIGNATURE: u16 = 16;
     /// Percent-decoding changed the value, or failed on a lone `%` (kept as it stands).
     pub const PERCENT: u16 = 32;
+    /// Of a `Set-Cookie`: its last `Max-Age` is zero or negative, so that the client forgets the cookie (RFC 6265 §5.2.2).
+    pub const DELETED: u16 = 64;
+    /// Of a `Set-Cookie`: its last `Max-Age` is positive, which counts more than any `Expires` (RFC 6265 §5.3).
+    pub const LASTS: u16 = 128;
+    /// Of a `Set-Cookie`: [`super::Credential::claims`] is its last `Expires`, in small letters; there are no claims then.
+    pub const EXPIRES: u16 = 256;
 }
 
 /// One credential of a head, as its fingerprint.
@@ -242,7 +255,8 @@ pub struct Credential {
     pub fingerprint: [u8; 16],
     /// Bytes that were fingerprinted.
     pub len: u32,
-    /// JWT header and payload in the capture area (`header.payload`), when [`credential_flag::CLAIMS`].
+    /// JWT header and payload in the capture area (`header.payload`), when [`credential_flag::CLAIMS`]; the date when
+    /// [`credential_flag::EXPIRES`].
     pub claims: Span,
     /// One of [`place`].
     pub place: u8,
@@ -256,6 +270,15 @@ pub struct Credential {
     pub cut_at: u16,
     /// Bits of [`credential_flag`].
     pub flags: u16,
+}
+
+impl Credential {
+    /// What tells it from others with the same fingerprint: its place, and of the scheme what a verdict asks for.
+    #[inline(always)]
+    pub const fn tag(&self) -> u32 {
+        let class = scheme::has_no_stable_token(self.scheme) as u32 | ((self.scheme == scheme::BASIC) as u32) << 1;
+        self.place as u32 | (self.index as u32) << 8 | class << 16
+    }
 }
 
 /// Bits of [`HeadRecord::anomalies`].
@@ -444,7 +467,8 @@ pub struct SegmentRecord {
     pub key: crate::flow::FlowKey,
     /// Sequence number of the first byte that follows.
     pub sequence: u32,
-    /// What the segment acknowledges, of the other half. Of [`kind::AGAIN`]: sequence number of the first byte of the
+    /// What the segment acknowledges, of the other half. Of [`kind::AGAIN`] (whose head has as offset how many requests
+    /// wait for an answer, up to that message): sequence number of the first byte of the
     /// message that the piece is compared with.
     pub acknowledged: u32,
     /// Bits of [`crate::packet::tcp_flag`], and [`SEGMENT_LAST`]; FIN stands on the last piece only.

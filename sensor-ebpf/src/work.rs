@@ -41,8 +41,9 @@ pub struct Captured {
     pub query_len: u32,
     /// Index plus 1 of the credential they belong to.
     pub query_credential: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Index plus 1 of the credential whose `Set-Cookie` attributes are being read, [`NO_COOKIE`] when they are nobody's;
+    /// 0 in front of them.
+    pub set_cookie: u32,
     /// Capture bytes.
     pub bytes: [u8; CAPTURE_BUFFER],
 }
@@ -52,6 +53,8 @@ pub const CLAIMS: u32 = 100;
 /// Value of [`Captured::open`] once header and payload are complete and the signature streams past.
 pub const CLAIMS_DONE: u32 = 101;
 
+/// Value of [`Captured::set_cookie`] for the attributes of a cookie that is not reported.
+pub const NO_COOKIE: u32 = 100;
 /// How far a packet got ([`Work::stage`]).
 pub mod stage {
     /// Nothing more to do.
@@ -123,8 +126,8 @@ pub struct Work {
     pub slow_next: u32,
     /// Sequence number of the first byte of the message that seen bytes are compared with.
     pub slow_from: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Requests that wait for an answer, up to that message.
+    pub slow_waiting: u32,
     /// Where the slow path left the flow.
     pub resume: ResumeEntry,
     /// Stream offset of position 0.
@@ -279,6 +282,24 @@ impl Captured {
         let index = bound::<{ wire::CAPTURES_MAX as u32 - 1 }>(at) as usize;
         // SAFETY: masked below `CAPTURES_MAX`; the buffer has `COPY_MAX` bytes behind that.
         unsafe { self.bytes.as_mut_ptr().add(index) }
+    }
+
+    /// True when `wanted` was reported before, in all that tells it from others; its value counts only if `whole`.
+    #[inline(always)]
+    pub fn repeats(&self, wanted: &Credential, whole: bool) -> bool {
+        let taken = u32::from(self.record.credentials);
+        let mut found = false;
+        for at in 0..wire::CREDENTIALS_MAX as u32 {
+            if at >= taken {
+                break;
+            }
+            let index = bound::<{ wire::CREDENTIALS_MAX as u32 - 1 }>(at) as usize;
+            // SAFETY: masked to the array's length, a power of two.
+            let known = unsafe { &*self.credentials.as_ptr().add(index) };
+            let same = u128::from_ne_bytes(known.fingerprint) == u128::from_ne_bytes(wanted.fingerprint);
+            found |= known.tag() == wanted.tag() && (same || !whole);
+        }
+        found
     }
 
     /// The next free credential entry, or `None` when all are taken.

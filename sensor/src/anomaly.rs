@@ -27,6 +27,7 @@ pub const NAMES: &[(&str, u32)] = &[
     ("odd_chunk", bits::ODD_CHUNK),
     ("odd_line", bits::ODD_LINE),
     ("odd_host", bits::ODD_HOST),
+    ("after_odd_body", bits::AFTER_ODD_BODY),
 ];
 
 /// The names of the bits that are set in `anomalies`.

@@ -287,6 +287,8 @@ impl Pipeline {
             lost_full: counts.requests_lost,
             lost_malformed: 0,
             credentials_unmatched: stats.unmatched,
+            no_stable_token: stats.no_stable_token,
+            decoding: counts.decoding,
             versions_judged: counts.versions.saturating_sub(counts.versions_late),
             versions_late: counts.versions_late,
             proxies_refused: counts.proxies_refused,
@@ -306,6 +308,7 @@ impl Pipeline {
             issuers: &issuers,
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
+        metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
     }
 }
 

@@ -157,6 +157,7 @@ fn transactions_are_lines_with_every_key() {
         "outcome",
         "account",
         "client",
+        "anomalies",
     ]
     .into();
     let of = |wanted: &str| transactions.iter().filter(move |line| line["provenance"] == wanted).count() as u64;

@@ -13,7 +13,7 @@ mod support;
 
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::hash128;
-use sensor_ebpf::wire::{anomaly, capture, credential_flag, framing, head_flag, kind, place};
+use sensor_ebpf::wire::{anomaly, capture, credential_flag, framing, head_flag, kind, place, scheme};
 use support::packets::{Connection, Segment, signature};
 use support::shop::{self, answer, answer_head, client, login, login_answer};
 use support::sides::{KEY, Record, Sides};
@@ -70,6 +70,42 @@ fn a_request_head_cut_anywhere_gives_the_same_record() {
     assert_eq!((session.place, session.fingerprint), (place::COOKIE, hash128(KEY, shop::COOKIE.as_bytes())));
     assert_eq!((bearer.place, bearer.fingerprint), (place::AUTHORIZATION, hash128(KEY, token.as_bytes())));
     assert_eq!(bearer.flags & credential_flag::CLAIMS, credential_flag::CLAIMS);
+}
+
+#[test]
+fn what_ends_a_cookie_and_what_repeats_a_credential() {
+    if !support::kernel("what_ends_a_cookie_and_what_repeats_a_credential") {
+        return;
+    }
+    let mut sides = shop::loaded();
+    let own = format!("SESSION={}; ", shop::COOKIE);
+    let token = shop::bearer();
+    let request = format!(
+        "GET /members/1 HTTP/1.1\r\nHost: shop.example\r\nCookie: {}\r\nAuthorization: Digest a=\"b\"\r\n\
+         Authorization: NTLM c\r\nAuthorization: Bearer {token}\r\n\r\n",
+        own.repeat(9)
+    );
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nSet-Cookie: {own}Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Secure\r\n\
+         Set-Cookie: {own}Max-Age=0\r\nSet-Cookie: {own}max-age=10;Expires=Fri, 1-Jan-2100 00:00:00 GMT\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let mut ports = Ports(30_000);
+    for at in 1..response.len() {
+        let mut peers = ports.peers();
+        sides.run(&[peers.syn(), peers.syn_ack()]);
+        // Both sides are compared in all they say.
+        let asked = sides.run(&[peers.request(request.as_bytes())]).records;
+        let places: Vec<_> = asked.events[0].credentials().iter().map(|one| (one.place, one.scheme)).collect();
+        let bearer = (place::AUTHORIZATION, scheme::BEARER);
+        assert_eq!(places, [(place::COOKIE, scheme::BARE), (place::AUTHORIZATION, scheme::DIGEST), bearer]);
+        assert_eq!(asked.events[0].head().anomalies & anomaly::MORE_CREDENTIALS, 0);
+        let (first, second) = response.as_bytes().split_at(at);
+        let told = sides.run(&[peers.response(first), peers.response(second)]).records;
+        let flags: Vec<_> = told.events[0].credentials().iter().map(|one| one.flags).collect();
+        let lasting = credential_flag::LASTS | credential_flag::EXPIRES;
+        assert_eq!(flags, [credential_flag::EXPIRES, credential_flag::DELETED, lasting], "cut at {at}");
+    }
 }
 
 #[test]
@@ -273,7 +309,7 @@ fn a_long_head_over_many_segments() {
     let mut peers = client(43_000);
     sides.run(&peers.open());
     let filler = format!("X-Filler: {}\r\n", "f".repeat(900));
-    let mut head = b"GET /members/77 HTTP/1.1\r\n".to_vec();
+    let mut head = b"GET /members/77 HTTP/1.1\r\nHost: shop\r\n".to_vec();
     for _ in 0..40 {
         head.extend(filler.as_bytes());
     }
@@ -326,4 +362,47 @@ fn flows_that_are_not_http_1_are_passed_over() {
     ]);
     assert_eq!(told.records.kinds(), [kind::REQUEST, kind::RESPONSE]);
     assert_eq!((told.count(Counter::FlowsUpgraded), told.count(Counter::PacketPassed)), (1, 1));
+}
+
+/// What servers read differently, the kernel and the host read alike: whole and in pieces of every size.
+#[test]
+fn odd_heads_and_bodies() {
+    if !support::kernel("odd_heads_and_bodies") {
+        return;
+    }
+    let stream = b"POST\t/members/7?%74=x;a=b#frag  http/1.1 \r\nHost : a\r\n b\r\nno colon\r\nX-Forwarded-For: 192.0.2.1,\r\n \
+        10.0.0.1\r\nContent-Length: 0000000000000000005, 5\r\n\r\n01234\
+        POST /members/8 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip,\r\n chunked\r\n\r\n5 ;a=\"b\nhello0\r\nT: u\r\n\r\n\
+        GET HTTP/1.1\r\nAuthorization\t: Bearer abc\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n\
+        GET /members/9 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut sides = shop::loaded();
+    let mut whole = None;
+    for (port, step) in (45_000..).zip([stream.len(), 1, 2, 3, 7, 8, 9, 31, 64, 100]) {
+        let mut peers = client(port);
+        sides.run(&peers.open());
+        let segments: Vec<Segment> = stream.chunks(step).map(|part| peers.request(part)).collect();
+        let told = sides.run(&segments);
+        let seen: Vec<(u32, u8, u64)> = told
+            .records
+            .events
+            .iter()
+            .map(|record| {
+                (record.head().anomalies & !anomaly::PICKED_UP, record.head().framing, record.head().content_length)
+            })
+            .collect();
+        // Behind the request of unknown length, the next is found in the same segment, or where it begins one.
+        let known = seen.get(..3).map(<[_]>::to_vec);
+        assert!(known.is_some(), "{step}: {told:?}");
+        assert_eq!(known, *whole.get_or_insert(known.clone()), "{step}");
+    }
+    let odd = anomaly::ODD_LINE | anomaly::ODD_HEADER | anomaly::OBS_FOLD;
+    let unknown = anomaly::ODD_LINE | anomaly::ODD_HEADER | anomaly::BAD_LENGTH | anomaly::ODD_HOST;
+    assert_eq!(
+        whole.flatten().unwrap(),
+        [
+            (odd, framing::LENGTH, 5),
+            (anomaly::OBS_FOLD, framing::CHUNKED, u64::MAX),
+            (unknown | anomaly::AFTER_ODD_BODY, framing::UNKNOWN, u64::MAX),
+        ]
+    );
 }

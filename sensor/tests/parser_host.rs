@@ -30,12 +30,16 @@ mod lists;
 mod odd_heads;
 #[path = "parser/odd_splits.rs"]
 mod odd_splits;
+#[path = "parser/pairing.rs"]
+mod pairing;
 #[path = "parser/proxy.rs"]
 mod proxy;
 #[path = "parser/rig.rs"]
 mod rig;
 #[path = "parser/route_match.rs"]
 mod route_match;
+#[path = "parser/slow_hostile.rs"]
+mod slow_hostile;
 #[path = "parser/socks.rs"]
 mod socks;
 #[path = "parser/splits.rs"]

@@ -14,6 +14,7 @@
 )]
 
 pub mod capture;
+pub mod decompress;
 pub mod frames;
 pub mod head;
 pub mod http;
@@ -31,6 +32,7 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also that of its seeds' directory and of its program.
 pub const TARGETS: &[(&str, Target)] = &[
     ("capture", capture::target),
+    ("decompress", decompress::target),
     ("head", head::target),
     ("http", http::target),
     ("jwt", jwt::target),

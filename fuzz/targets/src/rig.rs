@@ -24,6 +24,9 @@ pub const PORT: u16 = 8080;
 /// Bytes of the longest segment (an IPv4 packet has at most 65,535).
 const SEGMENT_MAX: usize = 65_000;
 
+/// Where a record says its kind.
+const KIND: usize = 4;
+
 /// An end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -119,12 +122,14 @@ impl Seen {
 pub struct Output {
     /// Heads, in order.
     pub heads: Vec<Seen>,
+    /// Requests as bytes that were sent again say them.
+    pub versions: Vec<Seen>,
     /// Ends of bodies, in order.
     pub ends: Vec<EndRecord>,
     /// Teed bytes by direction and transaction.
     pub teed: BTreeMap<(u8, u32), Vec<u8>>,
-    /// Other records.
-    pub others: usize,
+    /// Kinds of other records, in order.
+    pub others: Vec<u8>,
     /// The bytes of every record.
     pub raw: Vec<u8>,
 }
@@ -163,6 +168,7 @@ fn take(engine: &mut Offline, output: &mut Output, last: bool) {
         };
         match record {
             Some(Record::Request(head) | Record::Response(head)) => output.heads.push(Seen::new(&head)),
+            Some(Record::Version(head)) => output.versions.push(Seen::new(&head)),
             Some(Record::End(end) | Record::TeeEnd(end)) => output.ends.push(end),
             Some(Record::Tee(head, bytes)) => {
                 let body = output.teed.entry((head.direction, head.txn)).or_default();
@@ -170,7 +176,7 @@ fn take(engine: &mut Offline, output: &mut Output, last: bool) {
                 assert!(head.txn == u32::MAX || head.offset == body.len() as u64, "teed bytes follow each other");
                 body.extend(bytes);
             }
-            _ => output.others += 1,
+            _ => output.others.extend(bytes.get(KIND)),
         }
     };
     if last {
@@ -342,12 +348,25 @@ pub fn check_invariance(uncut: &Played, cut: &Played) {
     for direction in [direction::REQUEST, direction::RESPONSE] {
         assert_eq!(heads(uncut, direction), heads(cut, direction), "heads, uncut and cut");
     }
+    for version in cut.output.versions.iter().filter(|version| !version.odd(anomaly::AMBIGUOUS | anomaly::CONFLICT)) {
+        check_version(version, cut);
+    }
     if uncut.lost == 0 {
         assert_eq!(uncut.output.ends(), cut.output.ends(), "ends of bodies, uncut and cut");
         assert_eq!(uncut.output.teed, cut.output.teed, "teed bytes, uncut and cut");
         assert_eq!(uncut.output.others, cut.output.others, "other records, uncut and cut");
         assert_eq!(uncut.totals, cut.totals, "totals, uncut and cut: {SAME:?}");
     }
+}
+
+/// Nothing was sent in two versions: bytes that came again say what they said.
+fn check_version(version: &Seen, played: &Played) {
+    let same = |head: &&Seen| head.is_request() && head.fixed.head.txn == version.fixed.head.txn;
+    // One that did not become a request, because its half lost its place, is compared with nothing.
+    let Some(first) = played.output.heads.iter().find(same) else { return };
+    let (first, version) = (without_query_claims(first), without_query_claims(version));
+    assert_eq!(first.captures, version.captures, "captures of a request and of its repetition");
+    assert_eq!(first.credentials, version.credentials, "credentials of a request and of its repetition");
 }
 
 /// The heads of one direction that no cut may change.

@@ -1,6 +1,6 @@
 //! Ends of lines and heads: folds, the empty line, framing (RFC 9112 §6.3), pairing, and the record that leaves.
 
-use super::{Env, give_up, header, is_request, state_flag, token_flag};
+use super::{Env, give_up, is_request, length, state_flag, token_flag};
 use crate::flow::{Flow, Outstanding, QUEUE, flow_flag, outstanding_flag, phase};
 use crate::packet::tcp_flag;
 use crate::reason::Counter;
@@ -49,7 +49,7 @@ fn folded(work: &mut Work) {
     } else if flags & state_flag::PENDING_LINE == 0 {
         phase::SKIP
     } else if work.parser.next == phase::GATHER {
-        header::fold_gathered(work);
+        length::fold_gathered(work);
         phase::GATHER
     } else {
         work.parser.token_flags = token_flag::CONTINUED;
@@ -202,7 +202,7 @@ fn complete_response<E: Env>(work: &mut Work, env: &mut E) -> bool {
     let newest = work.parser.flags & state_flag::RESYNCHRONISED != 0;
     work.parser.flags &= !(state_flag::RESYNCHRONISED | state_flag::PICKED_UP);
     // SAFETY: as above.
-    let answer = unsafe { pop(env.flow(), mid_head, newest) };
+    let answer = unsafe { pop(env.flow(), mid_head || unasked(env.flow(), work), newest) };
     work.parser.anomalies |= answer.anomalies;
     // SAFETY: as above.
     if !mid_head && unsafe { unconfirmed(env.flow(), answer.txn, work) } {
@@ -317,7 +317,7 @@ fn emit<E: Env>(work: &mut Work, env: &mut E, record: u8) {
     work.captured.record.head.kind = record;
     work.captured.record.head.service = service;
     work.captured.record.head.txn = work.parser.txn;
-    work.captured.record.head.epoch = epoch;
+    work.captured.record.head.epoch = u32::from(epoch);
     work.captured.record.head.offset = message_at;
     work.captured.record.client = address(work.key.client);
     work.captured.record.server = address(work.key.server);
@@ -421,7 +421,7 @@ const TURN: u8 = 0xf0;
 /// # Safety
 /// `flow` must be valid; only the holder of the response half's lock may call this.
 #[inline(always)]
-unsafe fn pop(flow: *mut Flow, mid_head: bool, newest: bool) -> Answer {
+unsafe fn pop(flow: *mut Flow, early: bool, newest: bool) -> Answer {
     const NOBODY: Outstanding = Outstanding { route: NO_ROUTE, method: 0, flags: 0 };
     // SAFETY: the caller's promise; the other half may write `requested` meanwhile, which is read whole.
     unsafe {
@@ -429,7 +429,7 @@ unsafe fn pop(flow: *mut Flow, mid_head: bool, newest: bool) -> Answer {
         let requested = (&raw const (*flow).requested).read_volatile();
         let waiting = requested.wrapping_sub(txn) as i32;
         if waiting <= 0 {
-            if mid_head && waiting == 0 {
+            if early && waiting == 0 {
                 (&raw mut (*flow).answered).write_volatile(txn.wrapping_add(1));
                 return Answer { txn, request: NOBODY, anomalies: anomaly::EARLY };
             }
@@ -446,6 +446,25 @@ unsafe fn pop(flow: *mut Flow, mid_head: bool, newest: bool) -> Answer {
             return Answer { txn, request: NOBODY, anomalies: anomaly::QUEUE_OVERFLOW };
         }
         Answer { txn, request, anomalies: 0 }
+    }
+}
+
+/// True when the response is the first thing that was said on a connection whose opening was seen, and acknowledges
+/// nothing: no request was missed. The client takes it for the answer to its first request when it sends one.
+///
+/// # Safety
+/// As for [`pop`].
+#[inline(always)]
+unsafe fn unasked(flow: *mut Flow, work: &Work) -> bool {
+    // SAFETY: the caller's promise; the other half may write these meanwhile, each is read whole.
+    unsafe {
+        let opened = (&raw const (*flow).flags).read_volatile() & flow_flag::OPENED != 0;
+        let next = (&raw const (*flow).request.next_sequence).read_volatile();
+        let consumed = (&raw const (*flow).request.consumed).read_volatile();
+        opened
+            && consumed == 0
+            && work.packet.flags & tcp_flag::ACK != 0
+            && work.packet.acknowledgement.wrapping_sub(next) as i32 <= 0
     }
 }
 

@@ -7,11 +7,14 @@
 //! A step never waits for a fixed look-ahead: it works with the bytes at hand, so any cut of the same stream passes
 //! through the same states at the same bytes.
 
+mod attribute;
 mod body;
 mod head;
 mod header;
+mod length;
 mod line;
 mod proxy;
+mod target;
 mod token;
 
 use crate::flow::{Flow, phase};
@@ -86,6 +89,8 @@ pub mod state_flag {
     pub const PENDING_VALUE: u8 = 16;
     /// An `Authorization` header was seen in this head.
     pub const AUTHORIZATION: u8 = 32;
+    /// Of a half that lost its place: if the next segment begins with a start line, nothing is missing before it.
+    pub const IN_TURN: u8 = 32;
     /// The half lost its place and found it again: the next response pairs with the newest request.
     pub const RESYNCHRONISED: u8 = 64;
     /// A version word stood on the request line.
@@ -154,19 +159,19 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
     match current {
         phase::START => line::start(work, env),
         phase::METHOD => line::method(work, env),
-        phase::TARGET => line::target(work, env),
-        phase::PATH => line::path(work, env),
-        phase::QUERY_NAME => line::query_name(work, env),
-        phase::QUERY_SKIP => line::query_skip(work),
+        phase::TARGET => target::target(work, env),
+        phase::PATH => target::path(work, env),
+        phase::QUERY_NAME => target::query_name(work, env),
+        phase::QUERY_SKIP => target::query_skip(work),
         phase::LINE_SKIP => line::line_skip(work),
         phase::LINE_WORD => line::line_word(work),
         phase::FRAGMENT => line::fragment(work),
-        phase::QUERY_ESCAPE => line::query_escape(work),
+        phase::QUERY_ESCAPE => target::query_escape(work),
         phase::STATUS => line::status(work, env),
         phase::HEAD_END => head::head_end(work),
         phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
-        phase::GATHER => header::gather(work),
+        phase::GATHER => length::gather(work),
         phase::AGENT => header::agent(work),
         phase::AUTH_WORD => token::auth_word(work, env),
         phase::TOKEN => token::token(work),
@@ -174,6 +179,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::PERCENT => token::percent(work),
         phase::COOKIE_NAME => token::cookie_name(work, env),
         phase::COOKIE_SKIP => token::cookie_skip(work),
+        phase::ATTRIBUTE => attribute::value(work),
         phase::CHUNK_SIZE => body::chunk_size(work),
         phase::CHUNK_EXT => body::chunk_ext(work),
         phase::CHUNK_END => body::chunk_end(work),
@@ -248,8 +254,9 @@ fn complete<E: Env>(work: &mut Work, env: &mut E, current: u8) -> bool {
             env.emit_end(work, kind::RESUMED, true);
             work.parser.phase = phase::START;
         }
-        phase::GATHER_DONE => header::gather_done(work),
-        phase::LENGTH_LIST => header::length_list(work),
+        phase::GATHER_DONE => length::gather_done(work),
+        phase::LENGTH_LIST => length::length_list(work),
+        phase::ATTRIBUTE_DONE => attribute::done(work),
         phase::FRAGMENT_START => line::fragment_start(work, env),
         phase::ODD_CHUNK => body::odd_chunk(work, env),
         _ => {
@@ -333,6 +340,7 @@ pub fn clear(captured: &mut Captured) {
     captured.open = 0;
     captured.query_len = 0;
     captured.query_credential = 0;
+    captured.set_cookie = 0;
 }
 
 /// True for the half that the client sends.

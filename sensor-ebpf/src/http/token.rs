@@ -6,12 +6,12 @@
 //! are captured; they leave the kernel only once a third, non-empty part was seen.
 
 use super::line::{scan, take};
-use super::{Env, flush_capture, open_capture, state_flag, token_flag};
+use super::{Env, flush_capture, is_request, open_capture, state_flag, token_flag};
 use crate::flow::phase;
 use crate::siphash::to_bytes;
 use crate::swar::{below, count as marks_in, equal, equal_exact, first, hex_digit, keep, literal, lower, splat};
-use crate::wire::{self, Name, Span, anomaly, credential_flag, place, scheme};
-use crate::work::{CLAIMS, CLAIMS_DONE, Work};
+use crate::wire::{self, Credential, Name, Span, anomaly, credential_flag, place, scheme};
+use crate::work::{CLAIMS, CLAIMS_DONE, NO_COOKIE, Work};
 
 const LF: u64 = splat(b'\n');
 const DOT: u64 = splat(b'.');
@@ -79,7 +79,9 @@ pub fn auth_word<E: Env>(work: &mut Work, env: &mut E) {
     {
         work.captured.len = work.captured.open_at;
         work.captured.open = 0;
-        work.parser.header = super::header::AUTHORIZATION;
+        if work.parser.header != super::header::NAMED {
+            work.parser.header = super::header::AUTHORIZATION;
+        }
         work.parser.next = phase::TOKEN;
         work.parser.phase = phase::VALUE_SPACE;
         return;
@@ -90,7 +92,7 @@ pub fn auth_word<E: Env>(work: &mut Work, env: &mut E) {
     // A bare credential: what was gathered is its beginning.
     let [low, high, ..] = work.parser.name;
     let len = work.parser.name_len;
-    reset(work, env, place::AUTHORIZATION);
+    reset(work, env, super::header::place_of_value(work));
     work.parser.phase = phase::TOKEN;
     let taken = if len < 8 { len } else { 8 };
     absorb(work, keep(low, taken), taken, len);
@@ -105,6 +107,10 @@ pub fn auth_word<E: Env>(work: &mut Work, env: &mut E) {
 #[inline(always)]
 fn scheme_ends(work: &mut Work) -> bool {
     let scheme = scheme_of(work);
+    if work.parser.header == super::header::NAMED {
+        // Such a header is no `Authorization`: any other word belongs to the value.
+        return matches!(scheme, scheme::BEARER | scheme::BASIC | scheme::TOKEN | scheme::JWT | scheme::DPOP);
+    }
     if scheme == scheme::OTHER && matches!(work.byte(0), b'\r' | b'\n') {
         return false;
     }
@@ -282,7 +288,7 @@ fn special(work: &mut Work, kind: u8) {
             work.parser.phase = phase::PERCENT;
         }
         b';' if kind == place::COOKIE => done(work, phase::COOKIE_SKIP),
-        b';' if kind == place::SET_COOKIE => done(work, phase::SKIP),
+        b';' if kind == place::SET_COOKIE => done(work, phase::COOKIE_SKIP),
         other => {
             release_held(work);
             work.parser.sip.absorb(u64::from(other), 1);
@@ -317,7 +323,7 @@ pub fn token_space(work: &mut Work) {
             }
         }
         b';' if kind == place::COOKIE => done(work, phase::COOKIE_SKIP),
-        b';' if kind == place::SET_COOKIE => done(work, phase::SKIP),
+        b';' if kind == place::SET_COOKIE => done(work, phase::COOKIE_SKIP),
         // More of the credential: what was held back is released when its bytes are taken.
         _ => work.parser.phase = phase::TOKEN,
     }
@@ -381,6 +387,9 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
         }
         work.captured.open = 0;
     }
+    if kind == place::SET_COOKIE {
+        work.captured.set_cookie = NO_COOKIE;
+    }
     if len == 0 {
         return;
     }
@@ -399,15 +408,34 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
     if token_flags & token_flag::PERCENT != 0 {
         flags |= credential_flag::PERCENT;
     }
-    let fingerprint = to_bytes(work.parser.sip.finish());
+    let fingerprint = work.parser.sip.finish();
     let (index, scheme, dots) = (work.parser.index, work.parser.scheme, work.parser.dots);
     let cut_at = if kind == place::QUERY { work.captured.len - work.captured.open_at } else { 0 };
     if kind == place::QUERY {
         work.open_from = work.pos;
     }
     let span = if captured && signed { Span { at: start as u16, len: claims as u16 } } else { Span::default() };
-    let Some(credential) = work.captured.credential() else {
-        work.parser.anomalies |= anomaly::MORE_CREDENTIALS;
+    let found = Credential {
+        fingerprint: to_bytes(fingerprint),
+        len,
+        claims: span,
+        place: kind,
+        index: if kind == place::AUTHORIZATION { 0 } else { index },
+        scheme: if kind == place::AUTHORIZATION { scheme } else { scheme::BARE },
+        dots,
+        cut_at: cut_at as u16,
+        flags,
+    };
+    // Whoever repeats one credential must not get others out of sight with it, nor with values that say nothing.
+    let says_nothing =
+        scheme::has_no_stable_token(found.scheme) && (!three || flags & credential_flag::INNER_SPACE != 0);
+    let again =
+        work.captured.record.credentials != 0 && is_request(work) && work.captured.repeats(&found, !says_nothing);
+    let free = if again { None } else { work.captured.credential() };
+    let Some(credential) = free else {
+        if !again {
+            work.parser.anomalies |= anomaly::MORE_CREDENTIALS;
+        }
         // Claims without their credential are of no use, least of all to another one.
         work.captured.query_len = 0;
         if captured {
@@ -415,15 +443,10 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
         }
         return;
     };
-    credential.fingerprint = fingerprint;
-    credential.len = len;
-    credential.claims = span;
-    credential.place = kind;
-    credential.index = if kind == place::AUTHORIZATION { 0 } else { index };
-    credential.scheme = if kind == place::AUTHORIZATION { scheme } else { scheme::BARE };
-    credential.dots = dots;
-    credential.cut_at = cut_at as u16;
-    credential.flags = flags;
+    *credential = found;
+    if kind == place::SET_COOKIE {
+        work.captured.set_cookie = u32::from(work.captured.record.credentials);
+    }
     if kind == place::QUERY {
         if signed && work.captured.query_len != 0 && token_flags & token_flag::CLAIMS_CUT == 0 {
             work.captured.query_credential = u32::from(work.captured.record.credentials);
@@ -451,8 +474,12 @@ pub fn cookie_name<E: Env>(work: &mut Work, env: &mut E) {
     if !stopped {
         return;
     }
-    let set_cookie = !super::is_request(work);
+    let set_cookie = !is_request(work);
     match work.byte(0) {
+        b'=' if work.captured.set_cookie != 0 => {
+            work.pos += 1;
+            super::attribute::named(work);
+        }
         b'=' => {
             work.pos += 1;
             match env.service(work.service).and_then(|service| named(work, &service.cookies)) {
@@ -464,7 +491,7 @@ pub fn cookie_name<E: Env>(work: &mut Work, env: &mut E) {
                 None => work.parser.phase = phase::COOKIE_SKIP,
             }
         }
-        b';' if !set_cookie => {
+        b';' if !set_cookie || work.captured.set_cookie != 0 => {
             work.pos += 1;
             work.gather_start();
         }
@@ -472,7 +499,8 @@ pub fn cookie_name<E: Env>(work: &mut Work, env: &mut E) {
             work.pos += 1;
             list_pending(work, phase::COOKIE_NAME);
         }
-        _ => work.parser.phase = if set_cookie { phase::SKIP } else { phase::COOKIE_SKIP },
+        _ if set_cookie && work.captured.set_cookie == 0 => work.parser.phase = phase::SKIP,
+        _ => work.parser.phase = phase::COOKIE_SKIP,
     }
 }
 

@@ -79,9 +79,9 @@ impl Kernel {
             record.head.service = (*self.flow).service;
             record.head.flow = (*self.flow).id;
             record.head.epoch = if work.direction == u32::from(direction::REQUEST) {
-                (*self.flow).request.epoch
+                u32::from((*self.flow).request.epoch)
             } else {
-                (*self.flow).response.epoch
+                u32::from((*self.flow).response.epoch)
             };
         }
         record.head.txn = work.parser.txn;
@@ -274,6 +274,7 @@ impl Env for Kernel {
     fn emit_segment(&mut self, work: &mut Work, len: u32, last: bool) {
         let head = size_of::<SegmentRecord>() as u32;
         let mut event = self.event(work, work.slow_kind as u8, head + len);
+        event.head.offset = u64::from(work.slow_waiting);
         let mut segment = work.segment(len, last);
         let at = work.base + work.pos;
         // SAFETY: the window has room.
@@ -348,7 +349,7 @@ impl Env for Kernel {
         unsafe {
             aya_ebpf::helpers::generated::bpf_probe_read_kernel(
                 (&raw mut work.captured).cast(),
-                size_of::<sensor_ebpf::work::Captured>() as u32,
+                size_of::<Captured>() as u32,
                 slot.cast(),
             ) == 0
         }

@@ -20,9 +20,10 @@ pub struct Ports {
 #[map]
 pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
 
-/// Address and port to service index. Written by user space. 16 listen addresses a service.
+/// Address and port to service index; and every such address with port 0, for packets that show no port. Written by user
+/// space. 16 listen addresses a service.
 #[map]
-pub static LISTENS: HashMap<ListenKey, u32> = HashMap::with_max_entries(1024, 0);
+pub static LISTENS: HashMap<ListenKey, u32> = HashMap::with_max_entries(2048, 0);
 
 /// This host's addresses, for services that listen on every address. Written by user space, again when they change.
 #[map]

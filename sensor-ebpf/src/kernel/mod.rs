@@ -1,12 +1,14 @@
 //! What the programs need of the kernel, and the way of a packet through them.
 
 pub mod env;
+pub mod fragments;
 pub mod maps;
 pub mod packet;
 
 use aya_ebpf::bindings::__sk_buff;
 use sensor_ebpf::engine;
 use sensor_ebpf::layers::FOUND;
+use sensor_ebpf::packet::tcp_flag;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::work::Work;
 
@@ -28,11 +30,17 @@ pub fn observe(skb: *mut __sk_buff, before: impl FnOnce(&mut Work), after: impl 
     if disposition != FOUND {
         disposition = packet::follow(skb, disposition);
     }
+    if disposition == Counter::PacketFragment as u32 {
+        disposition = fragments::send(skb);
+    }
     if disposition == FOUND {
         before(work);
         let present = work.packet.payload_len;
         disposition = engine::packet(&mut kernel, work, present);
         after(&mut kernel, work);
+        if work.packet.flags & tcp_flag::PIECES != 0 {
+            disposition = Counter::PacketFragment as u32;
+        }
     }
     kernel.add_variable(disposition);
 }

@@ -83,7 +83,7 @@ const PROTOCOL_MPLS: u32 = 137;
 
 /// True if packets may stand inside this IP protocol.
 #[inline(always)]
-const fn carries(protocol: u32) -> bool {
+pub const fn carries(protocol: u32) -> bool {
     matches!(protocol, PROTOCOL_IPV4 | PROTOCOL_UDP | PROTOCOL_IPV6 | PROTOCOL_GRE | PROTOCOL_ETHERIP | PROTOCOL_MPLS)
 }
 

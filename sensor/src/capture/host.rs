@@ -22,10 +22,10 @@ use sensor_ebpf::wire::{
 };
 use sensor_ebpf::work::{Captured, Work};
 
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::flows::FlowTable;
-use super::fragments::{Piece, Reassembler};
+use super::fragments::{self, Datagram, Piece, Reassembler};
 use super::tables::Tables;
 use crate::slow::Resume;
 
@@ -167,16 +167,8 @@ impl HostEngine {
         inner.frame.clear();
         inner.frame.extend_from_slice(frame);
         inner.add(Counter::PacketsSeen, 1);
-        let mut disposition = inner.layers(&mut self.work, frame_len, parse);
-        // A fragmented packet of a tunnel may hold a fragment again, which is shorter: no more often than tunnels nest.
-        for _ in 0..=layers::LEVELS_MAX {
-            if disposition != Counter::PacketFragment as u32 || !inner.reassemble(&self.work.packet.fragment()) {
-                break;
-            }
-            let len = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
-            let kind = inner.datagram_type;
-            disposition = inner.layers(&mut self.work, len, |headers, out| packet::network(headers, kind, 0, len, out));
-        }
+        let outcome = inner.layers(&mut self.work, frame_len, parse);
+        let mut disposition = inner.unfold(&mut self.work, outcome);
         if disposition == FOUND {
             let held = u32::try_from(inner.frame.len()).unwrap_or(u32::MAX);
             let present = self.work.packet.payload_len.min(held.saturating_sub(self.work.packet.payload_at));
@@ -185,6 +177,30 @@ impl HostEngine {
         if let Some(count) = inner.totals.counts.get_mut(disposition as usize) {
             *count += 1;
         }
+    }
+
+    /// Adds a piece of a fragment to its datagram; gives the TCP segment, and its payload, of the one that it completes.
+    pub(crate) fn piece(&mut self, at_ns: u64, piece: &Piece<'_>) -> Option<(Packet, Zeroizing<Vec<u8>>)> {
+        let inner = &mut self.inner;
+        inner.now = at_ns;
+        let before = inner.fragments.counts();
+        let datagram = inner.fragments.push(at_ns, piece);
+        if !inner.assembled(&before, datagram) {
+            return None;
+        }
+        let outcome = inner.datagram(&mut self.work);
+        let disposition = inner.unfold(&mut self.work, outcome);
+        let packet = self.work.packet;
+        let rest = inner.frame.get(packet.payload_at as usize..);
+        let bytes = rest.and_then(|rest| rest.get(..packet.payload_len as usize)).map(<[u8]>::to_vec);
+        inner.frame.zeroize();
+        let bytes = Zeroizing::new(bytes.filter(|_| disposition == FOUND)?);
+        Some((packet, bytes))
+    }
+
+    /// Adds to a total.
+    pub(crate) fn add(&mut self, counter: Counter, by: u64) {
+        self.inner.add(counter, by);
     }
 
     /// Gives every record made since the last call to `take`, in order.
@@ -310,6 +326,25 @@ impl Inner {
         work.walk.outcome
     }
 
+    /// Puts datagrams together as long as one is whole: a fragmented packet of a tunnel may hold a fragment again, which
+    /// is shorter: no more often than tunnels nest. Takes and gives what [`Self::layers`] gives.
+    fn unfold(&mut self, work: &mut Work, outcome: u32) -> u32 {
+        let mut outcome = outcome;
+        for _ in 0..=layers::LEVELS_MAX {
+            if outcome != Counter::PacketFragment as u32 || !self.reassemble(&work.packet.fragment()) {
+                break;
+            }
+            outcome = self.datagram(work);
+        }
+        outcome
+    }
+
+    /// [`Self::layers`] of the datagram that stands in the frame's place.
+    fn datagram(&self, work: &mut Work) -> u32 {
+        let (len, kind) = (u32::try_from(self.frame.len()).unwrap_or(u32::MAX), self.datagram_type);
+        self.layers(work, len, |headers, out| packet::network(headers, kind, 0, len, out))
+    }
+
     /// Adds a fragment of the current frame; true if its datagram is whole now, and stands in the frame's place.
     fn reassemble(&mut self, fragment: &Fragment) -> bool {
         let (at, len) = (fragment.payload_at as usize, fragment.payload_len as usize);
@@ -329,6 +364,11 @@ impl Inner {
         };
         let before = self.fragments.counts();
         let datagram = self.fragments.push(self.now, &piece);
+        self.assembled(&before, datagram)
+    }
+
+    /// Behind the adding of a piece: counts, and puts the datagram that is whole now in the frame's place; true if one is.
+    fn assembled(&mut self, before: &fragments::Counts, datagram: Option<Datagram>) -> bool {
         let counts = self.fragments.counts();
         self.add(Counter::FragmentsReassembled, counts.reassembled - before.reassembled);
         self.add(Counter::FragmentsConflicting, counts.conflicting - before.conflicting);
@@ -362,7 +402,8 @@ impl Inner {
             record.head.service = (*self.flow).service;
             record.head.flow = (*self.flow).id;
             let request = work.direction == u32::from(direction::REQUEST);
-            record.head.epoch = if request { (*self.flow).request.epoch } else { (*self.flow).response.epoch };
+            record.head.epoch =
+                u32::from(if request { (*self.flow).request.epoch } else { (*self.flow).response.epoch });
         }
         record.head.txn = work.parser.txn;
         record.head.time_ns = self.now;
@@ -453,7 +494,8 @@ impl Env for Inner {
         let Some(bytes) = at.checked_add(len as usize).and_then(|end| self.frame.get(at..end)) else { return };
         let [sequence, acknowledged, flags, len] = work.segment(len, last);
         let kind = u8::try_from(work.slow_kind).unwrap_or(0);
-        let event = self.event(work, kind, size_of::<SegmentRecord>() + bytes.len());
+        let mut event = self.event(work, kind, size_of::<SegmentRecord>() + bytes.len());
+        event.head.offset = u64::from(work.slow_waiting);
         let record = SegmentRecord { head: event.head, key: work.key, sequence, acknowledged, flags, len };
         self.records.extend_from_slice(bytes_of(&record));
         self.records.extend_from_slice(bytes);

@@ -16,7 +16,9 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, Pod, VerifierLogLevel};
 use sensor_ebpf::flow::FlowKey;
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{ROUTES_MAX, ResumeEntry, RouteConfig, RouteState, ServiceConfig, Settings};
+use sensor_ebpf::wire::{
+    ListenKey, NO_SERVICE, ROUTES_MAX, ResumeEntry, RouteConfig, RouteState, ServiceConfig, Settings,
+};
 
 use super::ring::Ring;
 use super::tables::{Tables, mapped};
@@ -196,6 +198,9 @@ impl Kernel {
         }
         for (key, service) in &tables.listens {
             self.entry("LISTENS", bytes::<_, 24>(key), u32::from(*service))?;
+            // What shows no port (an IP fragment) is looked up by its address.
+            let anywhere = ListenKey { port: 0, ..*key };
+            self.entry("LISTENS", bytes::<_, 24>(&anywhere), u32::from(NO_SERVICE))?;
         }
         for (key, next) in &tables.edges {
             self.entry("EDGES", bytes::<_, 16>(key), *next)?;

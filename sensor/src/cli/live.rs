@@ -115,8 +115,13 @@ impl DataPlane {
     /// What the kernel could not hand over since the last turn may have held issuances: a gap of that many, so that no
     /// credential is called unissued for it.
     fn note_losses(&mut self, now: u64) -> Result<(), CliError> {
-        const LOSSES: [Counter; 4] =
-            [Counter::LostEventRing, Counter::LostByteRing, Counter::LostEnd, Counter::LostSegment];
+        const LOSSES: [Counter; 5] = [
+            Counter::LostEventRing,
+            Counter::LostByteRing,
+            Counter::LostEnd,
+            Counter::LostSegment,
+            Counter::LostFragment,
+        ];
         let totals = self.kernel.totals()?;
         let lost: u64 = LOSSES.iter().filter_map(|counter| totals.get(*counter as usize)).sum();
         if lost > self.lost {

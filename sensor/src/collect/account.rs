@@ -52,7 +52,8 @@ pub(super) fn find(
         AccountSource::Issuance => judged?.0.verdict.account,
         AccountSource::Fingerprint => {
             let credential = &judged?.0.credential;
-            (credential.place != place::BODY).then_some(AccountHash(credential.fingerprint))
+            let stands = credential.place != place::BODY && judged?.0.verdict.stable;
+            stands.then_some(AccountHash(credential.fingerprint))
         }
     })
 }

@@ -2,6 +2,7 @@
 //! and also when they are evicted or dropped.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use ahash::AHashMap;
 
@@ -31,7 +32,6 @@ impl Body {
 }
 
 /// Bodies by transaction and direction.
-#[derive(Debug)]
 pub(super) struct Bodies {
     held: AHashMap<(Key, u8), Body>,
     /// In the order in which they began; entries whose birth differs are gone.
@@ -44,6 +44,13 @@ pub(super) struct Bodies {
     pub truncated: u64,
     /// Bodies dropped for want of room.
     pub evicted: u64,
+}
+
+/// What it holds stays out of whatever prints it.
+impl fmt::Debug for Bodies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bodies({} of at most {}, of {} bytes each)", self.held.len(), self.most, self.max_bytes)
+    }
 }
 
 impl Bodies {
@@ -104,6 +111,12 @@ impl Bodies {
         if self.pool.len() < POOL_MAX {
             self.pool.push(bytes);
         }
+    }
+
+    /// Every buffer, in use or kept for reuse.
+    #[cfg(test)]
+    pub fn buffers(&self) -> impl Iterator<Item = &SecretBuf> {
+        self.held.values().map(|body| &body.bytes).chain(&self.pool)
     }
 
     fn body(&mut self, key: Key, direction: u8) -> &mut Body {

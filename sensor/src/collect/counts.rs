@@ -48,8 +48,27 @@ pub struct CollectorCounts {
     pub tee_evicted: u64,
     /// Tee records of bodies that nothing is read from.
     pub tee_unwanted: u64,
+    /// Compressed bodies by what became of them.
+    pub decoding: DecodingCounts,
     /// Issuances by kind.
     pub issuances: IssuanceCounts,
+}
+
+/// What became of whole bodies of issuing routes that had a content coding. All but the first leave a gap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecodingCounts {
+    /// Decoded.
+    pub decoded: u64,
+    /// Of a coding that is not known, or of more than three.
+    pub unknown_coding: u64,
+    /// Ended before their coding did.
+    pub truncated: u64,
+    /// Not what their coding says.
+    pub corrupt: u64,
+    /// Longer than `decoded_bytes`.
+    pub too_long: u64,
+    /// In need of a larger window than is granted.
+    pub window: u64,
 }
 
 /// What became of issuances.
@@ -67,6 +86,8 @@ pub struct IssuanceCounts {
     pub full: u64,
     /// A successful response lacked a credential that its route declares.
     pub missing: u64,
+    /// Not entered: `Set-Cookie` that makes the client forget a cookie.
+    pub deleted: u64,
     /// Known to have happened, but not readable (reported to the ledger as a gap).
     pub lost: u64,
     /// Credentials ended by a logout.

@@ -3,14 +3,22 @@
 //! The layouts are those of [`sensor_ebpf::wire`]. Every length is checked before it is believed: a record that
 //! contradicts itself is a [`Malformed`] value, never a panic and never a partial record.
 
+use std::fmt;
+
 use sensor_ebpf::wire::{
     CREDENTIALS_MAX, Credential, EndRecord, FlowId, HeadRecord, RecordHead, Span, capture, credential_flag, kind,
 };
+
+use super::cookie_date;
+use crate::observation::Instant;
 
 /// Bytes of [`RecordHead`].
 const RECORD_HEAD: usize = size_of::<RecordHead>();
 /// Bytes of one [`Credential`].
 const CREDENTIAL: usize = size_of::<Credential>();
+
+/// How far the clock of a server that deletes a cookie by date may be behind, seconds.
+const CLOCK_LEEWAY_S: i64 = 120;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +38,7 @@ pub enum Malformed {
 }
 
 /// One record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Record<'a> {
     /// A request head.
     Request(Head<'a>),
@@ -48,6 +56,18 @@ pub enum Record<'a> {
     Close(RecordHead),
 }
 
+/// Raw bytes stay out of whatever prints this.
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(head) | Self::Response(head) | Self::Version(head) => head.fmt(f),
+            Self::End(end) | Self::TeeEnd(end) => end.fmt(f),
+            Self::Tee(head, bytes) => write!(f, "Tee({head:?}, {} bytes)", bytes.len()),
+            Self::Close(head) => write!(f, "Close({head:?})"),
+        }
+    }
+}
+
 impl Record<'_> {
     /// The common head.
     pub fn head(&self) -> &RecordHead {
@@ -60,12 +80,19 @@ impl Record<'_> {
 }
 
 /// A request or response head with what follows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// The fixed part.
     pub fixed: HeadRecord,
     credentials: &'a [u8],
     captures: &'a [u8],
+}
+
+/// Captures name people (claims, query parameters), so they stay out of whatever prints this.
+impl fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Head({:?}, captures of {} bytes)", self.fixed, self.captures.len())
+    }
 }
 
 impl<'a> Head<'a> {
@@ -89,6 +116,26 @@ impl<'a> Head<'a> {
     pub fn claims(&self, credential: &Credential) -> Option<&'a [u8]> {
         let whole = credential.flags & (credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);
         if whole == credential_flag::CLAIMS { slice(self.captures, credential.claims) } else { None }
+    }
+
+    /// The credentials that a response seen at `at` hands out: those that it does not make the client forget.
+    pub fn handed_out(&self, at: Instant) -> impl Iterator<Item = Credential> {
+        self.credentials().filter(move |one| !self.forgotten(one, at))
+    }
+
+    /// True for a `Set-Cookie` that deletes its cookie: by `Max-Age`, or else by an `Expires` that is over (RFC 6265
+    /// §5.3). Within [`CLOCK_LEEWAY_S`] it counts as handed out.
+    fn forgotten(&self, credential: &Credential, at: Instant) -> bool {
+        let flags = credential.flags;
+        if flags & (credential_flag::DELETED | credential_flag::LASTS) != 0 {
+            return flags & credential_flag::DELETED != 0;
+        }
+        if flags & credential_flag::EXPIRES == 0 {
+            return false;
+        }
+        let date = slice(self.captures, credential.claims).and_then(cookie_date::parse);
+        let now = i64::try_from(at.unix_ns / 1_000_000_000).unwrap_or(i64::MAX);
+        date.is_some_and(|date| date < now.saturating_sub(CLOCK_LEEWAY_S))
     }
 
     /// True when all the bits of `mask` (of [`sensor_ebpf::wire::anomaly`]) are set.
@@ -178,9 +225,9 @@ fn message<'a>(head: RecordHead, reader: &mut Reader<'a>) -> Result<Head<'a>, Ma
     let captures = reader.bytes(usize::from(fixed.captures_len))?;
     let decoded = Head { fixed, credentials, captures };
     let spans_fit = fixed.captures.iter().all(|span| slice(captures, *span).is_some());
-    let claims_fit = decoded
-        .credentials()
-        .all(|one| one.flags & credential_flag::CLAIMS == 0 || slice(captures, one.claims).is_some());
+    let claims_fit = decoded.credentials().all(|one| {
+        one.flags & (credential_flag::CLAIMS | credential_flag::EXPIRES) == 0 || slice(captures, one.claims).is_some()
+    });
     if spans_fit && claims_fit { Ok(decoded) } else { Err(Malformed::Span) }
 }
 

@@ -35,7 +35,9 @@ impl Collector {
             status,
             provenance: pending.provenance(),
             validity: worst.map_or(Validity::Ok, |worst| worst.verdict.validity),
-            fingerprint: worst.map(|worst| Fingerprint(worst.credential.fingerprint)),
+            fingerprint: worst
+                .filter(|worst| worst.verdict.stable)
+                .map(|worst| Fingerprint(worst.credential.fingerprint)),
             issuer: worst.and_then(|worst| worst.verdict.issuer),
             kid: worst.and_then(|worst| worst.verdict.kid),
             place: worst.map_or(0, |worst| worst.credential.place),
@@ -118,7 +120,7 @@ impl Collector {
             // Of a classified request without a route only a renewal can have been missed.
             let classified = head.fixed.route == NO_ROUTE && !head.anomaly(anomaly::UNSOLICITED);
             let renews = |index| service.issuers.iter().any(|issuer| issuer.renews.contains(&index));
-            let mut sets = head.credentials().filter(|one| one.place == place::SET_COOKIE);
+            let mut sets = head.handed_out(at).filter(|one| one.place == place::SET_COOKIE);
             if sets.any(|one| !classified || renews(one.index)) {
                 applier.lose(&exchange, 1);
             }

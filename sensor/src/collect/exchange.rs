@@ -6,7 +6,7 @@ use sensor_ebpf::wire::{EndRecord, NO_ROUTE, NO_SERVICE, RecordHead, anomaly, ca
 
 use super::bodies::Body;
 use super::decode::{Head, Record, decode};
-use super::issuance::{self, Applier, Exchange, Success, is_plain};
+use super::issuance::{self, Applier, Exchange, Success};
 use super::outcome::{self, Length};
 use super::pending::{Judged, Key, Pending, Wanted};
 use super::routes::Taken;
@@ -15,7 +15,7 @@ use super::target::{RequestLine, Target};
 use super::{Collector, Sink, account, client, place_of};
 use crate::config::model::{Config, Route, Service};
 use crate::ledger::{Presented, Verdict};
-use crate::observation::{Fingerprint, Instant, Outcome, Provenance, RouteClass, RouteId, ServiceId, Validity};
+use crate::observation::{Fingerprint, Instant, Outcome, RouteClass, RouteId, ServiceId};
 
 /// Responses kept that came before their request's head was complete. They are rare (a server that refuses a head it
 /// has not read to its end), so the list is short and searched in order.
@@ -184,14 +184,7 @@ impl Collector {
             let verdict = if service.is_some() {
                 self.ledger.judge(&presented(service_id, head, &credential), at)
             } else {
-                Verdict {
-                    provenance: Provenance::Unverifiable,
-                    validity: Validity::Ok,
-                    issuer: None,
-                    kid: None,
-                    self_contained: false,
-                    account: None,
-                }
+                Verdict::UNKNOWN
             };
             let allowed = route.is_none_or(|route| {
                 let places = &route.authenticates_with;
@@ -298,7 +291,7 @@ impl Collector {
         let at = self.clock.instant(head.fixed.head.time_ns);
         let exchange = exchange(pending, service_config, route, head, at);
         applier!(self).at_head(&exchange);
-        let needs_body = exchange.needs_body() && is_plain(head) && outcome::length(head) != Length::Known(0);
+        let needs_body = exchange.needs_body() && outcome::length(head) != Length::Known(0);
         let needs_length = route.is_some_and(|route| {
             pending.body_bytes.is_none() && outcome::judge(&route.outcomes, head, outcome::length(head)).is_none()
         });
@@ -345,20 +338,23 @@ impl Collector {
         let body = self.bodies.take(key, direction::REQUEST);
         let at = self.clock.instant(now_ns);
         if let Some(pending) = self.table.get_mut(key) {
-            let plain = matches!(
-                decode(pending.request.as_slice()),
-                Ok(Record::Request(head) | Record::Version(head)) if is_plain(&head)
-            );
             let service = config.services.get(usize::from(pending.service.0));
             let rule = route_of(service, pending.route).and_then(|route| route.issuance.as_ref());
-            let whole = body.as_ref().and_then(Body::whole).filter(|_| plain);
-            if let (Some(rule), Some(whole)) = (rule, whole) {
+            let head = match decode(pending.request.as_slice()) {
+                Ok(Record::Request(head) | Record::Version(head)) => Some(head),
+                _ => None,
+            };
+            let whole = head.as_ref().zip(body.as_ref().and_then(Body::whole));
+            let counts = &mut self.counts.decoding;
+            let plain = whole.and_then(|(head, body)| self.decompressor.plain(head, body, counts));
+            if let (Some(rule), Some(plain)) = (rule, plain) {
                 let credentials = &mut pending.credentials;
                 let service = pending.service;
-                applier!(self).judge_request_body(service, rule, whole, at, |judged| credentials.push(judged));
+                applier!(self).judge_request_body(service, rule, plain, at, |judged| credentials.push(judged));
                 pending.request_body = Wanted::Read;
             }
         }
+        self.decompressor.wipe();
         if let Some(body) = body {
             self.bodies.recycle(body);
         }
@@ -394,9 +390,12 @@ impl Collector {
         let mut success = exchange.head_success();
         if exchange.needs_body() {
             let body = self.bodies.take(pending.key, direction::RESPONSE);
-            let empty = outcome::length(head) == Length::Known(0) && is_plain(head);
+            let empty = outcome::length(head) == Length::Known(0);
             let whole = if empty { Some(&b""[..]) } else { body.as_ref().and_then(Body::whole) };
-            success = Some(applier!(self).at_body(&exchange, whole.filter(|_| is_plain(head))));
+            let counts = &mut self.counts.decoding;
+            let plain = whole.and_then(|body| self.decompressor.plain(head, body, counts));
+            success = Some(applier!(self).at_body(&exchange, plain));
+            self.decompressor.wipe();
             if let Some(body) = body {
                 self.bodies.recycle(body);
             }

@@ -4,7 +4,7 @@
 //! known to have been issued but cannot be read becomes a gap: doubt, never a false `unissued`.
 
 use sensor_ebpf::siphash;
-use sensor_ebpf::wire::{anomaly, capture, credential_flag, place, scheme};
+use sensor_ebpf::wire::{anomaly, credential_flag, place, scheme};
 
 use super::counts::IssuanceCounts;
 use super::decode::Head;
@@ -64,11 +64,6 @@ pub(super) fn reads_request(rule: &IssuanceRule) -> bool {
     rule.presents.iter().any(|source| !matches!(source, PresentSource::Place(_)))
 }
 
-/// True when the body of `head` is not coded beyond its transfer (RFC 9110 §8.4).
-pub(super) fn is_plain(head: &Head<'_>) -> bool {
-    head.capture(capture::CONTENT_ENCODING).is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"))
-}
-
 /// Applies exchanges to the ledger.
 pub(super) struct Applier<'a> {
     pub ledger: &'a mut Ledger,
@@ -88,10 +83,10 @@ impl Exchange<'_> {
             return None;
         }
         let Some(rule) = self.rule() else {
-            let plain = outcome::head_succeeds(&crate::config::model::Success::default(), self.head);
+            let plain = outcome::head_succeeds(&crate::config::model::Success::default(), self.head, self.at);
             return (self.class == RouteClass::Logout).then_some(if plain { Success::Yes } else { Success::No });
         };
-        Some(if !outcome::head_succeeds(&rule.success, self.head) {
+        Some(if !outcome::head_succeeds(&rule.success, self.head, self.at) {
             Success::No
         } else if rule.success.json.is_some() {
             Success::Unknown
@@ -106,7 +101,7 @@ impl Exchange<'_> {
     }
 
     fn sets(&self, wanted: u8, index: u8) -> impl Iterator<Item = Fingerprint> {
-        let found = self.head.credentials().filter(move |one| one.place == wanted && one.index == index);
+        let found = self.head.handed_out(self.at).filter(move |one| one.place == wanted && one.index == index);
         found.map(|one| Fingerprint(one.fingerprint))
     }
 }
@@ -114,6 +109,8 @@ impl Exchange<'_> {
 impl Applier<'_> {
     /// Applies what the response head decides alone.
     pub fn at_head(&mut self, exchange: &Exchange<'_>) {
+        let (all, kept) = (exchange.head.credentials().count(), exchange.head.handed_out(exchange.at).count());
+        self.counts.deleted += all.saturating_sub(kept) as u64;
         let success = exchange.head_success();
         if success == Some(Success::Unknown) {
             return;
@@ -304,7 +301,7 @@ impl Applier<'_> {
         if exchange.class == RouteClass::Logout {
             return;
         }
-        for set in exchange.head.credentials().filter(|one| one.place == place::SET_COOKIE) {
+        for set in exchange.head.handed_out(exchange.at).filter(|one| one.place == place::SET_COOKIE) {
             let renews = exchange.config.issuers.iter().any(|issuer| issuer.renews.contains(&set.index));
             let issued = success == Some(Success::Yes)
                 && exchange.rule().is_some_and(|rule| rule.issues.contains(&IssueSource::SetCookie(set.index)));

@@ -5,11 +5,12 @@
 //! skips: a text that is not JSON finds nothing or something, but never panics and never recurses.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::secret::SecretBuf;
 
 /// A value found in a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     /// What stands between the quotes, escapes untouched.
     String(&'a [u8]),
@@ -19,9 +20,22 @@ pub(super) enum Value<'a> {
     Container,
 }
 
-/// The value that `pointer` names. Of members with the same name the last counts, as it does for JavaScript.
+/// It may be a token: what it holds stays out of whatever prints it.
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String(raw) => write!(f, "String({} bytes)", raw.len()),
+            Self::Scalar(raw) => write!(f, "Scalar({} bytes)", raw.len()),
+            Self::Container => f.write_str("Container"),
+        }
+    }
+}
+
+/// The value that `pointer` names. Of members with the same name the last counts, as it does for JavaScript and most
+/// other readers; serializers write none twice. A byte order mark in front is ignored (RFC 8259 §8.1), and of several
+/// texts in one body (newline-delimited JSON) the first is read.
 pub(super) fn lookup<'a>(text: &'a [u8], pointer: &str) -> Option<Value<'a>> {
-    let mut at = text;
+    let mut at = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if !pointer.is_empty() {
         for token in pointer.strip_prefix('/')?.split('/') {
             at = descend(skip_space(at), token)?;

@@ -9,8 +9,10 @@
 mod account;
 mod bodies;
 mod client;
+mod cookie_date;
 mod counts;
 pub mod decode;
+pub mod decompress;
 mod emit;
 mod exchange;
 mod issuance;
@@ -35,6 +37,8 @@ mod tests_hostile;
 mod tests_issuing;
 #[cfg(test)]
 mod tests_versions;
+#[cfg(test)]
+mod tests_wire;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,8 +51,9 @@ use crate::ledger::Ledger;
 use crate::observation::{Instant, Observation};
 
 use bodies::Bodies;
-pub use counts::{CollectorCounts, IssuanceCounts};
+pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
+use decompress::Decompressor;
 pub use pending::Judged;
 use pending::{Key, Table};
 use queue::Queue;
@@ -103,6 +108,7 @@ pub struct Collector {
     queue: Queue,
     table: Table,
     bodies: Bodies,
+    decompressor: Decompressor,
     counts: CollectorCounts,
     /// Request records in the queue.
     queued_requests: u64,
@@ -129,6 +135,7 @@ impl Collector {
             queue: Queue::new(usize::try_from(ring_bytes.saturating_mul(4)).unwrap_or(usize::MAX)),
             table: Table::new(bounds.pending_requests),
             bodies: Bodies::new(bounds.tee_bodies, bounds.tee_bytes),
+            decompressor: Decompressor::new(bounds.decoded_bytes),
             keys,
             clock,
             ledger,

@@ -5,7 +5,7 @@ use sensor_ebpf::wire::{NO_LENGTH, capture, framing, head_flag, method, place};
 use super::decode::Head;
 use super::json::{self, Value};
 use crate::config::model::{OutcomeRule, Success};
-use crate::observation::Outcome;
+use crate::observation::{Instant, Outcome};
 
 /// Length of a response body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,8 @@ fn fits_head(rule: &OutcomeRule, head: &Head<'_>) -> bool {
         })
 }
 
-/// True when a response meets every part of `success` that its head decides.
-pub(super) fn head_succeeds(success: &Success, head: &Head<'_>) -> bool {
+/// True when a response seen at `at` meets every part of `success` that its head decides.
+pub(super) fn head_succeeds(success: &Success, head: &Head<'_>, at: Instant) -> bool {
     let status = head.fixed.status;
     let location = head.capture(capture::LOCATION);
     let status_fits = if success.status.is_empty() {
@@ -85,7 +85,7 @@ pub(super) fn head_succeeds(success: &Success, head: &Head<'_>) -> bool {
         && !success.location_not.as_ref().is_some_and(starts)
         && success
             .sets_cookie
-            .is_none_or(|index| head.credentials().any(|one| one.place == place::SET_COOKIE && one.index == index))
+            .is_none_or(|index| head.handed_out(at).any(|one| one.place == place::SET_COOKIE && one.index == index))
 }
 
 /// True when the value at `pointer` of the JSON text `body` is `want`. Objects and arrays are never equal.

@@ -232,6 +232,13 @@ impl Table {
         self.slots.get(*first as usize)?.pending.as_ref().map(|pending| pending.key)
     }
 
+    /// Every record held.
+    #[cfg(test)]
+    pub fn buffers(&self) -> impl Iterator<Item = &SecretBuf> {
+        let held = self.slots.iter().filter_map(|slot| slot.pending.as_ref());
+        held.flat_map(|pending| std::iter::once(&pending.request).chain(&pending.response))
+    }
+
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot> {
         self.slots.get_mut(index as usize)
     }

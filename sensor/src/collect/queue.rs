@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::fmt;
 
 use super::secret::SecretBuf;
 
@@ -17,7 +18,6 @@ const POOL_MAX: usize = 8192;
 pub(super) struct Full;
 
 /// The time-ordered queue.
-#[derive(Debug)]
 pub(super) struct Queue {
     heap: BinaryHeap<Entry>,
     pool: Vec<SecretBuf>,
@@ -27,11 +27,17 @@ pub(super) struct Queue {
     arrivals: u64,
 }
 
-#[derive(Debug)]
 struct Entry {
     time_ns: u64,
     arrival: u64,
     record: SecretBuf,
+}
+
+/// What it holds stays out of whatever prints it.
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({} records, {} of {} bytes)", self.heap.len(), self.bytes, self.max_bytes)
+    }
 }
 
 impl Ord for Entry {
@@ -84,6 +90,12 @@ impl Queue {
         let entry = self.heap.pop()?;
         self.bytes -= entry.record.len();
         Some(entry.record)
+    }
+
+    /// Every buffer, in use or kept for reuse.
+    #[cfg(test)]
+    pub fn buffers(&self) -> impl Iterator<Item = &SecretBuf> {
+        self.heap.iter().map(|entry| &entry.record).chain(&self.pool)
     }
 
     /// Takes a buffer back, wiped.

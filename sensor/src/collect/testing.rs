@@ -385,6 +385,12 @@ impl RecordBuilder {
         self
     }
 
+    /// Of the latest credential.
+    pub fn scheme(mut self, scheme: u8) -> Self {
+        self.credentials.last_mut().unwrap().scheme = scheme;
+        self
+    }
+
     pub fn credential(mut self, place: u8, index: u8, text: &str) -> Self {
         let mut credential = Credential {
             fingerprint: fingerprint(text),

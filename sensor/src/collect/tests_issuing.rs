@@ -2,8 +2,9 @@
 
 use sensor_ebpf::wire::{capture, direction::REQUEST, direction::RESPONSE, place};
 
+use super::decompress::tests::{brotli, gzip};
 use super::testing::*;
-use super::{Collector, IssuanceCounts};
+use super::{Collector, DecodingCounts, IssuanceCounts};
 use crate::observation::{Outcome, Provenance};
 
 type R = RecordBuilder;
@@ -121,8 +122,10 @@ fn a_use_before_the_body_ends_is_not_helped() {
 fn unreadable_bodies_are_lost_issuances() {
     let body = r#"{"ok":true,"data":{"token":"s1"}}"#;
     let whole = || json_login(1, 0, body);
-    let mut gzip = whole();
-    gzip[1] = gzip[1].clone().capture(capture::CONTENT_ENCODING, b"gzip");
+    let mut not_gzip = whole();
+    not_gzip[1] = not_gzip[1].clone().capture(capture::CONTENT_ENCODING, b"gzip");
+    let mut unknown = whole();
+    unknown[1] = unknown[1].clone().capture(capture::CONTENT_ENCODING, b"x-rot13");
     let mut holed = whole();
     holed.remove(2);
     let mut endless = whole();
@@ -130,12 +133,89 @@ fn unreadable_bodies_are_lost_issuances() {
     let mut not_teed = whole();
     not_teed[1] = R::response(1, 0, 1, 200).length(33);
     let long = json_login(1, 0, &format!("{}{body}", " ".repeat(5000)));
-    for (what, records) in [gzip, holed, endless, not_teed, long].into_iter().enumerate() {
+    for (what, records) in [not_gzip, unknown, holed, endless, not_teed, long].into_iter().enumerate() {
         let (provenance, kept, collector) = provenance_after(records, "s1");
         assert_ne!(provenance, Provenance::Issued, "{what}");
         assert_eq!(collector.counts().issuances.lost, 2, "{what}: the token and the cookie");
         let login = kept.observations.iter().find(|one| one.at.monotonic_ns == BASE).unwrap();
         assert_eq!((login.outcome, login.status), (Outcome::Other, Some(200)), "{what}");
+    }
+}
+
+#[test]
+fn compressed_bodies_are_read() {
+    let body = br#"{"ok":true,"data":{"token":"s1","user":7}}"#;
+    for (coding, coded) in [("gzip", gzip(body)), ("Br", brotli(body)), ("gzip, br", brotli(&gzip(body)))] {
+        let mut records = json_login(1, 0, "");
+        let (one, two) = coded.split_at(coded.len() / 2);
+        records[1] = R::response(1, 0, 1, 200)
+            .teed()
+            .length(coded.len() as u64)
+            .capture(capture::CONTENT_ENCODING, coding.as_bytes());
+        records[2] = R::tee(1, 0, 2, RESPONSE, 0, one);
+        records[3] = R::tee(1, 0, 3, RESPONSE, one.len() as u64, two);
+        records[4] = R::tee_end(1, 0, 4, RESPONSE, coded.len() as u64);
+        let (provenance, _, collector) = provenance_after(records, "s1");
+        assert_eq!(provenance, Provenance::Issued, "{coding}");
+        assert_eq!(collector.counts().decoding, DecodingCounts { decoded: 1, ..DecodingCounts::default() });
+    }
+}
+
+/// Sixteen kilobytes of zeros and more, in few bytes: beyond the bound of the tests' configuration.
+#[test]
+fn what_cannot_be_decoded_is_counted_by_reason() {
+    let login = |coding: &[u8], coded: &[u8]| {
+        let mut records = json_login(1, 0, "");
+        records[1] =
+            R::response(1, 0, 1, 200).teed().length(coded.len() as u64).capture(capture::CONTENT_ENCODING, coding);
+        records[2] = R::tee(1, 0, 2, RESPONSE, 0, coded);
+        records[3] = R::tee(1, 0, 3, RESPONSE, coded.len() as u64, b"");
+        records[4] = R::tee_end(1, 0, 4, RESPONSE, coded.len() as u64);
+        let counts = *run(records).1.counts();
+        assert_eq!(counts.issuances.lost, 2, "the token and the cookie");
+        counts.decoding
+    };
+    let none = DecodingCounts::default();
+    let coded = gzip(br#"{"ok":true,"data":{"token":"s1"}}"#);
+    let bomb = gzip(&vec![b' '; 70_000]);
+    assert_eq!(login(b"compress", &coded), DecodingCounts { unknown_coding: 1, ..none });
+    assert_eq!(login(b"gzip", &coded[..coded.len() - 9]), DecodingCounts { truncated: 1, ..none });
+    assert_eq!(login(b"zstd", &coded), DecodingCounts { corrupt: 1, ..none });
+    assert_eq!(login(b"gzip", &bomb), DecodingCounts { too_long: 1, ..none });
+    assert_eq!(login(b"zstd", b"\x28\xb5\x2f\xfd\x04\x70"), DecodingCounts { window: 1, ..none });
+}
+
+#[test]
+fn a_compressed_refresh_is_read() {
+    let login = json_login(1, 0, r#"{"ok":true,"data":{"token":"parent"}}"#);
+    let coded = gzip(br#"{"refresh_token":"parent"}"#);
+    let mut records = refresh("", "child");
+    records[0] = records[0].clone().capture(capture::CONTENT_ENCODING, b"gzip");
+    records[1] = R::tee(50, 0, 1001, REQUEST, 0, &coded);
+    records[2] = R::tee_end(50, 0, 1002, REQUEST, coded.len() as u64);
+    assert_eq!(provenance_after([login.clone(), records.clone()].concat(), "child").0, Provenance::Issued);
+    records[1] = R::tee(50, 0, 1001, REQUEST, 0, &coded[1..]);
+    records[2] = R::tee_end(50, 0, 1002, REQUEST, coded.len() as u64 - 1);
+    assert_eq!(provenance_after([login, records].concat(), "child").0, Provenance::Unverifiable);
+}
+
+#[test]
+fn json_as_serializers_write_it() {
+    for body in [
+        "\u{feff}{\"ok\":true,\"data\":{\"token\":\"s1\"}}",
+        r#"{"ok":false,"ok":true,"data":{"token":"x","token":"s1"}}"#,
+        r#"{"\u006fk":true,"d\u0061ta":{"token":"\u0073\u0031"}}"#,
+        "{\"ok\":true,\"data\":{\"token\":\" bearer s1\"}}\n{\"ok\":false}\n",
+    ] {
+        assert_eq!(provenance_after(json_login(1, 0, body), "s1").0, Provenance::Issued, "{body}");
+    }
+    let pair = provenance_after(json_login(1, 0, r#"{"ok":true,"data":{"token":"\ud83d\ude00"}}"#), "😀");
+    assert_eq!(pair.0, Provenance::Issued);
+    for cut in
+        [r#"{"ok":true,"data":{"token":"s1"#, r#"{"ok":true,"data":{"token":"s1\"#, r#"{"ok":tr"#, "{\"ok\":true"]
+    {
+        let (provenance, _, _) = provenance_after(json_login(1, 0, cut), "s1");
+        assert_ne!(provenance, Provenance::Issued, "{cut}");
     }
 }
 

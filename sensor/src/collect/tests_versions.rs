@@ -1,6 +1,6 @@
 //! Doubt about what the server read: conflicting versions of a request, bytes that no acknowledgement covers.
 
-use sensor_ebpf::wire::{anomaly, capture, place};
+use sensor_ebpf::wire::{anomaly, capture, place, scheme};
 
 use super::testing::*;
 use crate::observation::{Outcome, Provenance, RouteClass};
@@ -50,6 +50,20 @@ fn good_versions_stay_good() {
     ]);
     assert_eq!(kept.observations[0].provenance, Provenance::Issued);
     assert_eq!(kept.json()[0]["credentials"].as_array().unwrap().len(), 1, "the same credential once");
+}
+
+#[test]
+fn a_forged_token_does_not_pass_for_the_same_value_of_another_scheme() {
+    for (first, second) in [(scheme::DIGEST, scheme::BEARER), (scheme::BEARER, scheme::DIGEST)] {
+        let authorized = |record: R, word| record.credential(place::AUTHORIZATION, 0, "forged").scheme(word);
+        let (kept, _) = after_login([
+            authorized(R::request(2, 0, 10, READ), first),
+            authorized(R::version(2, 0, 11, READ), second),
+            R::response(2, 0, 12, 200),
+        ]);
+        assert_eq!(kept.observations[0].provenance, Provenance::Unissued);
+        assert!(kept.observations[0].conflict());
+    }
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use sensor_ebpf::wire::{CREDENTIALS_MAX, Credential, anomaly, capture};
 
+use super::Collector;
 use super::decode::{Head, Record, decode};
 use super::exchange::{key_of, route_of};
 use super::pending::{Judged, Pending, Wanted};
 use super::routes::sensitivity_of;
 use super::secret::SecretBuf;
-use super::{Collector, place_of};
 use crate::config::model::Config;
 use crate::observation::Provenance;
 
@@ -34,9 +34,11 @@ impl Collector {
             self.queue.recycle(record);
             return;
         }
-        if head.anomaly(anomaly::AMBIGUOUS) && head.capture(capture::LINE).is_none() {
-            // The slow path could not read it: all that is known is that there may be another version.
+        if head.capture(capture::LINE).is_none() {
+            // The slow path could not read it: all that is known is that there may be another version. What was seen to
+            // be unissued stays so; what was not may have been something else.
             if let Some(pending) = self.table.get_mut(key) {
+                pending.doubtful = true;
                 pending.anomalies |= head.fixed.anomalies;
             }
             self.queue.recycle(record);
@@ -82,7 +84,7 @@ impl Collector {
 /// True when two versions of a request differ in nothing that is judged or told.
 fn says_the_same(first: &SecretBuf, other: &Head<'_>) -> bool {
     let Ok(Record::Request(first)) = decode(first.as_slice()) else { return false };
-    let what = |credential: &Credential| (credential.fingerprint, credential.place, credential.index);
+    let what = |credential: &Credential| (credential.fingerprint, credential.tag());
     first.fixed.method == other.fixed.method
         && first.fixed.version == other.fixed.version
         && (0..capture::COUNT).all(|which| first.capture(which) == other.capture(which))
@@ -119,7 +121,7 @@ fn merge(pending: &mut Pending, other: &Pending) -> bool {
     for judged in &other.credentials {
         let same = |one: &&mut Judged| {
             one.credential.fingerprint == judged.credential.fingerprint
-                && place_of(&one.credential) == place_of(&judged.credential)
+                && one.credential.tag() == judged.credential.tag()
         };
         if let Some(known) = pending.credentials.iter_mut().find(same) {
             known.counts |= judged.counts;

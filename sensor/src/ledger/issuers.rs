@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use sensor_ebpf::wire::{place, scheme};
+use sensor_ebpf::wire::{credential_flag, place, scheme};
 
 use super::claims::{Claims, Facts, Form};
 use super::{Presented, nanos};
@@ -124,7 +124,8 @@ impl Issuers {
             fitting.find(|issuer| issuer.knows(facts.kid)).or(first)
         };
         match facts.form {
-            Form::Opaque => (if unstable(presented.scheme) { None } else { opaque() }, false),
+            // A login hands out no password.
+            Form::Opaque => (if presented.scheme == scheme::BASIC { None } else { opaque() }, false),
             Form::NoHeader => match opaque() {
                 Some(issuer) => (Some(issuer), false),
                 None => (jwt(&|_| true), true),
@@ -159,9 +160,16 @@ impl Issuers {
     }
 }
 
-/// Schemes whose value is no stable token that a login could hand out.
-pub fn unstable(word: u8) -> bool {
-    matches!(word, scheme::BASIC | scheme::DIGEST | scheme::NTLM | scheme::NEGOTIATE)
+/// True when the value changes from request to request by its scheme (RFC 7616, RFC 4559). What can be read as a JWT is
+/// one whatever word stands before it: a server may look at neither.
+pub fn unstable(presented: &Presented<'_>, facts: &Facts) -> bool {
+    let word = matches!(presented.scheme, scheme::DIGEST | scheme::NTLM | scheme::NEGOTIATE);
+    word && match facts.form {
+        Form::Opaque | Form::NoHeader => true,
+        // The parameters of Digest may have two dots among them; no JWT has a space inside.
+        Form::Unread => presented.flags & credential_flag::INNER_SPACE != 0,
+        Form::Read | Form::Header { .. } => false,
+    }
 }
 
 fn request_place(at: u8, index: u8) -> Option<Place> {

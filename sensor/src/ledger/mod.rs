@@ -9,6 +9,8 @@
 //!
 //! - A credential that was issued stays `issued` after logout and expiry (tombstones, see `store`); that it was used
 //!   after its end is counted, not blamed on its provenance.
+//! - Digest, NTLM and Negotiate prove a secret anew in every request. Such a credential is `unverifiable` and leaves no
+//!   trace: not among the seen ones, nor among those without an issuer. A JWT does not hide behind such a scheme word.
 //! - A credential in the store has the stored provenance whatever issuer it matches, or none. One that is not in the
 //!   store and matches no declared issuer is `unverifiable`.
 //! - `preexisting` has no budget in this version: whoever forges an `iat` before the horizon, or leaves it out, is
@@ -131,6 +133,23 @@ pub struct Verdict {
     pub self_contained: bool,
     /// Whose it is, by what the login said.
     pub account: Option<AccountHash>,
+    /// False when the scheme proves a secret anew in every request: the fingerprint names nothing.
+    pub stable: bool,
+}
+
+impl Verdict {
+    /// On a credential without a stable token: no login hands one out, so there is nothing to look up.
+    pub const UNSTABLE: Self = Self { stable: false, ..Self::UNKNOWN };
+    /// On a credential of which nothing can be known.
+    pub const UNKNOWN: Self = Self {
+        provenance: Provenance::Unverifiable,
+        validity: Validity::Ok,
+        issuer: None,
+        kid: None,
+        self_contained: false,
+        account: None,
+        stable: true,
+    };
 }
 
 /// A presented credential that is not in the store.
@@ -292,6 +311,10 @@ impl Ledger {
     pub fn judge(&mut self, presented: &Presented<'_>, at: Instant) -> Verdict {
         self.tidy(at);
         let facts = self.claims.facts(presented);
+        if issuers::unstable(presented, &facts) {
+            self.counts.no_stable_token += 1;
+            return Verdict::UNSTABLE;
+        }
         let key = Key { service: presented.service, fingerprint: presented.fingerprint };
         let (issuer, jwt) = self.issuers.find(presented, &facts);
         if issuer.is_none() {
@@ -324,6 +347,7 @@ impl Ledger {
             kid: facts.kid,
             self_contained: jwt,
             account,
+            stable: true,
         }
     }
 

@@ -55,6 +55,8 @@ pub struct LedgerStats {
     pub unmatched: u64,
     /// Those beyond the bounded list.
     pub unmatched_overflow: u64,
+    /// Judgements on credentials of schemes without a stable token.
+    pub no_stable_token: u64,
     /// Claims decoded (misses of the cache).
     pub claims_decoded: u64,
     /// Claims forgotten for want of room.

@@ -166,6 +166,10 @@ families! {
         "Request records that the collector lost.";
     UNMATCHED: Counter "authsensor_credentials_unmatched_total" [] in "credentials",
         "Credentials that match no declared issuer and so cannot be verified.";
+    UNSTABLE: Counter "authsensor_credentials_without_stable_token_total" [] in "credentials",
+        "Credentials of schemes that prove a secret anew in every request (Digest, NTLM, Negotiate): nothing to look up.";
+    CODED_BODIES: Counter "authsensor_coded_bodies_total" ["result"] in "bodies",
+        "Compressed login and refresh bodies by what became of them; all but those decoded leave a gap.";
     VERSIONS: Counter "authsensor_request_versions_total" ["result"] in "versions",
         "Retransmissions that said something else than the request that was read, by whether they were judged with it.";
     PROXY_REFUSED: Counter "authsensor_proxy_addresses_refused_total" [] in "requests",

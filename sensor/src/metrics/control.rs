@@ -10,6 +10,7 @@ use prometheus::{Counter, CounterVec, Gauge, Histogram, IntCounterVec, IntGauge,
 use super::RuleInfoLite;
 use super::catalogue;
 use super::kernel::Total;
+use crate::collect::DecodingCounts;
 use crate::config::model::Config;
 use crate::finding::model::Level;
 
@@ -36,6 +37,10 @@ pub struct CollectorView {
     pub lost_malformed: u64,
     /// Credentials that match no declared issuer.
     pub credentials_unmatched: u64,
+    /// Credentials of schemes without a stable token.
+    pub no_stable_token: u64,
+    /// Compressed bodies by what became of them.
+    pub decoding: DecodingCounts,
     /// Other versions of a request that were judged with it.
     pub versions_judged: u64,
     /// Other versions of a request that came too late.
@@ -114,6 +119,8 @@ bounds! {
     TeeBytes = "tee_bytes", |config| config.bounds.tee_bytes;
     /// `bounds.tee_bodies`
     TeeBodies = "tee_bodies", |config| config.bounds.tee_bodies;
+    /// `bounds.decoded_bytes`
+    DecodedBytes = "decoded_bytes", |config| config.bounds.decoded_bytes;
     /// `bounds.kids`
     Kids = "kids", |config| config.bounds.kids;
     /// `bounds.claims_cache`
@@ -168,6 +175,8 @@ pub(super) struct Collecting {
     lost_full: Total,
     lost_malformed: Total,
     unmatched: Total,
+    unstable: Total,
+    coded: Vec<Total>,
     versions_judged: Total,
     versions_late: Total,
     proxies_refused: Total,
@@ -175,9 +184,15 @@ pub(super) struct Collecting {
     byte_ring: IntGauge,
 }
 
+/// Values of the `result` label of compressed bodies, in the order of [`DecodingCounts`]'s fields.
+pub(super) const DECODING_RESULTS: [&str; 6] =
+    ["decoded", "unknown_coding", "truncated", "corrupt", "too_long", "window"];
+
 impl Collecting {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let lost = catalogue::COLLECTOR_LOST.counters::<U64>(registry)?;
+        let coded = catalogue::CODED_BODIES.counters::<U64>(registry)?;
+        let coded = DECODING_RESULTS.map(|result| Ok(Total::new(coded.get_metric_with_label_values(&[result])?)));
         let versions = catalogue::VERSIONS.counters::<U64>(registry)?;
         let unread = catalogue::RING_UNREAD.gauges(registry)?;
         let size: IntGaugeVec = catalogue::RING_SIZE.gauges(registry)?;
@@ -191,6 +206,8 @@ impl Collecting {
             lost_full: Total::new(lost.get_metric_with_label_values(&["full"])?),
             lost_malformed: Total::new(lost.get_metric_with_label_values(&["malformed"])?),
             unmatched: Total::new(catalogue::UNMATCHED.counter(registry)?),
+            unstable: Total::new(catalogue::UNSTABLE.counter(registry)?),
+            coded: coded.into_iter().collect::<Result<_, prometheus::Error>>()?,
             versions_judged: Total::new(versions.get_metric_with_label_values(&["judged"])?),
             versions_late: Total::new(versions.get_metric_with_label_values(&["late"])?),
             proxies_refused: Total::new(catalogue::PROXY_REFUSED.counter(registry)?),
@@ -206,6 +223,11 @@ impl Collecting {
         self.lost_full.set(view.lost_full);
         self.lost_malformed.set(view.lost_malformed);
         self.unmatched.set(view.credentials_unmatched);
+        self.unstable.set(view.no_stable_token);
+        let DecodingCounts { decoded, unknown_coding, truncated, corrupt, too_long, window } = view.decoding;
+        for (total, count) in self.coded.iter().zip([decoded, unknown_coding, truncated, corrupt, too_long, window]) {
+            total.set(count);
+        }
         self.versions_judged.set(view.versions_judged);
         self.versions_late.set(view.versions_late);
         self.proxies_refused.set(view.proxies_refused);

@@ -52,7 +52,9 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         Counter::HeadsCompleted => &catalogue::HEADS_COMPLETED,
         Counter::HeadsRequest => &catalogue::HEADS_REQUEST,
         Counter::RecordsEmitted | Counter::LostEventRing => &catalogue::HEADS,
-        Counter::LostEnd | Counter::LostByteRing | Counter::LostSegment => &catalogue::LOST_RECORDS,
+        Counter::LostEnd | Counter::LostByteRing | Counter::LostSegment | Counter::LostFragment => {
+            &catalogue::LOST_RECORDS
+        }
         Counter::LostByteRingBytes => &catalogue::LOST_TEE_BYTES,
         Counter::FlowsCreated => &catalogue::FLOWS_CREATED,
         Counter::FlowsDeleted => &catalogue::FLOWS_DELETED,
@@ -71,9 +73,10 @@ pub(super) fn home(counter: Counter) -> &'static Family {
         | Counter::ProxyMissing
         | Counter::ProxyMalformed
         | Counter::StepBudget => &catalogue::STREAM_FAULTS,
-        Counter::FragmentsReassembled | Counter::FragmentsConflicting | Counter::FragmentsDropped => {
-            &catalogue::FRAGMENTS
-        }
+        Counter::FragmentsReassembled
+        | Counter::FragmentsConflicting
+        | Counter::FragmentsDropped
+        | Counter::FragmentsUnclaimed => &catalogue::FRAGMENTS,
         Counter::AnomalyLineCut
         | Counter::AnomalyValueCut
         | Counter::AnomalyFold

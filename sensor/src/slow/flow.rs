@@ -1,17 +1,14 @@
 //! One flow of the slow path: two streams, and the parser's state between them.
 
-use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, flow_flag, half_flag, phase};
+use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, QUEUE, flow_flag, half_flag, phase};
 use sensor_ebpf::http::in_head;
 use sensor_ebpf::packet::tcp_flag;
-use sensor_ebpf::wire::{
-    FlowId, HandoverRecord, RecordHead, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind,
-};
+use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
-use super::again::{self, Comparison};
 use super::stream::{Hole, Pushed, Stream};
-use super::{Resume, Shared};
+use super::{Resume, Shared, again};
 use crate::capture::host::Followed;
 
 /// Memory of a flow beside what its streams hold, bytes.
@@ -38,14 +35,19 @@ struct Mark {
     open: Option<Box<(Parser, Option<Box<Captured>>)>>,
 }
 
-/// The head of a request that the fast path read (so far), and that is not remembered here.
+/// Where the kernel stopped in the request stream: segments that reach back behind it contradict what only it has read.
 #[derive(Clone, Copy)]
-struct Unseen {
-    /// Sequence number of its first byte.
-    from: u32,
-    /// Its bytes.
-    len: u32,
+struct Border {
+    /// Sequence number of the first byte that was handed over.
+    next: u32,
+    /// Sequence number of the first byte of the last message in front of it.
+    message: u32,
+    /// Its transaction number.
     txn: u32,
+    /// Requests that waited for an answer, up to that one.
+    waiting: u32,
+    /// What the server acknowledged.
+    acknowledged: u32,
 }
 
 /// What one side of the connection sends.
@@ -78,7 +80,12 @@ pub(super) struct SlowFlow {
     reset: bool,
     orphans: Vec<Orphan>,
     mark: Mark,
-    unseen: Option<Unseen>,
+    /// As long as requests in front of it wait for an answer.
+    border: Option<Border>,
+    /// Place in the request stream behind which no head was seen to reach.
+    heads_to: u64,
+    /// A request since the mark may have been another, and it cannot be told which.
+    doubtful: bool,
     /// The kernel was told that it may take the flow back.
     offered: bool,
     last: u64,
@@ -97,7 +104,9 @@ impl SlowFlow {
             reset: false,
             orphans: Vec::new(),
             mark,
-            unseen: None,
+            border: None,
+            heads_to: 0,
+            doubtful: false,
             offered: false,
             last: 0,
             counted: 0,
@@ -119,6 +128,16 @@ impl SlowFlow {
     /// Its id.
     pub(super) fn id(&self) -> FlowId {
         self.flow.id
+    }
+
+    /// Epoch of its request half.
+    pub(super) fn epoch(&self) -> u16 {
+        self.flow.request.epoch
+    }
+
+    /// True when a reset ended it.
+    pub(super) fn was_reset(&self) -> bool {
+        self.reset
     }
 
     /// When something last came, nanoseconds.
@@ -187,7 +206,7 @@ impl SlowFlow {
         if way == direction::REQUEST {
             let open = in_head(half.parser.phase).then(|| Box::new((half.parser, captured.clone())));
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open };
-            self.unseen = unseen(half, self.flow.requested, self.flow.answered);
+            self.border = border(&record.flow);
         }
         if let Some(captured) = captured {
             half.flags |= half_flag::SLOT;
@@ -203,6 +222,32 @@ impl SlowFlow {
         }
     }
 
+    /// The first piece of a request segment that reaches back behind the hand-over, as one that is to be compared; none
+    /// when what it says is known, or not of interest.
+    pub(super) fn looks_back(&mut self, record: &SegmentRecord) -> Option<SegmentRecord> {
+        let border = self.border.filter(|_| record.head.direction == direction::REQUEST)?;
+        let end = record.sequence.wrapping_add(record.len);
+        let before = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() < 0;
+        let known = |acknowledged: u32| acknowledged != 0 && !before(acknowledged, end);
+        if !before(record.sequence, border.next)
+            || known(border.acknowledged)
+            || self.response.acknowledged.is_some_and(known)
+            || !(border.waiting > 1 || before(border.message, end))
+        {
+            return None;
+        }
+        if self.mark.open.is_some() {
+            // The head is complete here only: told then.
+            self.doubtful = true;
+            return None;
+        }
+        let mut again = *record;
+        again.acknowledged = border.message;
+        again.head.txn = border.txn;
+        again.head.offset = border.waiting.into();
+        Some(again)
+    }
+
     /// A piece of a segment came.
     pub(super) fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], shared: &mut Shared) {
         let way = record.head.direction;
@@ -211,8 +256,18 @@ impl SlowFlow {
             if known.is_none_or(|known| record.acknowledged.wrapping_sub(known).cast_signed() > 0) {
                 *known = Some(record.acknowledged);
             }
+            // What it acknowledges came before it, and is parsed before it: a response must not find a later request.
+            let other = if way == direction::REQUEST { direction::RESPONSE } else { direction::REQUEST };
+            self.pass_confirmed(other, record.head.time_ns, shared);
         }
-        self.reset |= record.flags & tcp_flag::RST != 0;
+        // Of a flow of which nothing is known, a reset is all that will come.
+        let unknown = self.request.stream.is_none() && self.response.stream.is_none() && self.orphans.is_empty();
+        self.reset |= unknown && record.flags & tcp_flag::RST != 0;
+        // At a fragment the kernel makes what was offered before void.
+        if way == direction::REQUEST && self.request.stream.is_some() {
+            // Epochs wrap; records of one half come in their order.
+            self.flow.request.epoch = u16::try_from(record.head.epoch & 0xffff).unwrap_or(0);
+        }
         let orphan = Orphan {
             direction: way,
             sequence: record.sequence,
@@ -247,9 +302,7 @@ impl SlowFlow {
 
     fn push(&mut self, segment: &Orphan, shared: &mut Shared) {
         let fin = segment.flags & tcp_flag::FIN != 0;
-        if segment.direction == direction::REQUEST {
-            self.compare_unseen(segment, shared);
-        }
+        self.reset |= self.resets(segment);
         let Some(stream) = &mut self.side(segment.direction).stream else { return };
         let mut pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         while pushed == Pushed::Full {
@@ -265,36 +318,14 @@ impl SlowFlow {
         shared.counts.out_of_window += u64::from(pushed == Pushed::OutOfWindow);
     }
 
-    /// A segment that says again what the fast path read of an unanswered head is read on its own, as the kernel's
-    /// [`kind::AGAIN`]: the first bytes are not here to be compared with.
-    fn compare_unseen(&mut self, segment: &Orphan, shared: &mut Shared) {
-        let Some(unseen) = self.unseen else { return };
-        if self.flow.answered.wrapping_sub(unseen.txn).cast_signed() > 0 {
-            self.unseen = None;
-            return;
-        }
-        let behind = unseen.from.wrapping_sub(segment.sequence).cast_signed();
-        let len = i32::try_from(segment.bytes.len()).unwrap_or(i32::MAX);
-        if behind >= len || i64::from(behind) <= -i64::from(unseen.len) {
-            return;
-        }
-        let record = SegmentRecord {
-            head: RecordHead {
-                flow: self.flow.id,
-                service: self.flow.service,
-                txn: unseen.txn,
-                time_ns: segment.time,
-                ..RecordHead::default()
-            },
-            key: self.key,
-            sequence: segment.sequence,
-            acknowledged: unseen.from,
-            flags: SEGMENT_LAST,
-            len: 0,
-        };
-        let mut comparison = Comparison::new(&record);
-        comparison.add(&record, &segment.bytes, shared.head_bytes);
-        comparison.judge(shared);
+    /// True when the segment is a reset that its receiver believes: one that stands exactly where the stream does (RFC
+    /// 5961 §3.2), or behind its end. From anywhere else it is dropped, and would only hide what follows.
+    fn resets(&mut self, segment: &Orphan) -> bool {
+        const LAST: u32 = tcp_flag::RST | SEGMENT_LAST;
+        let side = self.side(segment.direction);
+        let Some(stream) = &side.stream else { return false };
+        let ahead = segment.sequence.wrapping_sub(stream.next_sequence());
+        segment.flags & LAST == LAST && (ahead == 0 || (ahead == 1 && side.ended))
     }
 
     /// Parses what is in order, gives up what the other side acknowledged, and offers the flow back if it rests. True
@@ -303,10 +334,7 @@ impl SlowFlow {
         // Requests first: a response follows from what is there of them.
         for way in [direction::REQUEST, direction::RESPONSE] {
             self.deliver(way, shared);
-            while self.confirmed(way) {
-                self.skip(way, now, shared);
-                self.deliver(way, shared);
-            }
+            self.pass_confirmed(way, now, shared);
         }
         self.compare(now, shared);
         if self.reset {
@@ -323,6 +351,14 @@ impl SlowFlow {
         }
         self.offer(over, resume);
         over
+    }
+
+    /// Gives up the holes that are none for the other side.
+    fn pass_confirmed(&mut self, way: u8, now: u64, shared: &mut Shared) {
+        while self.confirmed(way) {
+            self.skip(way, now, shared);
+            self.deliver(way, shared);
+        }
     }
 
     /// True when the other side has the bytes that are missing here: nobody will send them again.
@@ -342,10 +378,17 @@ impl SlowFlow {
         let acknowledged = side.acknowledged;
         let Some(stream) = &mut side.stream else { return };
         let engine = &mut shared.engine;
+        let mut head = false;
         while stream.next(|piece| {
             let segment = Followed { key, direction: way, bytes: piece.bytes, ending: false, acknowledged };
+            let before = flow.requested;
             engine.follow(piece.time, flow, &segment);
-        }) {}
+            head = flow.requested != before || in_head(flow.request.parser.phase);
+        }) {
+            if head && way == direction::REQUEST {
+                self.heads_to = stream.position();
+            }
+        }
         if stream.finished() && !side.ended {
             side.ended = true;
             let segment = Followed { key, direction: way, bytes: &[], ending: true, acknowledged };
@@ -407,6 +450,8 @@ impl SlowFlow {
     /// Sends other versions of unanswered requests to be judged, and forgets what was answered.
     fn compare(&mut self, now: u64, shared: &mut Shared) {
         let Some(stream) = self.request.stream.as_mut() else { return };
+        // Not before the request that it is a version of.
+        let now = now.max(stream.ready());
         let half = &self.flow.request;
         // Of a head that is still open no other version can be read yet.
         let open = if in_head(half.parser.phase) { half.consumed.wrapping_sub(half.parser.message_at) } else { 0 };
@@ -429,9 +474,20 @@ impl SlowFlow {
         let counts = stream.take_counts();
         shared.counts.conflicts += u64::from(counts.conflicts);
         shared.counts.unjudged += u64::from(counts.unjudged);
+        self.doubtful |= stream.doubted(self.heads_to);
+        let complete = open == 0 || self.request.ended || self.reset;
+        if self.doubtful && complete {
+            self.doubtful = false;
+            let waiting = self.flow.requested.wrapping_sub(self.mark.requested).min(QUEUE);
+            for txn in (1..=waiting).rev().map(|back| self.flow.requested.wrapping_sub(back)) {
+                again::tell_doubt(&self.flow, txn, now, shared);
+            }
+        }
         if self.flow.requested != self.flow.answered {
             return;
         }
+        // A head that is still open is not answered yet.
+        self.border = self.border.filter(|border| border.txn == self.flow.requested);
         if half.parser.phase == phase::START {
             stream.mark();
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open: None };
@@ -467,7 +523,7 @@ impl SlowFlow {
             request_sequence: request.next_sequence(),
             response_sequence: response.next_sequence(),
             requested: self.flow.requested,
-            epoch: self.flow.request.epoch,
+            epoch: self.flow.request.epoch.into(),
             passed: u32::from(passed),
             answered: self.flow.answered,
         };
@@ -475,17 +531,17 @@ impl SlowFlow {
     }
 }
 
-/// What of an unanswered request's head stands before the place at which its half was handed over.
-fn unseen(half: &Half, requested: u32, answered: u32) -> Option<Unseen> {
-    let open = in_head(half.parser.phase);
-    if !open && (requested == answered || half.parser.phase == phase::LOST) {
+/// The border of a flow whose request half was just handed over; none when nothing waits for an answer there.
+fn border(flow: &Flow) -> Option<Border> {
+    let (half, open) = (&flow.request, in_head(flow.request.parser.phase));
+    let waiting = flow.requested.wrapping_sub(flow.answered).wrapping_add(u32::from(open));
+    let back = half.consumed.wrapping_sub(half.parser.message_at);
+    if half.parser.phase == phase::LOST || waiting == 0 || half.parser.body_bytes >= back {
         return None;
     }
-    let back = u32::try_from(half.consumed.checked_sub(half.parser.message_at)?).ok()?;
-    let body = if open { 0 } else { u32::try_from(half.parser.body_bytes).ok()? };
-    let txn = if open { requested } else { half.parser.txn };
-    let len = back.checked_sub(body).filter(|len| *len > 0)?;
-    Some(Unseen { from: half.next_sequence.wrapping_sub(back), len, txn })
+    let message = half.next_sequence.wrapping_sub(u32::try_from(back).ok()?);
+    let txn = if open { flow.requested } else { flow.requested.wrapping_sub(1) };
+    Some(Border { next: half.next_sequence, message, txn, waiting, acknowledged: half.acknowledged })
 }
 
 /// Records of this kind are what a version of a request is told as.

@@ -9,6 +9,7 @@
 
 mod again;
 mod flow;
+mod pieces;
 mod read;
 pub mod stream;
 
@@ -16,17 +17,22 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use sensor_ebpf::flow::FlowKey;
+use sensor_ebpf::packet::tcp_flag;
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::wire::{FlowId, HandoverRecord, RecordHead, ResumeEntry, SegmentRecord, kind};
+use sensor_ebpf::wire::{
+    FlowId, FragmentRecord, HandoverRecord, RecordHead, ResumeEntry, SegmentRecord, direction, kind,
+};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroize as _;
 
+use crate::capture::fragments::Piece;
 use crate::capture::host::{self, HostEngine};
 use crate::capture::tables::Tables;
 use crate::config::model::Bounds;
 
 use again::Comparison;
 use flow::SlowFlow;
+use pieces::{Unclaimed, Whole};
 
 /// Where the kernel (or the engine that plays it) is told that it may take a flow back.
 pub trait Resume {
@@ -47,6 +53,8 @@ pub struct Limits {
     pub half_bytes: usize,
     /// Bytes of a request that are remembered to compare retransmissions with: the longest head.
     pub head_bytes: usize,
+    /// Fragmented IP packets that are put together at once, and segments out of such that wait for their flow.
+    pub fragments: usize,
     /// How long missing bytes are waited for.
     pub hole_timeout: Duration,
 }
@@ -58,6 +66,7 @@ impl From<&Bounds> for Limits {
             held_bytes: bounds.slow_path_bytes,
             half_bytes: bounds.slow_half_bytes,
             head_bytes: bounds.head_bytes as usize,
+            fragments: bounds.fragments,
             hole_timeout: bounds.hole_timeout,
         }
     }
@@ -71,6 +80,7 @@ impl Default for Limits {
             held_bytes: 64 << 20,
             half_bytes: 1 << 20,
             head_bytes: 64 << 10,
+            fragments: 1024,
             hole_timeout: Duration::from_secs(5),
         }
     }
@@ -117,7 +127,12 @@ pub struct SlowPath {
     flows: HashMap<FlowId, Box<SlowFlow>>,
     /// Flows by when something last came.
     quiet: BTreeSet<(u64, FlowId)>,
+    /// Flows by what they hold.
+    large: BTreeSet<(usize, FlowId)>,
     comparisons: HashMap<FlowId, Comparison>,
+    /// The flow of a connection, perhaps one that is gone: for segments that came in fragments, which name no flow.
+    by_key: HashMap<FlowKey, FlowId>,
+    unclaimed: Unclaimed,
     /// Flows that ended, as many as are followed at most: what is sent again of them is not followed.
     over: HashSet<FlowId>,
     over_in_order: VecDeque<FlowId>,
@@ -138,7 +153,7 @@ impl SlowPath {
         let engine = || HostEngine::new(tables.clone(), false, 1, 2 * limits.flows + 2);
         Self {
             shared: Shared {
-                engine: engine(),
+                engine: engine().with_fragments(limits.fragments),
                 versions: engine(),
                 limit: limits.half_bytes,
                 head_bytes: limits.head_bytes,
@@ -148,7 +163,10 @@ impl SlowPath {
             },
             flows: HashMap::new(),
             quiet: BTreeSet::new(),
+            large: BTreeSet::new(),
             comparisons: HashMap::new(),
+            by_key: HashMap::new(),
+            unclaimed: Unclaimed::new(limits.fragments, limits.half_bytes),
             over: HashSet::new(),
             over_in_order: VecDeque::new(),
             found: 0,
@@ -178,6 +196,11 @@ impl SlowPath {
                     self.again(&segment, bytes, out);
                 }
             }
+            kind::FRAGMENT => {
+                if let Some((fragment, bytes)) = read::read::<FragmentRecord>(record) {
+                    self.fragment(&fragment, bytes, resume, out);
+                }
+            }
             kind::RESUMED => {
                 if let Some(flow) = self.take(head.flow) {
                     self.shared.engine.drop_kept(flow.id());
@@ -195,37 +218,119 @@ impl SlowPath {
         out: &mut impl FnMut(&[u8]),
     ) {
         let now = record.head.time_ns;
-        let mut flow = self.take(record.head.flow).unwrap_or_else(|| Box::new(SlowFlow::new(record.key, &record.flow)));
+        let mut flow = self
+            .take(record.head.flow)
+            .unwrap_or_else(|| self.fresh(record.key, || SlowFlow::new(record.key, &record.flow)));
         flow.handed(record, captured, &mut self.shared);
+        self.claim(&mut flow, &record.key);
         flow.settle(now, &mut self.shared, resume);
         self.put(flow, now, resume, out);
     }
 
     fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let now = record.head.time_ns;
-        let mut flow = match self.take(record.head.flow) {
+        let id = record.head.flow;
+        let known = self.take(record.head.flow);
+        let claims = known.is_none();
+        let mut flow = match known {
             Some(flow) => flow,
             // What is sent again behind the end was parsed.
             None if self.over.contains(&record.head.flow) => return,
             None => {
                 // Its hand-over was lost, or comes behind it.
                 self.found = self.found.wrapping_add(1);
-                Box::new(SlowFlow::found(record, self.found))
+                let found = self.found;
+                self.fresh(record.key, || SlowFlow::found(record, found))
             }
         };
+        let again = flow.looks_back(record);
         flow.segment(record, bytes, &mut self.shared);
+        if claims {
+            self.claim(&mut flow, &record.key);
+        }
         let over = flow.settle(now, &mut self.shared, resume);
+        if let Some(first) = again.or_else(|| self.comparisons.contains_key(&id).then_some(*record)) {
+            self.again(&first, bytes, out);
+        }
         if over {
-            self.over(flow.id(), out);
+            self.over(&flow, out);
         } else {
             self.put(flow, now, resume, out);
         }
     }
 
-    /// A flow ended: it is remembered for a while that it did.
-    fn over(&mut self, id: FlowId, out: &mut impl FnMut(&[u8])) {
+    /// A flow that comes to the slow path.
+    fn fresh(&mut self, key: FlowKey, make: impl FnOnce() -> SlowFlow) -> Box<SlowFlow> {
+        // Entries of flows that are gone go now and then: the index stays in proportion to what is followed.
+        if self.by_key.len() > 2 * self.flows.len() + 1024 {
+            let flows = &self.flows;
+            self.by_key.retain(|_, id| flows.contains_key(id));
+        }
+        let flow = Box::new(make());
+        self.by_key.insert(key, flow.id());
+        flow
+    }
+
+    /// Gives a flow what came of it in fragments before it did.
+    fn claim(&mut self, flow: &mut SlowFlow, key: &FlowKey) {
+        if self.unclaimed.is_empty() {
+            return;
+        }
+        for (way, segment) in self.unclaimed.claim(key) {
+            let record = segment.record(flow.id(), flow.epoch(), *key, way);
+            flow.segment(&record, &segment.bytes, &mut self.shared);
+        }
+    }
+
+    /// A piece of an IP fragment came: the segment that it completes goes to its flow.
+    fn fragment(
+        &mut self,
+        record: &FragmentRecord,
+        bytes: &[u8],
+        resume: &mut impl Resume,
+        out: &mut impl FnMut(&[u8]),
+    ) {
+        let Ok(protocol) = u8::try_from(record.protocol) else { return };
+        let piece = Piece {
+            source: record.source,
+            destination: record.destination,
+            protocol,
+            identification: record.identification,
+            at: record.at,
+            more: record.more != 0,
+            bytes,
+        };
+        let time = record.head.time_ns;
+        let Some((packet, bytes)) = self.shared.engine.piece(time, &piece) else { return };
+        let segment = Whole { packet, bytes, time };
+        let unclaimed = if packet.flags & tcp_flag::SYN != 0 {
+            // Only the fast path opens flows.
+            1
+        } else if let Some((record, bytes)) = self.followed(&segment) {
+            self.segment(&record, bytes, resume, out);
+            0
+        } else {
+            self.unclaimed.keep(segment)
+        };
+        self.shared.engine.add(Counter::FragmentsUnclaimed, unclaimed);
+    }
+
+    /// A segment as one of its flow, if that is followed.
+    fn followed<'a>(&self, segment: &'a Whole) -> Option<(SegmentRecord, &'a [u8])> {
+        [direction::REQUEST, direction::RESPONSE].into_iter().find_map(|way| {
+            let key = segment.key(way);
+            let flow = self.flows.get(self.by_key.get(&key)?)?;
+            Some((segment.record(flow.id(), flow.epoch(), key, way), segment.bytes.as_slice()))
+        })
+    }
+
+    /// A flow ended: it is remembered for a while that it did. (But for one that was reset: what comes behind a reset that
+    /// its receiver dropped, for a wrong checksum, is no repetition.)
+    fn over(&mut self, flow: &SlowFlow, out: &mut impl FnMut(&[u8])) {
+        let id = flow.id();
         self.shared.engine.drop_kept(id);
-        if self.over.insert(id) {
+        self.comparisons.remove(&id);
+        if !flow.was_reset() && self.over.insert(id) {
             self.over_in_order.push_back(id);
         }
         if self.over.len() > self.flows_max
@@ -239,8 +344,11 @@ impl SlowPath {
     fn again(&mut self, record: &SegmentRecord, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
         if self.comparisons.len() >= COMPARISONS_MAX && !self.comparisons.contains_key(&record.head.flow) {
             // Pieces of one segment follow each other: what waits for its last one lost it.
-            self.shared.counts.unjudged += self.comparisons.len() as u64;
-            self.comparisons.clear();
+            let mut cut: Vec<_> = self.comparisons.drain().collect();
+            cut.sort_unstable_by_key(|(id, _)| *id);
+            for (_, comparison) in cut {
+                comparison.give_up(&mut self.shared);
+            }
         }
         let comparison = self.comparisons.entry(record.head.flow).or_insert_with(|| Comparison::new(record));
         if comparison.add(record, bytes, self.shared.head_bytes)
@@ -258,11 +366,20 @@ impl SlowPath {
             self.look_at = now.saturating_add(self.shared.hole_timeout / 64);
             self.give_up(now.saturating_sub(self.shared.hole_timeout), now, resume, out);
         }
+        self.forget_unclaimed(now.saturating_sub(self.shared.hole_timeout));
     }
 
     /// Whatever is missing now is not waited for any longer.
     pub fn settle(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         self.give_up(now, now, resume, out);
+        self.forget_unclaimed(now);
+    }
+
+    fn forget_unclaimed(&mut self, late: u64) {
+        if !self.unclaimed.is_empty() {
+            let gone = self.unclaimed.expire(late);
+            self.shared.engine.add(Counter::FragmentsUnclaimed, gone);
+        }
     }
 
     fn give_up(&mut self, late: u64, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
@@ -275,7 +392,7 @@ impl SlowPath {
             let last = flow.last();
             flow.give_up(late, now, &mut self.shared);
             if flow.settle(now, &mut self.shared, resume) {
-                self.over(id, out);
+                self.over(&flow, out);
             } else {
                 self.put(flow, last, resume, out);
             }
@@ -286,6 +403,7 @@ impl SlowPath {
     pub fn finish(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let mut ids: Vec<FlowId> = self.flows.keys().copied().collect();
         ids.sort_unstable();
+        self.forget_unclaimed(u64::MAX);
         for id in ids {
             let Some(mut flow) = self.take(id) else { continue };
             flow.give_up(u64::MAX, now, &mut self.shared);
@@ -319,18 +437,19 @@ impl SlowPath {
     fn take(&mut self, id: FlowId) -> Option<Box<SlowFlow>> {
         let flow = self.flows.remove(&id)?;
         self.quiet.remove(&(flow.last(), id));
+        self.large.remove(&(flow.counted(), id));
         self.shared.counts.held = self.shared.counts.held.saturating_sub(flow.counted() as u64);
         Some(flow)
     }
 
     /// Puts a flow (back), and makes room where a bound is reached.
     fn put(&mut self, mut flow: Box<SlowFlow>, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
-        let id = flow.id();
         flow.touch(now);
-        self.shared.counts.held += flow.count() as u64;
-        self.quiet.insert((now, id));
-        self.flows.insert(id, flow);
+        self.keep(flow);
         while self.flows.len() > self.flows_max || self.shared.counts.held > self.held_max as u64 {
+            if self.flows.len() <= self.flows_max && self.unburden(now, resume, out) {
+                continue;
+            }
             let Some(&(last, oldest)) = self.quiet.first() else { break };
             let Some(mut flow) = self.take(oldest) else { break };
             self.shared.counts.evicted += 1;
@@ -340,6 +459,29 @@ impl SlowPath {
             self.shared.engine.drop_kept(oldest);
         }
         self.flush(out);
+    }
+
+    fn keep(&mut self, mut flow: Box<SlowFlow>) {
+        let id = flow.id();
+        self.shared.counts.held += flow.count() as u64;
+        self.quiet.insert((flow.last(), id));
+        self.large.insert((flow.counted(), id));
+        self.flows.insert(id, flow);
+    }
+
+    /// Whoever holds most makes room before others do: what waits behind its holes is not waited for any longer. False
+    /// when that brings little.
+    fn unburden(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) -> bool {
+        let Some(&(size, id)) = self.large.last() else { return false };
+        let Some(mut flow) = self.take(id) else { return false };
+        flow.give_up(u64::MAX, now, &mut self.shared);
+        if flow.settle(now, &mut self.shared, resume) {
+            self.over(&flow, out);
+            return true;
+        }
+        let shrank = flow.count() <= size / 2;
+        self.keep(flow);
+        shrank
     }
 
     /// Gives what was made to `out`.

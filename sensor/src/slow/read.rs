@@ -1,6 +1,6 @@
 //! Reads the slow path's records, which are plain structures with bytes behind them.
 
-use sensor_ebpf::wire::{HandoverRecord, HeadRecord, RecordHead, SegmentRecord};
+use sensor_ebpf::wire::{FragmentRecord, HandoverRecord, HeadRecord, RecordHead, SegmentRecord};
 use sensor_ebpf::work::Captured;
 
 /// A structure of integers alone, without padding: any bytes are one.
@@ -15,6 +15,8 @@ unsafe impl Plain for RecordHead {}
 unsafe impl Plain for HandoverRecord {}
 // SAFETY: as above.
 unsafe impl Plain for SegmentRecord {}
+// SAFETY: as above.
+unsafe impl Plain for FragmentRecord {}
 // SAFETY: as above.
 unsafe impl Plain for Captured {}
 

@@ -138,6 +138,14 @@ pub struct Stream {
     history: History,
     patches: Vec<Patch>,
     counts: Counts,
+    doubt: Option<Doubt>,
+}
+
+/// Bytes that may have been others, and of which no version can be made: places of the first one, and behind the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doubt {
+    from: u64,
+    to: u64,
 }
 
 /// The first and the last difference found between a segment and what is known, as offsets in the segment.
@@ -178,6 +186,7 @@ impl Stream {
             history: History::new(ORIGIN, HISTORY),
             patches: Vec::new(),
             counts: Counts::default(),
+            doubt: None,
         }
     }
 
@@ -312,6 +321,26 @@ impl Stream {
         mem::take(&mut self.counts)
     }
 
+    /// True when bytes in front of the place `before` may have been others, and no version can tell: outside the history,
+    /// or one contradiction too many. Says so once; doubt about bytes that were not delivered yet is kept.
+    pub fn doubted(&mut self, before: u64) -> bool {
+        let Some(doubt) = self.doubt else { return false };
+        let told = doubt.from < before;
+        let from = doubt.from.max(self.position);
+        self.doubt = (from < doubt.to).then_some(Doubt { from, ..doubt });
+        told
+    }
+
+    /// Place of the next byte in order, for [`Stream::doubted`].
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// When the last piece that was given became deliverable, nanoseconds.
+    pub fn ready(&self) -> u64 {
+        self.ready
+    }
+
     /// Sequence number of the next byte in order.
     pub fn next_sequence(&self) -> u32 {
         self.next
@@ -348,8 +377,19 @@ impl Stream {
 
     fn forget(&mut self, before: u64) {
         self.history.forget(before);
+        self.doubt = self.doubt.filter(|doubt| doubt.to > before);
         let lost = self.patches.extract_if(.., |patch| patch.at < before).filter(|patch| !patch.told).count();
         self.counts.unjudged = self.counts.unjudged.saturating_add(u32::try_from(lost).unwrap_or(u32::MAX));
+    }
+
+    /// Notes bytes of which no version can be made; what lies before the mark matters to nobody.
+    fn doubt(&mut self, from: u64, to: u64) {
+        let from = from.max(self.history.from());
+        if self.history.most() == 0 || from >= to {
+            return;
+        }
+        let known = self.doubt.unwrap_or(Doubt { from, to });
+        self.doubt = Some(Doubt { from: known.from.min(from), to: known.to.max(to) });
     }
 
     /// The place of a delivered byte, as far as is remembered.
@@ -368,6 +408,7 @@ impl Stream {
         if from > at || to < end {
             self.counts.uncompared = self.counts.uncompared.saturating_add(1);
         }
+        self.doubt(at.max(self.history.end()), end);
         if from < to {
             difference.look(bytes, offset(at, from), self.history.between(from, to));
         }
@@ -413,9 +454,12 @@ impl Stream {
         if self.patches.iter().any(|patch| patch.at == at && patch.bytes.as_slice() == bytes) {
             return;
         }
-        let total: usize = self.patches.iter().map(|patch| patch.bytes.len()).sum();
+        let (total, end) = (self.patches.iter().map(|patch| patch.bytes.len()).sum::<usize>(), at + bytes.len() as u64);
+        // Beyond what is remembered there is nothing to make a version of.
+        self.doubt(at.max(self.history.from() + self.history.most() as u64), end);
         if total + bytes.len() > self.history.most() {
             self.counts.unjudged = self.counts.unjudged.saturating_add(1);
+            self.doubt(at, end);
             return;
         }
         if self.patches.len() < PATCHES_MAX {
@@ -423,18 +467,17 @@ impl Stream {
             return;
         }
         // No room for one more: it joins one that it touches, so that a head sent again byte by byte is still seen whole.
-        let end = at + bytes.len() as u64;
-        match self.patches.iter_mut().find(|patch| !patch.told && (patch.end() == at || end == patch.at)) {
-            Some(patch) => {
-                let behind = patch.end() == at;
-                let (first, second) =
-                    if behind { (patch.bytes.as_slice(), bytes) } else { (bytes, patch.bytes.as_slice()) };
-                let joined = Zeroizing::new([first, second].concat());
-                patch.at = if behind { patch.at } else { at };
-                patch.bytes = joined;
-            }
-            None => self.counts.unjudged = self.counts.unjudged.saturating_add(1),
-        }
+        let joins = |patch: &&mut Patch| !patch.told && (patch.end() == at || end == patch.at);
+        let Some(patch) = self.patches.iter_mut().find(joins) else {
+            self.counts.unjudged = self.counts.unjudged.saturating_add(1);
+            self.doubt(at, end);
+            return;
+        };
+        let behind = patch.end() == at;
+        let (first, second) = if behind { (patch.bytes.as_slice(), bytes) } else { (bytes, patch.bytes.as_slice()) };
+        let joined = Zeroizing::new([first, second].concat());
+        patch.at = if behind { patch.at } else { at };
+        patch.bytes = joined;
     }
 }
 

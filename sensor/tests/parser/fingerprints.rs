@@ -122,7 +122,12 @@ fn cookies() {
 #[test]
 fn header_and_query() {
     check("x-API-key: abc \t", place::HEADER, b"abc");
-    check("X-Api-Key: Bearer abc", place::HEADER, b"Bearer abc");
+    for words in ["Bearer abc", "bEARER  \"abc\"", "Token abc", "Basic\tabc", "JWT abc", "DPoP abc", "Bearer\r\n abc"] {
+        check(&format!("X-Api-Key: {words}"), place::HEADER, b"abc");
+    }
+    check("X-Api-Key: Digest abc", place::HEADER, b"Digest abc");
+    check("X-Api-Key: Bearerabc", place::HEADER, b"Bearerabc");
+    check("X-Api-Key: a-rather-long-first-word abc", place::HEADER, b"a-rather-long-first-word abc");
     check("X-Api-Key: \"a%41\"", place::HEADER, b"a%41");
     check("X-Api-Key:", place::HEADER, b"");
     check("X-Api-Key2: abc", place::HEADER, b"");
@@ -163,6 +168,9 @@ fn response_places() {
         ("Set-Cookie: SESSION=; Max-Age=0", place::SET_COOKIE, ""),
         ("Set-Cookie: other=1; SESSION=abc", place::SET_COOKIE, ""),
         ("X-New-Token: abc", place::RESPONSE_HEADER, "abc"),
+        ("X-New-Token: bearer abc", place::RESPONSE_HEADER, "abc"),
+        ("Set-Cookie: SESSION=; a=b; SESSION=x", place::SET_COOKIE, ""),
+        ("Set-Cookie: SESSION=abc; SESSION=x;Max-Age=0", place::SET_COOKIE, "abc"),
         ("X-Api-Key: abc", place::HEADER, ""),
         ("Authorization: abc", place::AUTHORIZATION, ""),
         ("Cookie: SESSION=abc", place::COOKIE, ""),
@@ -175,6 +183,94 @@ fn response_places() {
         let want = Some((place, fingerprint(canonical.as_bytes()))).filter(|_| !canonical.is_empty());
         assert_eq!(found, want.into_iter().collect::<Vec<_>>(), "{line:?}");
     }
+}
+
+/// However a `Set-Cookie` is cut into segments: what its attributes say of its end.
+#[test]
+fn attributes_that_end_a_cookie() {
+    const DELETED: u16 = credential_flag::DELETED;
+    const LASTS: u16 = credential_flag::LASTS;
+    const EXPIRES: u16 = credential_flag::EXPIRES;
+    for (attributes, flags) in [
+        ("", 0),
+        (";", 0),
+        ("; Path=/; Secure; HttpOnly", 0),
+        ("; Max-Age=0", DELETED),
+        (";max-AGE=000;Path=/", DELETED),
+        ("; Path=/; Max-Age= -1 ; Secure", DELETED),
+        ("; Max-Age=3600", LASTS),
+        ("; Max-Age=0; Max-Age=10", LASTS),
+        ("; Max-Age=10; Max-Age=0", DELETED),
+        ("; Max-Age=0; Max-Age=soon", DELETED),
+        ("; Max-Age=; Max-Age", 0),
+        ("; Max-Ages=0; XMax-Age=0; Path=Max-Age=0", 0),
+        ("; Secure Max-Age=0", 0),
+        ("\r\n ; Max-Age=0", DELETED),
+        ("; Expires=Thu, 01 Jan 1970 00:00:00 GMT", EXPIRES),
+        ("; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=5", EXPIRES | LASTS),
+        ("; Expires=; Secure", 0),
+        ("; Expires=a date that is much too long to be one, 1970; Max-Age=0", DELETED),
+    ] {
+        let text = format!("HTTP/1.1 200 OK\r\nSet-Cookie: SESSION=a.b.c{attributes}\r\nSet-Cookie: SESSION=d\r\n\r\n");
+        for cut in [1, 2, 3, 7, text.len()] {
+            let mut conversation = Conversation::open();
+            conversation.data(From::Client, b"GET / HTTP/1.1\r\n\r\n");
+            for piece in text.as_bytes().chunks(cut) {
+                conversation.data(From::Server, piece);
+            }
+            let output = conversation.output();
+            let [first, second] = output.heads[1].credentials.as_slice() else { panic!("{attributes}") };
+            assert_eq!(first.fingerprint, fingerprint(b"a.b.c"), "{attributes} by {cut}");
+            assert_eq!(first.flags & (DELETED | LASTS | EXPIRES), flags, "{attributes} by {cut}");
+            assert_eq!(second.flags, 0, "attributes stay with their cookie: {attributes} by {cut}");
+            if flags & EXPIRES != 0 {
+                assert_eq!(first.claims, None, "a date is no claim");
+            }
+        }
+    }
+    // A cookie that is not reported has no attributes that could fall to another.
+    let mut conversation = Conversation::open();
+    conversation.data(From::Client, b"GET / HTTP/1.1\r\n\r\n");
+    let many = (0..9).map(|n| format!("Set-Cookie: SESSION=s{n}{}\r\n", if n == 8 { "; Max-Age=0" } else { "" }));
+    let head = format!("HTTP/1.1 200 OK\r\nSet-Cookie: SESSION=;Max-Age=0\r\n{}\r\n", many.collect::<String>());
+    conversation.data(From::Server, head.as_bytes());
+    let output = conversation.output();
+    assert_eq!(output.heads[1].credentials.len(), 8);
+    assert!(output.heads[1].credentials.iter().all(|one| one.flags == 0));
+}
+
+#[test]
+fn repeating_a_credential_takes_no_room() {
+    let found = |lines: &str| {
+        let output = request(format!("GET /?t=q&t=q HTTP/1.1\r\n{lines}\r\n").as_bytes());
+        let head = &output.heads[0];
+        assert_eq!(head.line(), "GET /?t=&t= HTTP/1.1", "the value is cut out all the same");
+        (head.credentials.len(), head.anomalies & anomaly::MORE_CREDENTIALS != 0)
+    };
+    let cookies = |value: &str| format!("Cookie: {}\r\n", format!("SESSION={value}; ").repeat(20));
+    assert_eq!(found(&cookies("own")), (2, false));
+    // Twenty of the attacker's own, written in any way, do not hide the forged one.
+    let words = ["Bearer ", "Token ", "JWT ", "DPoP ", "Other ", ""];
+    let own = words.map(|word| format!("Authorization: {word}own\r\n")).concat();
+    let hidden = format!("{}{}{own}Authorization: Bearer forged\r\n", cookies("own"), cookies("%6fwn"));
+    assert_eq!(found(&hidden), (4, false));
+    // Values that say nothing count once, however many they are; what could be a token beside them is kept.
+    let digests = (0..20)
+        .map(|n| format!("Authorization: Digest nonce=\"{n}\", uri=\"/a.b.c\"\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
+    let ntlm = (0..20).map(|n| format!("Authorization: NTLM TlRM{n}\r\n")).collect::<Vec<_>>().concat();
+    assert_eq!(
+        found(&format!("{digests}{ntlm}Authorization: Digest a.b.c\r\nAuthorization: Bearer forged\r\n")),
+        (4, false)
+    );
+    // A scheme that is judged otherwise does not stand in for another.
+    assert_eq!(
+        found("Authorization: NTLM same\r\nAuthorization: Basic same\r\nAuthorization: Bearer same\r\n"),
+        (4, false)
+    );
+    let distinct = (0..9).map(|n| format!("Cookie: SESSION={n}\r\n")).collect::<Vec<_>>().concat();
+    assert_eq!(found(&distinct), (8, true));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub mod capture;
+pub mod fragments;
 pub mod net;
 pub mod packets;
 pub mod paths;

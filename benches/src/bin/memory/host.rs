@@ -71,7 +71,7 @@ pub fn collector(config: &Arc<Config>, connections: u32) -> Result<Vec<Row>, Fai
 }
 
 /// What the parser's bounds allow.
-fn parser_bound(config: &Config) -> u64 {
+pub fn parser_bound(config: &Config) -> u64 {
     let flow = (size_of::<FlowKey>() * 2 + size_of::<Flow>()) as u64 + ENTRY;
     let slot = size_of::<Captured>() as u64 + ENTRY;
     u64::from(config.bounds.flows) * flow + u64::from(config.bounds.split_heads) * slot + PROCESS
@@ -168,7 +168,7 @@ impl Host {
 }
 
 /// Resident memory of this process, bytes: now, at its peak.
-fn resident() -> Result<(u64, u64), Failure> {
+pub fn resident() -> Result<(u64, u64), Failure> {
     let text = fs::read_to_string("/proc/self/status")?;
     let kibibytes = |name: &str| -> Option<u64> {
         text.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?.parse().ok()

@@ -10,6 +10,7 @@
 mod host;
 mod kernel;
 mod load;
+mod slow;
 
 use std::env;
 use std::error::Error;
@@ -43,6 +44,8 @@ enum Part {
     Kernel,
     /// The same parser on the host
     Engine,
+    /// The parser on the host, and the slow path
+    Slow,
     /// The parser on the host, and the collector with its ledger behind it
     Collector,
 }
@@ -73,6 +76,7 @@ fn measure(args: &Args) -> Result<bool, Box<dyn Error>> {
     let rows = match part {
         Part::Kernel => kernel::measure(&config, args.connections)?,
         Part::Engine => host::engine(&config, args.connections)?,
+        Part::Slow => slow::measure(&config, args.connections)?,
         Part::Collector => host::collector(&config, args.connections)?,
     };
     let mut within = true;
@@ -91,6 +95,7 @@ fn all_parts(args: &Args) -> Result<bool, Box<dyn Error>> {
     for (part, title) in [
         ("kernel", "kernel: the maps"),
         ("engine", "host: the parser"),
+        ("slow", "host: parser and slow path, the second part of every cut head first"),
         ("collector", "host: parser, collector and ledger"),
     ] {
         println!("{title}");

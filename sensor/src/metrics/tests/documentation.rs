@@ -46,7 +46,8 @@ fn the_documentation_is_in_step() {
     let words = words.chain(Outcome::ALL.iter().map(|value| value.label()));
     let words = words.chain(Login::ALL.iter().map(|value| value.label()));
     let words = words.chain(Bound::ALL.iter().map(|value| value.label()));
-    for word in words.chain(control::ISSUANCE_RESULTS).chain([NO_SERVICE]).chain(PROGRAMS.iter().copied()) {
+    let words = words.chain(control::ISSUANCE_RESULTS).chain(control::DECODING_RESULTS);
+    for word in words.chain([NO_SERVICE]).chain(PROGRAMS.iter().copied()) {
         assert!(
             before.contains(&format!("`{word}`")) || after.contains(&format!("`{word}`")),
             "{word} is not explained"

@@ -12,6 +12,7 @@ use sensor_ebpf::reason::Counter;
 use super::catalogue::{ALL, Family, Kind};
 use super::observations::NO_SERVICE;
 use super::*;
+use crate::collect::DecodingCounts;
 use crate::config::model::{self, Findings, Issuer, Keys, Ledger, Observed, Service};
 use crate::observation::{AccountHash, Instant, Outcome, Provenance, RouteClass, ServiceId, Validity};
 
@@ -212,6 +213,8 @@ fn the_identities_can_be_computed_from_what_is_exported() {
             lost_full: unit / 2,
             lost_malformed: 3 * unit / 2,
             credentials_unmatched: 4,
+            no_stable_token: 3,
+            decoding: DecodingCounts { decoded: 2, corrupt: 1, ..DecodingCounts::default() },
             versions_judged: 5,
             versions_late: 6,
             proxies_refused: 8,
@@ -231,6 +234,8 @@ fn the_identities_can_be_computed_from_what_is_exported() {
                 + total("authsensor_collector_lost_total"),
         );
         assert_equal(samples["authsensor_ring_unread_bytes{ring=\"event\"}"], 99.0);
+        assert_equal(samples["authsensor_coded_bodies_total{result=\"corrupt\"}"], 1.0);
+        assert_equal(total("authsensor_credentials_without_stable_token_total"), 3.0);
         assert_equal(samples["authsensor_request_versions_total{result=\"judged\"}"], 5.0);
         assert_equal(samples["authsensor_request_versions_total{result=\"late\"}"], 6.0);
         assert_equal(total("authsensor_proxy_addresses_refused_total"), 8.0);

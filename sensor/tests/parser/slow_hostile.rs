@@ -1,0 +1,281 @@
+//! A client that bends TCP so that the sensor reads something else than the server: segments that the server drops or
+//! reads otherwise must neither hide a request nor leave it beyond doubt.
+
+use sensor::capture::offline::Offline;
+use sensor::collect::decode::{Record, decode};
+use sensor::slow::Limits;
+use sensor_ebpf::wire::{anomaly, capture};
+
+use crate::rig::{ACK, FIN, From, SYN, segment_of, tables};
+
+const RST: u8 = 4;
+const GET: &[u8] = b"GET /members/7/addresses HTTP/1.1\r\nHost: h\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// What came out: targets of requests and of versions, and transactions of which there may be another version.
+#[derive(Default)]
+struct Seen {
+    requests: Vec<String>,
+    versions: Vec<String>,
+    doubted: Vec<u32>,
+    answers: usize,
+}
+
+struct Talk {
+    engine: Offline,
+    at: u64,
+    client: u32,
+    server: u32,
+    port: u16,
+    seen: Seen,
+}
+
+fn len(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap()
+}
+
+impl Talk {
+    fn with(limits: Limits) -> Self {
+        let engine = Offline::new(tables(), false, 1024, 64, limits);
+        let mut talk = Self { engine, at: 0, client: 1000, server: 5000, port: 40_000, seen: Seen::default() };
+        talk.connect(40_000);
+        talk
+    }
+
+    fn open() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn connect(&mut self, port: u16) {
+        (self.client, self.server, self.port) = (1000, 5000, port);
+        self.packet(From::Client, 999, 0, SYN, b"");
+        self.packet(From::Server, 4999, 1000, SYN | ACK, b"");
+    }
+
+    fn packet(&mut self, from: From, sequence: u32, acknowledged: u32, flags: u8, payload: &[u8]) {
+        self.at += 1;
+        let mut frame = segment_of(self.port, from, sequence, flags, payload);
+        frame[42..46].copy_from_slice(&acknowledged.to_be_bytes());
+        self.engine.ethernet(self.at, &frame, u32::try_from(frame.len()).unwrap());
+        let seen = &mut self.seen;
+        self.engine.drain(|record| seen.note(record));
+    }
+
+    /// From the client, `ahead` of where it is; it stays there.
+    fn beside(&mut self, ahead: u32, flags: u8, payload: &[u8]) {
+        self.packet(From::Client, self.client.wrapping_add(ahead), self.server, flags, payload);
+    }
+
+    fn request(&mut self, payload: &[u8]) {
+        self.beside(0, ACK, payload);
+        self.client = self.client.wrapping_add(len(payload));
+    }
+
+    fn answer(&mut self, payload: &[u8]) {
+        self.packet(From::Server, self.server, self.client, ACK, payload);
+        self.server = self.server.wrapping_add(len(payload));
+    }
+
+    /// A request whose two halves come in the wrong order: the slow path has the flow.
+    fn swapped(&mut self, payload: &[u8]) {
+        let (first, second) = payload.split_at(payload.len() / 2);
+        self.beside(len(first), ACK, second);
+        self.beside(0, ACK, first);
+        self.client = self.client.wrapping_add(len(payload));
+    }
+
+    fn finish(mut self) -> Seen {
+        let seen = &mut self.seen;
+        self.engine.finish(|record| seen.note(record));
+        self.seen
+    }
+}
+
+impl Seen {
+    fn note(&mut self, record: &[u8]) {
+        let line = |head: &sensor::collect::decode::Head<'_>| {
+            head.capture(capture::LINE).map(|line| String::from_utf8_lossy(line).split(' ').nth(1).unwrap().to_owned())
+        };
+        match decode(record).unwrap() {
+            Record::Request(head) => self.requests.push(line(&head).unwrap()),
+            Record::Version(head) => match line(&head) {
+                Some(line) => self.versions.push(line),
+                None => {
+                    assert!(head.anomaly(anomaly::CONFLICT));
+                    self.doubted.push(head.fixed.head.txn);
+                }
+            },
+            Record::Response(head) if head.fixed.head.txn != u32::MAX => self.answers += 1,
+            _ => {}
+        }
+    }
+}
+
+fn get(target: &str, filler: usize) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\nX-A: {}\r\n\r\n", "a".repeat(filler)).into_bytes()
+}
+
+/// RFC 5961 §3.2: a reset that does not stand exactly at the next byte is dropped, whether data waits behind a hole or not.
+#[test]
+fn a_reset_from_elsewhere_hides_nothing_on_the_slow_path() {
+    for (ahead, hole) in [(1 << 20, 0), (u32::MAX - 5, 0), (200, 200), (100, 200)] {
+        let mut talk = Talk::open();
+        talk.swapped(GET);
+        if hole > 0 {
+            // Something waits behind a hole, and the reset stands behind that.
+            talk.beside(hole - 10, ACK, b"0123456789");
+        }
+        talk.beside(ahead, RST | ACK, b"");
+        talk.answer(OK);
+        for piece in get("/second", 200).chunks(3) {
+            talk.request(piece);
+        }
+        talk.answer(OK);
+        let seen = talk.finish();
+        assert_eq!(seen.requests, ["/members/7/addresses", "/second"], "{ahead} {hole}");
+        assert_eq!(seen.answers, 2, "{ahead} {hole}");
+    }
+}
+
+#[test]
+fn a_reset_where_the_stream_stands_ends_the_flow() {
+    for fin in [false, true] {
+        let mut talk = Talk::open();
+        talk.swapped(GET);
+        talk.beside(0, if fin { FIN | ACK } else { ACK }, b"");
+        talk.beside(u32::from(fin), RST | ACK, b"");
+        assert_eq!(talk.engine.slow().flows, 0, "fin {fin}");
+        assert_eq!(talk.finish().requests.len(), 1);
+    }
+}
+
+/// Four harmless versions use up what is kept of them; the fifth is the one that the server reads.
+#[test]
+fn one_contradiction_too_many_leaves_doubt() {
+    let mut talk = Talk::open();
+    let decoy = get("/mine/1", 60);
+    talk.swapped(&decoy);
+    let start = talk.client.wrapping_sub(len(&decoy));
+    for at in [40, 44, 48, 52] {
+        talk.packet(From::Client, start + at, 5000, ACK, b"b");
+    }
+    talk.packet(From::Client, start, 5000, ACK, &get("/other/", 60)[..10]);
+    talk.answer(OK);
+    assert_eq!(talk.finish().doubted, [0]);
+}
+
+/// More unanswered requests than are remembered.
+#[test]
+fn what_is_not_remembered_leaves_doubt() {
+    let mut talk = Talk::with(Limits { head_bytes: 1024, ..Limits::default() });
+    talk.swapped(&get("/1", 600));
+    talk.request(&get("/2", 600));
+    let decoy = get("/mine", 600);
+    let start = talk.client;
+    talk.request(&decoy);
+    talk.packet(From::Client, start, 5000, ACK, &get("/they", 600));
+    talk.answer(OK);
+    let seen = talk.finish();
+    assert!(seen.doubted.contains(&2), "{:?}", seen.doubted);
+}
+
+#[test]
+fn a_body_that_is_sent_again_leaves_no_doubt() {
+    let mut talk = Talk::with(Limits { head_bytes: 1024, ..Limits::default() });
+    let head = b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 6000\r\n\r\n";
+    talk.swapped(head);
+    for _ in 0..6 {
+        talk.request(&[b'x'; 1000]);
+    }
+    for back in [5000, 3000, 1000] {
+        talk.beside(0_u32.wrapping_sub(back), ACK, &[b'x'; 1000]);
+    }
+    talk.answer(OK);
+    let seen = talk.finish();
+    assert_eq!((seen.requests.len(), seen.doubted, seen.versions.len()), (1, vec![], 0));
+}
+
+/// Who lets much wait behind holes does not push others out.
+#[test]
+fn a_hoarder_gives_up_its_own() {
+    let limits = Limits { held_bytes: 1 << 20, half_bytes: 1 << 20, ..Limits::default() };
+    let mut talk = Talk::with(limits);
+    // Half of a head, the half in front of it missing.
+    talk.beside(10, ACK, &GET[10..]);
+    for port in 0..4 {
+        talk.connect(50_000 + port);
+        for at in 0..800_u32 {
+            talk.beside(10 + at * 1000, ACK, &[b'x'; 1000]);
+        }
+    }
+    assert_eq!(talk.engine.slow().evicted, 0);
+    assert!(talk.engine.slow().held <= 1 << 20);
+    (talk.port, talk.client) = (40_000, 1000);
+    talk.beside(0, ACK, &GET[..10]);
+    assert_eq!(talk.finish().requests, ["/members/7/addresses"]);
+}
+
+/// Far behind the window and far ahead of it, right behind the handshake: the server drops the decoy.
+#[test]
+fn a_decoy_outside_the_window_takes_no_connection_along() {
+    for ahead in [0_u32.wrapping_sub(1 << 27), 1 << 27, 0_u32.wrapping_sub(500)] {
+        let mut talk = Talk::open();
+        talk.beside(ahead, ACK, &get("/decoy", 0));
+        for piece in GET.chunks(3) {
+            talk.request(piece);
+        }
+        talk.answer(OK);
+        let seen = talk.finish();
+        assert_eq!((seen.requests, seen.answers), (vec!["/members/7/addresses".to_owned()], 1), "{ahead}");
+    }
+}
+
+/// A SYN in a connection is answered with the place where the server is (RFC 5961 §4.2).
+#[test]
+fn a_decoy_behind_a_forged_syn_takes_no_connection_along() {
+    for (ahead, decoy) in [(1 << 27, true), (5000, true), (1 << 29, false)] {
+        let mut talk = Talk::open();
+        talk.request(GET);
+        talk.answer(OK);
+        talk.beside(ahead - 1, SYN, b"");
+        if decoy {
+            talk.beside(ahead, ACK, &get("/decoy", 0));
+        }
+        talk.answer(b"");
+        for piece in get("/second", 0).chunks(3) {
+            talk.request(piece);
+        }
+        talk.answer(OK);
+        let seen = talk.finish();
+        assert_eq!(seen.requests.last().unwrap(), "/second", "{ahead}");
+    }
+}
+
+/// A request that is not the last one, sent again with other bytes while nothing was answered.
+#[test]
+fn an_earlier_unanswered_request_that_is_sent_again_leaves_doubt() {
+    let mut talk = Talk::open();
+    let start = talk.client;
+    talk.request(&get("/mine", 10));
+    talk.request(&get("/2", 10));
+    talk.packet(From::Client, start, 5000, ACK, &get("/they", 10));
+    talk.answer(OK);
+    let seen = talk.finish();
+    assert!(seen.doubted.contains(&0) || seen.versions == ["/they"], "{:?} {:?}", seen.doubted, seen.versions);
+}
+
+/// Sent again with other bytes, and longer than before: neither all known nor all new.
+#[test]
+fn another_version_that_is_longer_is_judged() {
+    for more in ["\r\n", "GET /x HTTP/1.1\r\n"] {
+        let mut talk = Talk::open();
+        let start = talk.client;
+        talk.request(&get("/mine", 10));
+        let longer = [get("/they", 10), more.as_bytes().to_vec()].concat();
+        talk.packet(From::Client, start, 5000, ACK, &longer);
+        talk.client = start + len(&longer);
+        talk.answer(OK);
+        let seen = talk.finish();
+        assert_eq!(seen.versions.first().map(String::as_str), Some("/they"), "{more:?} {:?}", seen.doubted);
+    }
+}
