@@ -74,7 +74,7 @@ pub fn run(root: &Path, args: &Args) -> Outcome {
     });
     let outcomes = outcomes.into_inner().unwrap_or_default();
     let clean = outcomes.len() == wanted.len() && outcomes.iter().all(|clean| *clean);
-    println!("Logs: {}", place.logs.display());
+    println!("Logs: {}", place.logs.strip_prefix(root).unwrap_or(&place.logs).display());
     if clean { Ok(()) } else { Err(Failure::Reported) }
 }
 

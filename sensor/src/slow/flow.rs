@@ -7,8 +7,9 @@ use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SEGMENT_LAST, Segme
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
+use super::again;
 use super::stream::{Hole, Pushed, Stream};
-use super::{Resume, Shared, again};
+use super::{Resume, Shared};
 use crate::capture::host::Followed;
 
 /// Memory of a flow beside what its streams hold, bytes.
