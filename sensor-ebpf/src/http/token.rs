@@ -390,6 +390,10 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
     if kind == place::SET_COOKIE {
         work.captured.set_cookie = NO_COOKIE;
     }
+    if kind == place::QUERY {
+        // Nothing of the value stays in the line, not even the quotes of an empty one.
+        work.open_from = work.pos;
+    }
     if len == 0 {
         return;
     }
@@ -411,9 +415,6 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
     let fingerprint = work.parser.sip.finish();
     let (index, scheme, dots) = (work.parser.index, work.parser.scheme, work.parser.dots);
     let cut_at = if kind == place::QUERY { work.captured.len - work.captured.open_at } else { 0 };
-    if kind == place::QUERY {
-        work.open_from = work.pos;
-    }
     let span = if captured && signed { Span { at: start as u16, len: claims as u16 } } else { Span::default() };
     let found = Credential {
         fingerprint: to_bytes(fingerprint),
