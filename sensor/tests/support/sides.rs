@@ -288,7 +288,14 @@ impl Sides {
             }
             assert_eq!(counts[index], host[index], "kernel and host count {} alike", counter.label());
         }
-        assert_eq!(records, self.drain_host(), "kernel and host make the same records");
+        let made = self.drain_host();
+        for (one, other) in [(&records.events, &made.events), (&records.bytes, &made.bytes)] {
+            for (kernel, host) in one.iter().zip(other) {
+                let at = kernel.0.iter().zip(&host.0).position(|(one, other)| one != other);
+                assert_eq!(kernel, host, "kernel and host make the same records: not from byte {at:?}");
+            }
+        }
+        assert_eq!(records, made, "kernel and host make as many records");
         let outcome = Outcome { records, counts };
         outcome.assert_identities();
         outcome
