@@ -192,12 +192,17 @@ fn full_rings_lose_records_and_count_each() {
     let ends =
         |kinds: &[usize]| [kind::END, kind::TEE_END, kind::CLOSE].iter().map(|k| kinds[usize::from(*k)]).sum::<usize>();
     let tees = |kinds: &[usize]| kinds[usize::from(kind::TEE)];
+    let handed = |kinds: &[usize]| {
+        [kind::HANDOVER, kind::SEGMENT, kind::AGAIN].iter().map(|k| kinds[usize::from(*k)]).sum::<usize>()
+    };
     // What arrived and what was counted as lost is what the host, which loses nothing, has.
     assert_eq!(heads(&kernel), count(Counter::RecordsEmitted));
     assert_eq!(heads(&kernel) + count(Counter::LostEventRing), heads(&host));
     assert_eq!(ends(&kernel) + count(Counter::LostEnd), ends(&host));
     assert_eq!(tees(&kernel) + count(Counter::LostByteRing), tees(&host));
+    assert_eq!(handed(&kernel) + count(Counter::LostSegment), handed(&host));
     assert!(count(Counter::LostEventRing) > 100 && count(Counter::LostEnd) > 0 && count(Counter::LostByteRing) > 0);
+    assert!(count(Counter::LostSegment) > 100);
     // Apart from the losses themselves, parsing is not disturbed: all other totals are the host's.
     let host_totals = sides.host_totals();
     let lost = [
@@ -206,6 +211,9 @@ fn full_rings_lose_records_and_count_each() {
         Counter::LostEnd,
         Counter::LostByteRing,
         Counter::LostByteRingBytes,
+        Counter::LostSegment,
+        // The host puts fragments together itself, and makes no records of them.
+        Counter::LostFragment,
     ];
     for counter in Counter::ALL.iter().filter(|counter| !lost.contains(counter)) {
         assert_eq!(counts[*counter as usize], host_totals[*counter as usize], "{}", counter.label());

@@ -157,6 +157,16 @@ fn comparable_captures(captured: &mut [u8]) {
     captured[offset_of!(Captured, bytes) + used..].fill(0);
 }
 
+/// Records of one side. Flows are numbered in the same order on both: events first.
+fn comparable(mut all: Vec<Vec<u8>>) -> Records {
+    all.sort_by_key(|record| on_byte_ring(record));
+    let (mut records, mut flows) = (Records::default(), Vec::new());
+    for record in all {
+        records.add(&record, &mut flows);
+    }
+    records
+}
+
 /// What a run of packets changed.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -227,11 +237,15 @@ impl Sides {
 
     /// Reads both rings of the kernel.
     pub fn drain_kernel(&mut self) -> Records {
-        let (mut records, mut flows) = (Records::default(), Vec::new());
+        let mut all = Vec::new();
+        self.read_rings(&mut all);
+        comparable(all)
+    }
+
+    fn read_rings(&mut self, all: &mut Vec<Vec<u8>>) {
         for ring in [&mut self.rings.0, &mut self.rings.1] {
-            ring.read(ring.produced(), |record| records.add(record, &mut flows));
+            ring.read(ring.produced(), |record| all.push(record.to_vec()));
         }
-        records
     }
 
     /// Gives `frame` to the host's parser.
@@ -243,13 +257,7 @@ impl Sides {
     pub fn drain_host(&mut self) -> Records {
         let mut all: Vec<Vec<u8>> = Vec::new();
         self.host.drain(|record| all.push(record.to_vec()));
-        // Flows are numbered in the order in which the kernel's are: events first.
-        all.sort_by_key(|record| on_byte_ring(record));
-        let (mut records, mut flows) = (Records::default(), Vec::new());
-        for record in all {
-            records.add(&record, &mut flows);
-        }
-        records
+        comparable(all)
     }
 
     pub fn host_totals(&self) -> Totals {
@@ -259,11 +267,14 @@ impl Sides {
     /// Both parsers over `frames`; what they made must be equal, and the identities must hold.
     pub fn run_frames(&mut self, frames: &[Vec<u8>]) -> Outcome {
         let (kernel_before, host_before) = (self.kernel.totals().unwrap(), self.host_totals());
+        let mut all = Vec::new();
         for frame in frames {
             self.run_program(frame);
             self.run_host(frame);
+            // Before a ring is half full: then fragments are not sent on.
+            self.read_rings(&mut all);
         }
-        let records = self.drain_kernel();
+        let records = comparable(all);
         let counts = grown(&kernel_before, &self.kernel.totals().unwrap());
         let host = grown(&host_before, &self.host_totals());
         for counter in Counter::ALL {
@@ -277,7 +288,14 @@ impl Sides {
             }
             assert_eq!(counts[index], host[index], "kernel and host count {} alike", counter.label());
         }
-        assert_eq!(records, self.drain_host(), "kernel and host make the same records");
+        let made = self.drain_host();
+        for (one, other) in [(&records.events, &made.events), (&records.bytes, &made.bytes)] {
+            for (kernel, host) in one.iter().zip(other) {
+                let at = kernel.0.iter().zip(&host.0).position(|(one, other)| one != other);
+                assert_eq!(kernel, host, "kernel and host make the same records: not from byte {at:?}");
+            }
+        }
+        assert_eq!(records, made, "kernel and host make as many records");
         let outcome = Outcome { records, counts };
         outcome.assert_identities();
         outcome
