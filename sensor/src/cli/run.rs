@@ -53,7 +53,6 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     if let Some(file) = transactions {
         pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
     }
-    announce(&start, &interfaces);
     let resume = kernel.resumer()?;
     let plane = DataPlane {
         slow: SlowPath::new(&tables, (&config.bounds).into()),
@@ -67,7 +66,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
         lost: 0,
         looked: at.monotonic_ns,
     };
-    serve(plane, listener, metrics)
+    serve(plane, listener, metrics, || announce(&start, &interfaces))
 }
 
 /// Opens the file that transactions are appended to. A new one is readable by its owner only: targets and addresses are
@@ -111,7 +110,13 @@ fn object_hash(object: &[u8]) -> String {
 }
 
 /// Runs the data plane in a thread of its own, and metrics and signals here.
-fn serve(mut plane: DataPlane, listener: std::net::TcpListener, metrics: Arc<Metrics>) -> Result<(), CliError> {
+/// `announce` comes once a signal ends the daemon in order.
+fn serve(
+    mut plane: DataPlane,
+    listener: std::net::TcpListener,
+    metrics: Arc<Metrics>,
+    announce: impl FnOnce(),
+) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -129,9 +134,11 @@ fn serve(mut plane: DataPlane, listener: std::net::TcpListener, metrics: Arc<Met
         })
         .map_err(|error| CliError::System("start the data plane", error))?;
     let served = runtime.block_on(async {
+        let signalled = signalled();
+        announce();
         let shutdown = async {
             tokio::select! {
-                () = signalled() => {}
+                () = signalled => {}
                 _ = over => {}
             }
         };
@@ -147,16 +154,19 @@ fn serve(mut plane: DataPlane, listener: std::net::TcpListener, metrics: Arc<Met
     Ok(())
 }
 
-async fn signalled() {
+/// Takes the signals that end the daemon over; the future is over when one came.
+fn signalled() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the default action ends the process, and the kernel detaches.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async {
+        let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+            // Without handlers the default action ends the process, and the kernel detaches.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 
