@@ -102,15 +102,8 @@ const fn key_of(packet: &Packet, way: u8) -> FlowKey {
     }
 }
 
-/// What [`admit`] says of a segment that goes on to its flow.
-enum Admitted {
-    /// Nothing more to do.
-    Done(Counter),
-    /// To the current flow's half.
-    Segment,
-    /// To the current flow's half, and the packet counts as a SYN.
-    SynData,
-}
+/// Instead of a disposition: the segment goes on to the current flow's half.
+const GOES_ON: u32 = u32::MAX;
 
 /// Handles the TCP segment in `work.packet`, of which `present` payload bytes are there; the result is its disposition,
 /// an index of [`Counter`].
@@ -122,23 +115,12 @@ pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> u32 {
     work.present = present;
     work.sequence = work.packet.sequence;
     work.stage = stage::DONE;
-    let disposition = match admit(tables, work) {
-        Admitted::Done(counter) => counter,
-        Admitted::Segment => begin(tables, work),
-        Admitted::SynData => {
-            work.sequence = work.sequence.wrapping_add(1);
-            begin(tables, work);
-            Counter::PacketSyn
-        }
-    };
-    // Out of order, it was decided there.
-    if !matches!(disposition, Counter::PacketSlow) {
-        work.disposition = disposition as u32;
+    let admitted = admit(tables, work);
+    if admitted != GOES_ON {
+        return admitted;
     }
-    if work.stage >= stage::PARSE
-        && (work.end > 0 || work.parser.phase >= phase::COMPLETIONS)
-        && !tables.flow().is_null()
-    {
+    let stage = begin(tables, work);
+    if stage >= stage::PARSE && (work.end > 0 || work.parser.phase >= phase::COMPLETIONS) && !tables.flow().is_null() {
         let complete = tables.run(work);
         work.overrun = u32::from(!complete);
     }
@@ -148,49 +130,73 @@ pub fn packet<T: Tables>(tables: &mut T, work: &mut Work, present: u32) -> u32 {
     work.disposition
 }
 
-/// Finds or makes the flow.
+/// Finds or makes the flow: [`GOES_ON`], or the disposition of a packet that ends here.
 #[inline(always)]
-fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
+fn admit<T: Tables>(tables: &mut T, work: &mut Work) -> u32 {
     let (to, from) = tables.watched_pair(work.packet.destination_port, work.packet.source_port);
     if !to && !from {
-        return Admitted::Done(Counter::PacketNoService);
+        return Counter::PacketNoService as u32;
     }
-    let flags = work.packet.flags;
-    let way = if to { direction::REQUEST } else { direction::RESPONSE };
-    if flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
+    if work.packet.flags & tcp_flag::SYN != 0 {
+        return opening(tables, work, to, to && from);
+    }
+    set_key(work, if to { direction::REQUEST } else { direction::RESPONSE });
+    if !tables.find(&work.key) {
+        let made = unknown(tables, work, to && from);
+        if made != GOES_ON {
+            return made;
+        }
+    }
+    if work.present == 0 && work.packet.flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::PIECES) == 0 {
+        acknowledged(tables, work);
+        return Counter::PacketEmpty as u32;
+    }
+    GOES_ON
+}
+
+/// A SYN or SYN-ACK, to (`to`) a watched port or from one; `both` where both ends are watched. As [`admit`].
+///
+/// Once a connection; like [`unknown`] and [`begin`] a function of its own in the kernel: what its many ways leave in
+/// registers and on the stack is gone behind it, and does not multiply what follows.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn opening<T: Tables>(tables: &mut T, work: &mut Work, to: bool, both: bool) -> u32 {
+    if work.packet.flags & tcp_flag::ACK == 0 {
         return opened(tables, work);
     }
+    set_key(work, if to { direction::REQUEST } else { direction::RESPONSE });
+    let found = tables.find(&work.key) || (both && find_response(tables, work));
+    answered(tables, work, found) as u32
+}
+
+/// A segment of a flow that is not in the table in the direction that its ports say. As [`admit`].
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn unknown<T: Tables>(tables: &mut T, work: &mut Work, both: bool) -> u32 {
+    if both && find_response(tables, work) {
+        return GOES_ON;
+    }
+    if work.present == 0 {
+        return Counter::PacketNoFlow as u32;
+    }
+    let Some((way, service)) = tables.place(&work.packet, work.present) else {
+        return Counter::PacketNoService as u32;
+    };
+    if work.packet.flags & tcp_flag::FIN != 0 && way == direction::REQUEST {
+        // The last bytes of a connection that is over, sent again because nobody acknowledged them.
+        return Counter::PacketNoFlow as u32;
+    }
     set_key(work, way);
-    let mut found = tables.find(&work.key);
-    if !found && to && from {
-        set_key(work, direction::RESPONSE);
-        found = tables.find(&work.key);
+    if !create(tables, work, service, flow_flag::PICKED_UP) || !tables.find(&work.key) {
+        return Counter::PacketFlowTableFull as u32;
     }
-    if flags & tcp_flag::SYN != 0 {
-        return Admitted::Done(answered(tables, work, found));
-    }
-    if !found {
-        if work.present == 0 {
-            return Admitted::Done(Counter::PacketNoFlow);
-        }
-        let Some((way, service)) = tables.place(&work.packet, work.present) else {
-            return Admitted::Done(Counter::PacketNoService);
-        };
-        if flags & tcp_flag::FIN != 0 && way == direction::REQUEST {
-            // The last bytes of a connection that is over, sent again because nobody acknowledged them.
-            return Admitted::Done(Counter::PacketNoFlow);
-        }
-        set_key(work, way);
-        if !create(tables, work, service, flow_flag::PICKED_UP) || !tables.find(&work.key) {
-            return Admitted::Done(Counter::PacketFlowTableFull);
-        }
-        tables.count(Counter::FlowsPickedUp, 1);
-    }
-    if work.present == 0 && flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::PIECES) == 0 {
-        acknowledged(tables, work);
-        return Admitted::Done(Counter::PacketEmpty);
-    }
-    Admitted::Segment
+    tables.count(Counter::FlowsPickedUp, 1);
+    GOES_ON
+}
+
+/// Both ports are watched, and it is no request: looks for the flow that it answers.
+#[inline(always)]
+fn find_response<T: Tables>(tables: &mut T, work: &mut Work) -> bool {
+    set_key(work, direction::RESPONSE);
+    tables.find(&work.key)
 }
 
 /// A segment that only acknowledges. Behind both ends it is the last of its connection: what came before it, sent again,
@@ -221,27 +227,28 @@ fn set_key(work: &mut Work, way: u8) {
 /// A SYN: a fresh flow, whatever was there before, unless it is the very SYN that the flow there began with, sent or seen
 /// again. (Looking a flow up marks it as used; a flood of SYNs finds none, and pushes no live one out.)
 #[inline(always)]
-fn opened<T: Tables>(tables: &mut T, work: &mut Work) -> Admitted {
+fn opened<T: Tables>(tables: &mut T, work: &mut Work) -> u32 {
     let Some((way, service)) = tables.place(&work.packet, 0) else {
-        return Admitted::Done(Counter::PacketNoService);
+        return Counter::PacketNoService as u32;
     };
     if way != direction::REQUEST {
         // A service that connects out from its own port: not a request to it.
-        return Admitted::Done(Counter::PacketNoService);
+        return Counter::PacketNoService as u32;
     }
     set_key(work, direction::REQUEST);
     let mut found = tables.find(&work.key);
     if !(found && began_with(tables.flow(), work.sequence)) {
         if !create(tables, work, service, flow_flag::OPENED) {
-            return Admitted::Done(Counter::PacketFlowTableFull);
+            return Counter::PacketFlowTableFull as u32;
         }
         found = work.present > 0 && tables.find(&work.key);
     }
     // Data in the SYN (TCP Fast Open, RFC 7413).
     if work.present > 0 && found {
-        return Admitted::SynData;
+        work.sequence = work.sequence.wrapping_add(1);
+        return GOES_ON;
     }
-    Admitted::Done(Counter::PacketSyn)
+    Counter::PacketSyn as u32
 }
 
 /// True when the flow's request half began behind a SYN with this sequence number.
@@ -277,6 +284,8 @@ fn answered<T: Tables>(tables: &mut T, work: &mut Work, found: bool) -> Counter 
             if (*flow).response.flags & half_flag::STARTED == 0 {
                 (*flow).response.next_sequence = work.sequence.wrapping_add(1);
                 (*flow).response.flags |= half_flag::STARTED;
+                // The handshake says where the client's stream begins.
+                (&raw mut (*flow).request.acknowledged).write_volatile(work.packet.acknowledgement);
             }
         }
     }
@@ -315,17 +324,75 @@ fn create<T: Tables>(tables: &mut T, work: &mut Work, service: u16, flags: u32) 
 }
 
 /// Payload (or the end) of a half: locks it, and prepares the parser if it is needed.
+///
+/// A function of its own in the kernel: what its many ways leave in registers and on the stack is gone behind it. Gives
+/// [`Work::stage`]: the verifier refuses a function that leaves an address where its result would be.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn begin<T: Tables>(tables: &mut T, work: &mut Work) -> u32 {
+    begun(tables, work);
+    work.stage
+}
+
 #[inline(always)]
-fn begin<T: Tables>(tables: &mut T, work: &mut Work) -> Counter {
+fn begun<T: Tables>(tables: &mut T, work: &mut Work) {
     let half = half_of(tables.flow(), work.direction);
     // SAFETY: `half` points into the valid flow; its lock word is only touched through `lock`.
     if !unsafe { lock::acquire(&raw mut (*half).lock) } {
         busy(tables, work);
-        return Counter::PacketBusy;
+        work.disposition = Counter::PacketBusy as u32;
+        return;
+    }
+    // SAFETY: the lock is held: nobody else writes this half.
+    if unsafe { inside_body(tables, work, &mut *half) } {
+        // SAFETY: as above.
+        unsafe { lock::release(&raw mut (*half).lock) };
+        work.disposition = Counter::PacketData as u32;
+        return;
     }
     work.stage = stage::LOCKED;
     // SAFETY: the lock is held: nobody else writes this half.
-    unsafe { locked(tables, work, &mut *half) }
+    let disposition = unsafe { locked(tables, work, &mut *half) };
+    // Out of order, it was decided there.
+    if !matches!(disposition, Counter::PacketSlow) {
+        work.disposition = disposition as u32;
+    }
+    if work.packet.flags & tcp_flag::SYN != 0 {
+        work.disposition = Counter::PacketSyn as u32;
+    }
+}
+
+/// The bulk of all bytes: a segment in order that lies inside a body which nobody looks at. True if it was that: then it
+/// is done.
+#[inline(always)]
+fn inside_body<T: Tables>(tables: &mut T, work: &Work, half: &mut Half) -> bool {
+    const ODD: u32 = tcp_flag::FIN | tcp_flag::SYN | tcp_flag::RST | tcp_flag::PIECES;
+    let new = work.present;
+    if half.parser.phase != phase::BODY
+        || half.next_sequence != work.sequence
+        || half.parser.remaining <= u64::from(new)
+        || half.parser.head_flags & (head_flag::TEE | head_flag::EXPECT) != 0
+        || work.packet.flags & ODD != 0
+    {
+        return false;
+    }
+    let flow = tables.flow();
+    // SAFETY: the flow is valid; a flag set meanwhile by the other half is seen at the next segment.
+    if unsafe { (&raw const (*flow).flags).read_volatile() } & (flow_flag::SLOW | flow_flag::PASSED) != 0 {
+        return false;
+    }
+    half.next_sequence = half.next_sequence.wrapping_add(new);
+    tables.count(Counter::BytesNew, u64::from(new));
+    pass_over(tables, half, new);
+    true
+}
+
+/// Bytes of a body that are only counted.
+#[inline(always)]
+fn pass_over<T: Tables>(tables: &mut T, half: &mut Half, new: u32) {
+    half.parser.remaining = half.parser.remaining.wrapping_sub(u64::from(new));
+    half.parser.body_bytes += u64::from(new);
+    half.consumed += u64::from(new);
+    tables.count(Counter::BytesSkipped, u64::from(new));
 }
 
 /// Behind the parser: writes the half back, gives it free, and closes the flow if this was its end.
@@ -409,7 +476,7 @@ fn locked<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) -> Counte
     if flags & (flow_flag::SLOW | flow_flag::PASSED) == flow_flag::SLOW
         || (ahead as u32 | pieces != 0 && flags & flow_flag::PASSED == 0)
     {
-        out_of_order(tables, work, half, flags, ahead);
+        work.disposition = out_of_order(tables, work, half, flags, ahead);
         if work.disposition != u32::MAX {
             return Counter::PacketSlow;
         }
@@ -457,11 +524,7 @@ fn take<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, new: u32, p
     let body = (half.parser.phase == phase::BODY && half.parser.remaining > u64::from(new))
         || half.parser.phase == phase::UNTIL_CLOSE;
     if body && !teed && !ending {
-        // The bulk of all bytes: nothing to look at.
-        half.parser.remaining = half.parser.remaining.wrapping_sub(u64::from(new));
-        half.parser.body_bytes += u64::from(new);
-        half.consumed += u64::from(new);
-        tables.count(Counter::BytesSkipped, u64::from(new));
+        pass_over(tables, half, new);
     } else {
         work.end = new;
         work.ending = u32::from(ending);
@@ -509,12 +572,12 @@ pub unsafe fn gap<T: Tables>(tables: &mut T, work: &mut Work, missing: u32) {
 ///
 /// Cold, and a function of its own in the kernel, so that its ways do not multiply those around it.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn out_of_order<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, ahead: i32) {
-    work.disposition = match way(tables, work, half, flags, ahead) {
+fn out_of_order<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, ahead: i32) -> u32 {
+    match way(tables, work, half, flags, ahead) {
         Way::Done(counter) => counter as u32,
         Way::Slow => slow::hand_over(tables, work, half) as u32,
         Way::Fast => u32::MAX,
-    };
+    }
 }
 
 /// Who goes on with a segment.
@@ -566,13 +629,22 @@ fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, 
     Way::Slow
 }
 
-/// True when the half stands at a place where the stream is not (a forged segment far ahead, or a forged SYN, took it
-/// there), and the segment, which lies behind that place, begins with a start line: then the stream is here.
+/// True when the half stands at a place where the stream is not (a forged SYN took it there, or a forged segment far
+/// ahead), and the segment stands where it is: where the server says, which never acknowledged what was read; or, as long
+/// as the server said nothing, where a start line begins the segment.
 #[inline(always)]
-fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &Half, flags: u32) -> bool {
-    let elsewhere = flags & (flow_flag::PASSED | flow_flag::SLOW) != 0;
-    let fresh = half.consumed == 0 && half.parser.phase == phase::START;
-    if elsewhere || work.present == 0 || (half.parser.phase != phase::LOST && !fresh) {
+fn misplaced<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32) -> bool {
+    if flags & (flow_flag::PASSED | flow_flag::SLOW) != 0 || work.present == 0 {
+        return false;
+    }
+    let confirmed = half.acknowledged;
+    let told = flags & flow_flag::OPENED != 0 && confirmed != 0;
+    if told && work.sequence == confirmed && u64::from(half.next_sequence.wrapping_sub(confirmed)) > half.consumed {
+        slow::between_messages(half);
+        return true;
+    }
+    let fresh = !told && half.consumed == 0 && half.parser.phase == phase::START;
+    if half.parser.phase != phase::LOST && !fresh {
         return false;
     }
     work.base = work.packet.payload_at;
@@ -804,7 +876,8 @@ fn closed<T: Tables>(tables: &mut T, work: &mut Work) {
             lock::set_bits(&raw mut (*flow).flags, flow_flag::CLOSED);
             tables.emit_end(work, kind::CLOSE, false);
         }
-        if flags & tcp_flag::RST == 0 {
+        // Whether a reset of a flow on the slow path stands where the stream does is not known here.
+        if flags & tcp_flag::RST == 0 || slow {
             return;
         }
     }

@@ -33,6 +33,14 @@ pub trait Headers {
     fn word(&self, at: u32) -> Option<u32> {
         self.raw4(at).map(u32::from_be)
     }
+    /// Eight bytes at `at`, big-endian: one check for what would be two.
+    #[inline(always)]
+    fn pair(&self, at: u32) -> Option<(u32, u32)> {
+        self.raw8(at).map(|raw| {
+            let both = u64::from_be(raw);
+            ((both >> 32) as u32, both as u32)
+        })
+    }
 }
 
 /// TCP header flags.
@@ -352,11 +360,9 @@ pub(crate) fn tcp<H: Headers>(
     destination: Address,
     out: &mut Packet,
 ) -> Result<(), Counter> {
-    let ports = headers.word(at).ok_or(Counter::PacketMalformed)?;
-    let sequence = headers.word(at + 4).ok_or(Counter::PacketMalformed)?;
-    let acknowledgement = headers.word(at + 8).ok_or(Counter::PacketMalformed)?;
-    let offset_flags = headers.half(at + 12).ok_or(Counter::PacketMalformed)?;
-    let header_len = u32::from(offset_flags >> 12) * 4;
+    let (ports, sequence) = headers.pair(at).ok_or(Counter::PacketMalformed)?;
+    let (acknowledgement, offset_flags) = headers.pair(at + 8).ok_or(Counter::PacketMalformed)?;
+    let header_len = (offset_flags >> 28) * 4;
     let payload_at = at + header_len;
     // A packet that is longer than its frame is dropped by whoever receives it: its bytes are not of the stream.
     if header_len < 20 || payload_at > end || end > frame_len {
@@ -368,7 +374,7 @@ pub(crate) fn tcp<H: Headers>(
     out.destination_port = ports as u16;
     out.sequence = sequence;
     out.acknowledgement = acknowledgement;
-    out.flags = u32::from(offset_flags & 0xff);
+    out.flags = offset_flags >> 16 & 0xff;
     out.payload_at = payload_at;
     out.payload_len = end - payload_at;
     Ok(())

@@ -65,8 +65,11 @@ pub fn hand_over<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half) ->
 
 /// Makes the scratch area ready to send the segment as records of `kind`.
 #[inline(always)]
-pub fn send(work: &mut Work, kind: u8, from: u8) {
-    work.slow_kind = u32::from(kind);
+pub fn send(work: &mut Work, sent: u8, from: u8) {
+    work.slow_kind = u32::from(sent);
+    if sent != kind::AGAIN {
+        work.slow_waiting = 0;
+    }
     work.base = work.packet.payload_at;
     work.pos = 0;
     work.end = work.present;
@@ -183,7 +186,7 @@ unsafe fn take_back(flow: *mut Flow, response: &mut Half, work: &Work) -> bool {
 
 /// Puts a half's parser between two messages.
 #[inline(always)]
-fn between_messages(half: &mut Half) {
+pub fn between_messages(half: &mut Half) {
     half.parser.phase = phase::START;
     half.parser.flags = 0;
     half.parser.head_flags = 0;
@@ -204,12 +207,14 @@ pub fn worth_comparing<T: Tables>(tables: &T, work: &mut Work, half: &Half) -> b
     // SAFETY: the flow is valid; the response half may write `answered` meanwhile, which is read whole.
     let unanswered = unsafe {
         let answered = (&raw const (*flow).answered).read_volatile();
-        (&raw const (*flow).requested).read_volatile() != answered
+        (&raw const (*flow).requested).read_volatile().wrapping_sub(answered)
     };
     let open = http::in_head(half.parser.phase);
-    if half.parser.phase == phase::LOST || !(unanswered || open) {
+    let waiting = unanswered.wrapping_add(u32::from(open));
+    if half.parser.phase == phase::LOST || waiting == 0 {
         return false;
     }
+    work.slow_waiting = waiting;
     // The message's first byte, and the first one behind its head, stand that far behind the next one.
     let back = half.consumed.wrapping_sub(half.parser.message_at);
     let body = if open { 0 } else { half.parser.body_bytes };
@@ -227,5 +232,7 @@ pub fn worth_comparing<T: Tables>(tables: &T, work: &mut Work, half: &Half) -> b
     if acknowledged != 0 && (end.wrapping_sub(acknowledged) as i32) <= 0 {
         return false;
     }
-    (end.wrapping_sub(work.slow_from) as i32) > 0 && (head_end.wrapping_sub(work.sequence) as i32) > 0
+    // Of earlier requests only that they wait is known, not where they began.
+    let reaches = waiting > 1 || (end.wrapping_sub(work.slow_from) as i32) > 0;
+    reaches && (head_end.wrapping_sub(work.sequence) as i32) > 0
 }

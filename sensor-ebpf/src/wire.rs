@@ -467,7 +467,8 @@ pub struct SegmentRecord {
     pub key: crate::flow::FlowKey,
     /// Sequence number of the first byte that follows.
     pub sequence: u32,
-    /// What the segment acknowledges, of the other half. Of [`kind::AGAIN`]: sequence number of the first byte of the
+    /// What the segment acknowledges, of the other half. Of [`kind::AGAIN`] (whose head has as offset how many requests
+    /// wait for an answer, up to that message): sequence number of the first byte of the
     /// message that the piece is compared with.
     pub acknowledged: u32,
     /// Bits of [`crate::packet::tcp_flag`], and [`SEGMENT_LAST`]; FIN stands on the last piece only.

@@ -126,8 +126,8 @@ pub struct Work {
     pub slow_next: u32,
     /// Sequence number of the first byte of the message that seen bytes are compared with.
     pub slow_from: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Requests that wait for an answer, up to that message.
+    pub slow_waiting: u32,
     /// Where the slow path left the flow.
     pub resume: ResumeEntry,
     /// Stream offset of position 0.

@@ -165,7 +165,7 @@ fn losses(sides: &mut Sides, frames: &[Vec<u8>]) -> (Totals, Vec<usize>, Vec<usi
     }
     let counts = grown(&before, &sides.kernel.totals().unwrap());
     let by_kind = |records: &support::sides::Records| {
-        let mut kinds = vec![0; 8];
+        let mut kinds = vec![0; usize::from(kind::VERSION) + 1];
         for record in records.events.iter().chain(&records.bytes) {
             kinds[usize::from(record.kind())] += 1;
         }

@@ -151,9 +151,11 @@ fn a_connection_has_one_disposition_a_packet() {
 
         let [from_client, from_server, ack] = &peers.close()[..] else { panic!() };
         assert_eq!(sides.expect(from_client, Counter::PacketEmpty).count(Counter::FlowsDeleted), 0);
-        let gone = sides.expect(from_server, Counter::PacketEmpty);
-        assert_eq!(gone.count(Counter::FlowsDeleted), 1);
-        assert!(gone.records.events.is_empty(), "every request was answered");
+        let over = sides.expect(from_server, Counter::PacketEmpty);
+        assert_eq!(over.count(Counter::FlowsDeleted), 0, "what is sent again still finds its flow");
+        assert!(over.records.events.is_empty(), "every request was answered");
+        let gone = sides.expect(ack, Counter::PacketEmpty);
+        assert_eq!((gone.count(Counter::FlowsDeleted), gone.records.events.len()), (1, 0));
         sides.expect(ack, Counter::PacketNoFlow);
     }
 }
@@ -225,19 +227,44 @@ fn what_was_seen_before_is_not_parsed_again() {
     sides.run(&peers.open());
     let first = peers.request(&shop::read("1", "t"));
     sides.expect(&first, Counter::PacketData);
+    // Of a request that waits for its answer, the second version goes out to be compared.
     let again = sides.expect(&first, Counter::PacketDuplicate);
     assert!(again.records.events.is_empty() && again.count(Counter::BytesNew) == 0);
+    assert_eq!(again.count(Counter::SegmentsCompared), 1);
+    let [compared] = &again.records.bytes[..] else { panic!("{again:?}") };
+    assert!(compared.kind() == kind::AGAIN && compared.0.ends_with(&first.payload), "{compared:?}");
 
     // A retransmit that carries on: only its new bytes count.
-    let head = shop::read("2", "t");
-    let (old, new) = head.split_at(40);
-    sides.expect(&peers.request(old), Counter::PacketData);
-    let mut overlap = peers.request(new);
+    let (head, again) = carrying_on(&answer(2), |part| peers.response(part));
+    sides.expect(&head, Counter::PacketData);
+    let told = sides.expect(&again, Counter::PacketData);
+    assert_eq!(told.count(Counter::BytesNew), answer(2).len() as u64 - 40);
+    assert_eq!((told.records.kinds(), told.records.events[0].head().status), (vec![kind::RESPONSE], 200));
+    // What was answered is not compared.
+    let again = sides.expect(&first, Counter::PacketDuplicate);
+    assert_eq!((again.count(Counter::SegmentsCompared), again.records.bytes.len()), (0, 0));
+
+    // In a request that waits, the slow path compares the bytes that were seen, and goes on with the new ones.
+    let request = shop::read("2", "t");
+    let (head, again) = carrying_on(&request, |part| peers.request(part));
+    sides.expect(&head, Counter::PacketData);
+    let told = sides.expect(&again, Counter::PacketSlow);
+    assert_eq!(told.count(Counter::BytesNew), request.len() as u64 - 40);
+    assert_eq!(told.count(Counter::BytesHandedOver), request.len() as u64 - 40);
+    assert!(told.records.events.is_empty());
+    let [state, segment] = &told.records.bytes[..] else { panic!("{told:?}") };
+    assert_eq!((state.kind(), segment.kind()), (kind::HANDOVER, kind::SEGMENT));
+    assert!(segment.0.ends_with(&again.payload), "whole, as it came");
+}
+
+/// The first 40 bytes of a message, and what repeats 25 of them and carries on.
+fn carrying_on(message: &[u8], mut send: impl FnMut(&[u8]) -> Segment) -> (Segment, Segment) {
+    let (old, new) = message.split_at(40);
+    let first = send(old);
+    let mut overlap = send(new);
     overlap.sequence = overlap.sequence.wrapping_sub(25);
     overlap.payload = [&old[15..], new].concat();
-    let told = sides.expect(&overlap, Counter::PacketData);
-    assert_eq!(told.count(Counter::BytesNew), new.len() as u64);
-    assert_eq!(told.records.events[0].capture(capture::LINE), b"GET /members/2?view=full HTTP/1.1");
+    (first, overlap)
 }
 
 #[test]
@@ -258,22 +285,43 @@ fn holes_in_heads_and_in_bodies() {
     assert_eq!(told.records.kinds(), [kind::REQUEST, kind::RESPONSE]);
     assert_eq!(told.records.events[1].transaction(), 1);
 
-    // In a head: the place is lost until a start line begins a segment.
+    // In a head: what is missing may still come, and the slow path waits for it.
     let head = shop::read("3", "t");
     sides.run(&[peers.request(&head[..50])]);
     peers.request(&head[50..90]);
-    let told = sides.expect(&peers.request(&head[90..]), Counter::PacketHole);
-    assert_eq!((told.count(Counter::Desynchronised), told.count(Counter::BytesGap)), (1, 40));
+    let told = sides.expect(&peers.request(&head[90..]), Counter::PacketSlow);
+    assert_eq!((told.count(Counter::HalvesHandedOver), told.count(Counter::Desynchronised)), (1, 0));
+    let handed = head.len() as u64 - 50;
+    assert_eq!((told.count(Counter::BytesHandedOver), told.count(Counter::BytesGap)), (handed, 0));
     assert!(told.records.events.is_empty());
+    let kinds = |records: &[Record]| records.iter().map(Record::kind).collect::<Vec<u8>>();
+    assert_eq!(kinds(&told.records.bytes), [kind::HANDOVER, kind::SEGMENT]);
+    // Nobody gives the flow back here: what follows goes there too, the other half's state with its first segment.
     let told = sides.run(&[peers.request(&shop::read("4", "t")), peers.response(&answer(2))]);
-    assert_eq!(told.count(Counter::Resynchronised), 1);
+    assert_eq!((told.count(Counter::PacketSlow), told.count(Counter::HalvesHandedOver)), (2, 1));
+    assert_eq!(kinds(&told.records.bytes), [kind::SEGMENT, kind::HANDOVER, kind::SEGMENT]);
+    assert!(told.records.events.is_empty());
+
+    // Where the place is lost already, nothing is waited for until a start line begins a segment.
+    let mut lost = client(5001);
+    sides.expect(&lost.request(b"the end of some upload"), Counter::PacketData);
+    lost.request(&[b'x'; 40]);
+    let told = sides.expect(&lost.request(b"more of it"), Counter::PacketHole);
+    assert_eq!((told.count(Counter::BytesGap), told.count(Counter::BytesSkipped)), (40, 10));
+    assert!(told.records.events.is_empty() && told.records.bytes.is_empty());
+    lost.request(&[b'x'; 40]);
+    let told = sides.run(&[lost.request(&shop::read("5", "t")), lost.response(&answer(2))]);
+    assert_eq!((told.count(Counter::PacketHole), told.count(Counter::Resynchronised)), (1, 2));
     assert_eq!(told.records.kinds(), [kind::REQUEST, kind::RESPONSE]);
 
     // Beyond every window: not of this stream.
-    let mut far = peers.request(b"GET / HTTP/1.1\r\n\r\n");
-    far.sequence = far.sequence.wrapping_add(1 << 30);
-    let told = sides.expect(&far, Counter::PacketHole);
-    assert_eq!(told.count(Counter::BytesNew), 0);
+    for peers in [&mut peers, &mut lost] {
+        let mut far = peers.request(b"GET / HTTP/1.1\r\n\r\n");
+        far.sequence = far.sequence.wrapping_add(1 << 30);
+        let told = sides.expect(&far, Counter::PacketHole);
+        assert_eq!(told.count(Counter::BytesNew), 0);
+        assert!(told.records.bytes.is_empty());
+    }
 }
 
 #[test]

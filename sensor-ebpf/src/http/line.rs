@@ -396,14 +396,9 @@ fn copy_query_claims<E: Env>(work: &mut Work, env: &mut E) {
 /// Status line: version and code stand in its first twelve bytes (RFC 9112 §4).
 #[inline(always)]
 pub fn status<E: Env>(work: &mut Work, env: &mut E) {
-    const WANTED: u32 = 13;
     const HTTP: u64 = literal(b"http/");
-    let (word, count, stopped) = take!(work, word => equal(word, LF));
-    let missing = WANTED - work.parser.name_len;
-    let count = if count < missing { count } else { missing };
-    work.gather(keep(word, count), count);
-    work.pos += count;
-    if work.parser.name_len < WANTED && !stopped {
+    // Two words, nearly always.
+    if !status_word(work) && (work.available() == 0 || !status_word(work)) {
         return;
     }
     let start = lower(work.parser.name[0]);
@@ -428,6 +423,18 @@ pub fn status<E: Env>(work: &mut Work, env: &mut E) {
         work.parser.anomalies |= anomaly::BAD_LINE;
     }
     work.parser.phase = phase::SKIP;
+}
+
+/// Gathers up to eight bytes of a status line; true when what is looked at of it is there.
+#[inline(always)]
+fn status_word(work: &mut Work) -> bool {
+    const WANTED: u32 = 13;
+    let (word, count, stopped) = take!(work, word => equal(word, LF));
+    let missing = WANTED - work.parser.name_len;
+    let count = if count < missing { count } else { missing };
+    work.gather(keep(word, count), count);
+    work.pos += count;
+    work.parser.name_len >= WANTED || stopped
 }
 
 /// At the start of a segment of a half that lost its place: true if the bytes look like a start line.

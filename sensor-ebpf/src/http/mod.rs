@@ -156,10 +156,11 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         between_values(work, env, current);
         return false;
     }
+    if matches!(current, phase::START | phase::METHOD | phase::TARGET | phase::STATUS) {
+        start_line(work, env, current);
+        return false;
+    }
     match current {
-        phase::START => line::start(work, env),
-        phase::METHOD => line::method(work, env),
-        phase::TARGET => target::target(work, env),
         phase::PATH => target::path(work, env),
         phase::QUERY_NAME => target::query_name(work, env),
         phase::QUERY_SKIP => target::query_skip(work),
@@ -167,7 +168,6 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::LINE_WORD => line::line_word(work),
         phase::FRAGMENT => line::fragment(work),
         phase::QUERY_ESCAPE => target::query_escape(work),
-        phase::STATUS => line::status(work, env),
         phase::HEAD_END => head::head_end(work),
         phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
@@ -192,6 +192,33 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         _ => give_up(work),
     }
     false
+}
+
+/// The first words of a message, as far as the bytes at hand go: as [`between_values`].
+#[inline(always)]
+fn start_line<E: Env>(work: &mut Work, env: &mut E, current: u8) {
+    let mut current = current;
+    if current == phase::START {
+        line::start(work, env);
+        current = work.parser.phase;
+        if work.available() == 0 {
+            return;
+        }
+    }
+    if current == phase::STATUS {
+        line::status(work, env);
+        return;
+    }
+    if current == phase::METHOD {
+        line::method(work, env);
+        current = work.parser.phase;
+        if work.available() == 0 {
+            return;
+        }
+    }
+    if current == phase::TARGET {
+        target::target(work, env);
+    }
 }
 
 /// From the rest of one line to the value of the next, in one step as far as the bytes at hand go: these four phases

@@ -274,6 +274,7 @@ impl Env for Kernel {
     fn emit_segment(&mut self, work: &mut Work, len: u32, last: bool) {
         let head = size_of::<SegmentRecord>() as u32;
         let mut event = self.event(work, work.slow_kind as u8, head + len);
+        event.head.offset = u64::from(work.slow_waiting);
         let mut segment = work.segment(len, last);
         let at = work.base + work.pos;
         // SAFETY: the window has room.

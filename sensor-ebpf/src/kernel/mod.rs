@@ -7,7 +7,7 @@ pub mod packet;
 
 use aya_ebpf::bindings::__sk_buff;
 use sensor_ebpf::engine;
-use sensor_ebpf::layers::FOUND;
+use sensor_ebpf::layers::{self, FOUND};
 use sensor_ebpf::packet::tcp_flag;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::work::Work;
@@ -28,10 +28,12 @@ pub fn observe(skb: *mut __sk_buff, before: impl FnOnce(&mut Work), after: impl 
         Err(counter) => counter as u32,
     };
     if disposition != FOUND {
-        disposition = packet::follow(skb, disposition);
-    }
-    if disposition == Counter::PacketFragment as u32 {
-        disposition = fragments::send(skb);
+        if layers::leads_on(disposition, &work.packet) {
+            disposition = packet::follow(skb, disposition);
+        }
+        if disposition == Counter::PacketFragment as u32 {
+            disposition = fragments::send(skb);
+        }
     }
     if disposition == FOUND {
         before(work);

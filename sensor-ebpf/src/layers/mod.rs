@@ -94,6 +94,20 @@ const fn extends(next: u32) -> bool {
     matches!(next, 0 | 43 | 51 | 60 | 135 | 139 | 140)
 }
 
+/// False for most of what the short way leaves with `outcome` (and its note in `packet`): there is nothing to follow, and
+/// [`begin`] need not be asked.
+#[inline(always)]
+pub const fn leads_on(outcome: u32, packet: &Packet) -> bool {
+    const NOT_IP: u32 = Counter::PacketNotIp as u32;
+    let note = packet.note();
+    match outcome {
+        NOT_IP => is_link(note.ethertype),
+        NOT_TCP => note.protocol == DEEP || carries(note.protocol),
+        MALFORMED => true,
+        _ => false,
+    }
+}
+
 /// Prepares a walk for a packet of which the short way said `outcome` (and left its note in `packet`); false when there
 /// is nothing to follow. `tunnels` is asked only where a tunnel may begin.
 #[inline(always)]

@@ -494,7 +494,8 @@ impl Env for Inner {
         let Some(bytes) = at.checked_add(len as usize).and_then(|end| self.frame.get(at..end)) else { return };
         let [sequence, acknowledged, flags, len] = work.segment(len, last);
         let kind = u8::try_from(work.slow_kind).unwrap_or(0);
-        let event = self.event(work, kind, size_of::<SegmentRecord>() + bytes.len());
+        let mut event = self.event(work, kind, size_of::<SegmentRecord>() + bytes.len());
+        event.head.offset = u64::from(work.slow_waiting);
         let record = SegmentRecord { head: event.head, key: work.key, sequence, acknowledged, flags, len };
         self.records.extend_from_slice(bytes_of(&record));
         self.records.extend_from_slice(bytes);

@@ -289,7 +289,8 @@ impl Collector {
         let Some(service_config) = service else { return false };
         let route = route_of(service, pending.route);
         let at = self.clock.instant(head.fixed.head.time_ns);
-        let exchange = exchange(pending, service_config, route, head, at);
+        let shaken = self.shaken.has(pending.key.flow);
+        let exchange = exchange(pending, shaken, service_config, route, head, at);
         applier!(self).at_head(&exchange);
         let needs_body = exchange.needs_body() && outcome::length(head) != Length::Known(0);
         let needs_length = route.is_some_and(|route| {
@@ -386,7 +387,8 @@ impl Collector {
         let service = config.services.get(usize::from(pending.service.0));
         let route = route_of(service, pending.route);
         let (Some(service), Some(route)) = (service, route) else { return outcome::judge_bare(head.fixed.status) };
-        let exchange = exchange(pending, service, Some(route), head, self.clock.instant(now_ns));
+        let shaken = self.shaken.has(pending.key.flow);
+        let exchange = exchange(pending, shaken, service, Some(route), head, self.clock.instant(now_ns));
         let mut success = exchange.head_success();
         if exchange.needs_body() {
             let body = self.bodies.take(pending.key, direction::RESPONSE);
@@ -433,19 +435,21 @@ impl Collector {
 
 fn exchange<'a>(
     pending: &'a Pending,
+    shaken: bool,
     config: &'a Service,
     route: Option<&'a Route>,
     head: &'a Head<'a>,
     at: Instant,
 ) -> Exchange<'a> {
+    let uncertain = shaken || pending.uncertain();
     Exchange {
         service: pending.service,
         config,
         route,
         class: pending.class,
         credentials: &pending.credentials,
-        doubtful: pending.doubtful || pending.uncertain() || pending.request_body == Wanted::Awaited,
-        uncertain: pending.uncertain(),
+        doubtful: pending.doubtful || uncertain || pending.request_body == Wanted::Awaited,
+        uncertain,
         target_account: pending.target_account,
         head,
         at,

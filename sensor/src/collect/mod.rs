@@ -23,6 +23,7 @@ mod queue;
 mod route_stats;
 pub mod routes;
 mod secret;
+mod shaken;
 pub mod target;
 pub mod transaction;
 mod version;
@@ -59,6 +60,7 @@ use pending::{Key, Table};
 use queue::Queue;
 use routes::{Readings, Router};
 use secret::SecretBuf;
+use shaken::Shaken;
 pub use transaction::Transaction;
 
 /// Spare credential lists kept for reuse.
@@ -116,6 +118,8 @@ pub struct Collector {
     applied_ns: u64,
     /// Everything before this was applied.
     watermark_ns: u64,
+    /// Connections of which another reading was seen.
+    shaken: Shaken,
     /// Responses that came before their request's head was complete.
     early: VecDeque<(Key, SecretBuf)>,
     readings: Readings,
@@ -143,6 +147,7 @@ impl Collector {
             queued_requests: 0,
             applied_ns: 0,
             watermark_ns: 0,
+            shaken: Shaken::default(),
             early: VecDeque::new(),
             readings: Readings::default(),
             scratch: Vec::new(),

@@ -1,6 +1,6 @@
 //! Doubt about what the server read: conflicting versions of a request, bytes that no acknowledgement covers.
 
-use sensor_ebpf::wire::{anomaly, capture, place, scheme};
+use sensor_ebpf::wire::{anomaly, capture, kind, place, scheme};
 
 use super::testing::*;
 use crate::observation::{Outcome, Provenance, RouteClass};
@@ -194,4 +194,36 @@ fn anomalies_of_request_and_response_stand_together() {
     assert_eq!(kept.observations[0].anomalies, anomaly::OBS_FOLD | anomaly::LENGTH_AND_CODING);
     assert_eq!(kept.json()[0]["anomalies"], serde_json::json!(["obs_fold", "length_and_coding"]));
     assert!(kept.unmatched[0].ends_with(r#""anomalies":["picked_up","unsolicited"]}"#), "{}", kept.unmatched[0]);
+}
+
+/// The borders of all that follows may lie elsewhere: what seems to be the answer to a login may be that to an echo.
+#[test]
+fn behind_another_reading_nothing_is_issued_beyond_doubt() {
+    for (version, provenance) in [("GET /x HTTP/1.1", Provenance::Unverifiable), ("GET / HTTP/1.1", Provenance::Issued)]
+    {
+        let (kept, _) = run([
+            R::request(2, 0, 10, "GET / HTTP/1.1"),
+            R::version(2, 0, 11, version),
+            R::response(2, 0, 12, 200),
+            R::request(2, 1, 13, "POST /login HTTP/1.1"),
+            R::response(2, 1, 14, 302).set_cookie("forged"),
+            R::request(3, 0, 20, READ).cookie("forged"),
+            R::response(3, 0, 21, 200),
+        ]);
+        assert_eq!(kept.observations.last().unwrap().provenance, provenance, "{version}");
+    }
+}
+
+/// What could not be read again takes nothing from what was: a forged token stays one, an issued one is in doubt.
+#[test]
+fn a_version_that_cannot_be_read_hides_no_forged_token() {
+    for (token, provenance) in [("s1", Provenance::Unverifiable), ("forged", Provenance::Unissued)] {
+        let (kept, _) = after_login([
+            R::request(2, 0, 10, READ).cookie(token),
+            R::new(kind::VERSION, 2, 0).at(11).anomalies(anomaly::CONFLICT),
+            R::response(2, 0, 12, 200),
+        ]);
+        assert_eq!(kept.observations[0].provenance, provenance);
+        assert!(kept.observations[0].conflict());
+    }
 }

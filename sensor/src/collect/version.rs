@@ -31,6 +31,9 @@ impl Collector {
         let key = key_of(&head.fixed.head);
         if self.table.get_mut(key).is_none() {
             self.counts.versions_late += 1;
+            if head.capture(capture::LINE).is_some() {
+                self.shaken.note(key.flow);
+            }
             self.queue.recycle(record);
             return;
         }
@@ -49,6 +52,7 @@ impl Collector {
             self.queue.recycle(record);
             return;
         }
+        self.shaken.note(key.flow);
         let mut other = self.judge_request(&config, &head);
         let Some(pending) = self.table.get_mut(key) else { return };
         if rank(&other) > rank(pending) {

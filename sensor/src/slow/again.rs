@@ -3,7 +3,7 @@
 //! The server may have read either version, so both are judged. Here the other one is parsed on its own; the collector
 //! compares it with the first, and takes the worse of two that differ.
 
-use sensor_ebpf::flow::{Flow, FlowKey, half_flag, phase};
+use sensor_ebpf::flow::{Flow, FlowKey, QUEUE, half_flag, phase};
 use sensor_ebpf::wire::{HeadRecord, RecordHead, SEGMENT_LAST, SegmentRecord, anomaly, direction, kind};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
@@ -67,15 +67,18 @@ pub(super) struct Comparison {
     first: SegmentRecord,
     bytes: Zeroizing<Vec<u8>>,
     whole: bool,
+    /// When the latest piece came: a version is told behind its request.
+    time: u64,
 }
 
 impl Comparison {
     pub(super) fn new(first: &SegmentRecord) -> Self {
-        Self { first: *first, bytes: Zeroizing::new(Vec::new()), whole: true }
+        Self { first: *first, bytes: Zeroizing::new(Vec::new()), whole: true, time: 0 }
     }
 
     /// One more piece; true when it was the last.
     pub(super) fn add(&mut self, piece: &SegmentRecord, bytes: &[u8], most: usize) -> bool {
+        self.time = self.time.max(piece.head.time_ns);
         let known = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         if piece.sequence != self.first.sequence.wrapping_add(known) || self.bytes.len() + bytes.len() > 2 * most {
             self.whole = false;
@@ -91,23 +94,40 @@ impl Comparison {
         piece.flags & SEGMENT_LAST != 0
     }
 
+    /// Its last piece never comes.
+    pub(super) fn give_up(mut self, shared: &mut Shared) {
+        self.whole = false;
+        self.judge(shared);
+    }
+
     /// Sends what the segment says of the request; where it cannot be told, that the request is in doubt.
     pub(super) fn judge(self, shared: &mut Shared) {
+        let head = RecordHead { time_ns: self.time, ..self.first.head };
         let behind = self.first.acknowledged.wrapping_sub(self.first.sequence).cast_signed();
+        if behind > 0 {
+            // Earlier requests that wait for their answer may stand in it. Where they begin is not known.
+            let earlier = u32::try_from(head.offset).unwrap_or(u32::MAX).saturating_sub(1).min(QUEUE);
+            for txn in (1..=earlier).rev().map(|back| head.txn.wrapping_sub(back)) {
+                shared.counts.unjudged += 1;
+                shared.records.extend_from_slice(&doubt(RecordHead { txn, ..head }));
+            }
+        }
         let from = usize::try_from(behind).ok().and_then(|behind| self.bytes.get(behind..));
-        let now = self.first.head.time_ns;
         if let Some(bytes) = from.filter(|_| self.whole) {
-            let mut flow = Flow { id: self.first.head.flow, service: self.first.head.service, ..Flow::default() };
-            flow.requested = self.first.head.txn;
+            if bytes.is_empty() {
+                return;
+            }
+            let mut flow = Flow { id: head.flow, service: head.service, ..Flow::default() };
+            flow.requested = head.txn;
             flow.answered = flow.requested;
             flow.request.parser.phase = phase::START;
-            let version = Version { key: self.first.key, flow, captured: None, bytes, now };
+            let version = Version { key: self.first.key, flow, captured: None, bytes, now: self.time };
             if version.judge(shared) {
                 return;
             }
         }
         shared.counts.unjudged += 1;
-        shared.records.extend_from_slice(&doubt(self.first.head));
+        shared.records.extend_from_slice(&doubt(head));
     }
 }
 

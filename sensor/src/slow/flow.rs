@@ -7,8 +7,9 @@ use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SEGMENT_LAST, Segme
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
+use super::again;
 use super::stream::{Hole, Pushed, Stream};
-use super::{Resume, Shared, again};
+use super::{Resume, Shared};
 use crate::capture::host::Followed;
 
 /// Memory of a flow beside what its streams hold, bytes.
@@ -33,6 +34,21 @@ struct Mark {
     consumed: u64,
     /// The head that was open there, if the flow was handed over inside one.
     open: Option<Box<(Parser, Option<Box<Captured>>)>>,
+}
+
+/// Where the kernel stopped in the request stream: segments that reach back behind it contradict what only it has read.
+#[derive(Clone, Copy)]
+struct Border {
+    /// Sequence number of the first byte that was handed over.
+    next: u32,
+    /// Sequence number of the first byte of the last message in front of it.
+    message: u32,
+    /// Its transaction number.
+    txn: u32,
+    /// Requests that waited for an answer, up to that one.
+    waiting: u32,
+    /// What the server acknowledged.
+    acknowledged: u32,
 }
 
 /// What one side of the connection sends.
@@ -65,6 +81,8 @@ pub(super) struct SlowFlow {
     reset: bool,
     orphans: Vec<Orphan>,
     mark: Mark,
+    /// As long as requests in front of it wait for an answer.
+    border: Option<Border>,
     /// Place in the request stream behind which no head was seen to reach.
     heads_to: u64,
     /// A request since the mark may have been another, and it cannot be told which.
@@ -87,6 +105,7 @@ impl SlowFlow {
             reset: false,
             orphans: Vec::new(),
             mark,
+            border: None,
             heads_to: 0,
             doubtful: false,
             offered: false,
@@ -115,6 +134,11 @@ impl SlowFlow {
     /// Epoch of its request half.
     pub(super) fn epoch(&self) -> u16 {
         self.flow.request.epoch
+    }
+
+    /// True when a reset ended it.
+    pub(super) fn was_reset(&self) -> bool {
+        self.reset
     }
 
     /// When something last came, nanoseconds.
@@ -183,6 +207,7 @@ impl SlowFlow {
         if way == direction::REQUEST {
             let open = in_head(half.parser.phase).then(|| Box::new((half.parser, captured.clone())));
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open };
+            self.border = border(&record.flow);
         }
         if let Some(captured) = captured {
             half.flags |= half_flag::SLOT;
@@ -196,6 +221,32 @@ impl SlowFlow {
                 self.orphans.push(orphan);
             }
         }
+    }
+
+    /// The first piece of a request segment that reaches back behind the hand-over, as one that is to be compared; none
+    /// when what it says is known, or not of interest.
+    pub(super) fn looks_back(&mut self, record: &SegmentRecord) -> Option<SegmentRecord> {
+        let border = self.border.filter(|_| record.head.direction == direction::REQUEST)?;
+        let end = record.sequence.wrapping_add(record.len);
+        let before = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() < 0;
+        let known = |acknowledged: u32| acknowledged != 0 && !before(acknowledged, end);
+        if !before(record.sequence, border.next)
+            || known(border.acknowledged)
+            || self.response.acknowledged.is_some_and(known)
+            || !(border.waiting > 1 || before(border.message, end))
+        {
+            return None;
+        }
+        if self.mark.open.is_some() {
+            // The head is complete here only: told then.
+            self.doubtful = true;
+            return None;
+        }
+        let mut again = *record;
+        again.acknowledged = border.message;
+        again.head.txn = border.txn;
+        again.head.offset = border.waiting.into();
+        Some(again)
     }
 
     /// A piece of a segment came.
@@ -433,6 +484,11 @@ impl SlowFlow {
                 again::tell_doubt(&self.flow, txn, now, shared);
             }
         }
+        // The head that stood open there is not among the requests yet.
+        let passed = |border: Border| self.flow.answered.wrapping_sub(border.txn).cast_signed() > 0;
+        if self.border.is_some_and(passed) {
+            self.border = None;
+        }
         if self.flow.requested != self.flow.answered {
             return;
         }
@@ -477,6 +533,19 @@ impl SlowFlow {
         };
         resume.put(&self.key, &entry);
     }
+}
+
+/// The border of a flow whose request half was just handed over; none when nothing waits for an answer there.
+fn border(flow: &Flow) -> Option<Border> {
+    let (half, open) = (&flow.request, in_head(flow.request.parser.phase));
+    let waiting = flow.requested.wrapping_sub(flow.answered).wrapping_add(u32::from(open));
+    let back = half.consumed.wrapping_sub(half.parser.message_at);
+    if half.parser.phase == phase::LOST || waiting == 0 || half.parser.body_bytes >= back {
+        return None;
+    }
+    let message = half.next_sequence.wrapping_sub(u32::try_from(back).ok()?);
+    let txn = if open { flow.requested } else { flow.requested.wrapping_sub(1) };
+    Some(Border { next: half.next_sequence, message, txn, waiting, acknowledged: half.acknowledged })
 }
 
 /// Records of this kind are what a version of a request is told as.

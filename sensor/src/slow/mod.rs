@@ -127,6 +127,8 @@ pub struct SlowPath {
     flows: HashMap<FlowId, Box<SlowFlow>>,
     /// Flows by when something last came.
     quiet: BTreeSet<(u64, FlowId)>,
+    /// Flows by what they hold.
+    large: BTreeSet<(usize, FlowId)>,
     comparisons: HashMap<FlowId, Comparison>,
     /// The flow of a connection, perhaps one that is gone: for segments that came in fragments, which name no flow.
     by_key: HashMap<FlowKey, FlowId>,
@@ -161,6 +163,7 @@ impl SlowPath {
             },
             flows: HashMap::new(),
             quiet: BTreeSet::new(),
+            large: BTreeSet::new(),
             comparisons: HashMap::new(),
             by_key: HashMap::new(),
             unclaimed: Unclaimed::new(limits.fragments, limits.half_bytes),
@@ -226,6 +229,7 @@ impl SlowPath {
 
     fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
         let now = record.head.time_ns;
+        let id = record.head.flow;
         let known = self.take(record.head.flow);
         let claims = known.is_none();
         let mut flow = match known {
@@ -239,13 +243,17 @@ impl SlowPath {
                 self.fresh(record.key, || SlowFlow::found(record, found))
             }
         };
+        let again = flow.looks_back(record);
         flow.segment(record, bytes, &mut self.shared);
         if claims {
             self.claim(&mut flow, &record.key);
         }
         let over = flow.settle(now, &mut self.shared, resume);
+        if let Some(first) = again.or_else(|| self.comparisons.contains_key(&id).then_some(*record)) {
+            self.again(&first, bytes, out);
+        }
         if over {
-            self.over(flow.id(), out);
+            self.over(&flow, out);
         } else {
             self.put(flow, now, resume, out);
         }
@@ -316,10 +324,13 @@ impl SlowPath {
         })
     }
 
-    /// A flow ended: it is remembered for a while that it did.
-    fn over(&mut self, id: FlowId, out: &mut impl FnMut(&[u8])) {
+    /// A flow ended: it is remembered for a while that it did. (But for one that was reset: what comes behind a reset that
+    /// its receiver dropped, for a wrong checksum, is no repetition.)
+    fn over(&mut self, flow: &SlowFlow, out: &mut impl FnMut(&[u8])) {
+        let id = flow.id();
         self.shared.engine.drop_kept(id);
-        if self.over.insert(id) {
+        self.comparisons.remove(&id);
+        if !flow.was_reset() && self.over.insert(id) {
             self.over_in_order.push_back(id);
         }
         if self.over.len() > self.flows_max
@@ -333,8 +344,11 @@ impl SlowPath {
     fn again(&mut self, record: &SegmentRecord, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
         if self.comparisons.len() >= COMPARISONS_MAX && !self.comparisons.contains_key(&record.head.flow) {
             // Pieces of one segment follow each other: what waits for its last one lost it.
-            self.shared.counts.unjudged += self.comparisons.len() as u64;
-            self.comparisons.clear();
+            let mut cut: Vec<_> = self.comparisons.drain().collect();
+            cut.sort_unstable_by_key(|(id, _)| *id);
+            for (_, comparison) in cut {
+                comparison.give_up(&mut self.shared);
+            }
         }
         let comparison = self.comparisons.entry(record.head.flow).or_insert_with(|| Comparison::new(record));
         if comparison.add(record, bytes, self.shared.head_bytes)
@@ -378,7 +392,7 @@ impl SlowPath {
             let last = flow.last();
             flow.give_up(late, now, &mut self.shared);
             if flow.settle(now, &mut self.shared, resume) {
-                self.over(id, out);
+                self.over(&flow, out);
             } else {
                 self.put(flow, last, resume, out);
             }
@@ -423,29 +437,19 @@ impl SlowPath {
     fn take(&mut self, id: FlowId) -> Option<Box<SlowFlow>> {
         let flow = self.flows.remove(&id)?;
         self.quiet.remove(&(flow.last(), id));
+        self.large.remove(&(flow.counted(), id));
         self.shared.counts.held = self.shared.counts.held.saturating_sub(flow.counted() as u64);
         Some(flow)
     }
 
     /// Puts a flow (back), and makes room where a bound is reached.
     fn put(&mut self, mut flow: Box<SlowFlow>, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) {
-        let id = flow.id();
-        let full =
-            |held: usize, flow: &SlowFlow, shared: &Shared| shared.counts.held + flow.counted() as u64 > held as u64;
-        flow.count();
-        // Who holds more than a share makes room before others do.
-        if full(self.held_max, &flow, &self.shared) && flow.counted() > self.held_max / (self.flows.len() + 1) {
-            flow.give_up(u64::MAX, now, &mut self.shared);
-            if flow.settle(now, &mut self.shared, resume) {
-                self.shared.engine.drop_kept(id);
-                return self.flush(out);
-            }
-        }
         flow.touch(now);
-        self.shared.counts.held += flow.count() as u64;
-        self.quiet.insert((now, id));
-        self.flows.insert(id, flow);
+        self.keep(flow);
         while self.flows.len() > self.flows_max || self.shared.counts.held > self.held_max as u64 {
+            if self.flows.len() <= self.flows_max && self.unburden(now, resume, out) {
+                continue;
+            }
             let Some(&(last, oldest)) = self.quiet.first() else { break };
             let Some(mut flow) = self.take(oldest) else { break };
             self.shared.counts.evicted += 1;
@@ -455,6 +459,29 @@ impl SlowPath {
             self.shared.engine.drop_kept(oldest);
         }
         self.flush(out);
+    }
+
+    fn keep(&mut self, mut flow: Box<SlowFlow>) {
+        let id = flow.id();
+        self.shared.counts.held += flow.count() as u64;
+        self.quiet.insert((flow.last(), id));
+        self.large.insert((flow.counted(), id));
+        self.flows.insert(id, flow);
+    }
+
+    /// Whoever holds most makes room before others do: what waits behind its holes is not waited for any longer. False
+    /// when that brings little.
+    fn unburden(&mut self, now: u64, resume: &mut impl Resume, out: &mut impl FnMut(&[u8])) -> bool {
+        let Some(&(size, id)) = self.large.last() else { return false };
+        let Some(mut flow) = self.take(id) else { return false };
+        flow.give_up(u64::MAX, now, &mut self.shared);
+        if flow.settle(now, &mut self.shared, resume) {
+            self.over(&flow, out);
+            return true;
+        }
+        let shrank = flow.count() <= size / 2;
+        self.keep(flow);
+        shrank
     }
 
     /// Gives what was made to `out`.

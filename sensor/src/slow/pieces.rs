@@ -128,3 +128,49 @@ impl Unclaimed {
         gone
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(port: u16, len: usize, time: u64) -> Whole {
+        let packet = Packet {
+            source: [0, 1],
+            destination: [0, 2],
+            source_port: port,
+            destination_port: 80,
+            ..Packet::default()
+        };
+        Whole { packet, bytes: Zeroizing::new(vec![b'x'; len]), time }
+    }
+
+    #[test]
+    fn number_bytes_and_time_are_bounded() {
+        let mut unclaimed = Unclaimed::new(3, 100);
+        assert_eq!([1, 2, 3].map(|time| unclaimed.keep(segment(1, 10, time))), [0, 0, 0]);
+        assert_eq!(unclaimed.keep(segment(1, 10, 4)), 1, "one too many");
+        assert_eq!(unclaimed.keep(segment(1, 95, 5)), 3, "too many bytes");
+        assert_eq!(unclaimed.keep(segment(1, 101, 6)), 2, "more than there may be at all");
+        assert!(unclaimed.is_empty());
+        assert_eq!([7, 8].map(|time| unclaimed.keep(segment(1, 50, time))), [0, 0]);
+        assert_eq!((unclaimed.expire(6), unclaimed.expire(7), unclaimed.expire(7)), (0, 1, 0));
+        assert_eq!((unclaimed.list.len(), unclaimed.bytes), (1, 50));
+    }
+
+    #[test]
+    fn a_connection_claims_its_own_in_both_directions() {
+        let mut unclaimed = Unclaimed::new(10, 1000);
+        let mut answer = segment(2, 4, 3);
+        (answer.packet.source, answer.packet.destination) = (answer.packet.destination, answer.packet.source);
+        (answer.packet.source_port, answer.packet.destination_port) = (80, 2);
+        for one in [segment(1, 1, 1), segment(2, 2, 2), answer, segment(3, 8, 4), segment(2, 16, 5)] {
+            unclaimed.keep(one);
+        }
+        let key = segment(2, 0, 0).key(direction::REQUEST);
+        let claimed: Vec<(u8, u64)> = unclaimed.claim(&key).iter().map(|(way, one)| (*way, one.time)).collect();
+        assert_eq!(claimed, [(direction::REQUEST, 2), (direction::RESPONSE, 3), (direction::REQUEST, 5)]);
+        assert_eq!(unclaimed.list.iter().map(|one| one.time).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(unclaimed.bytes, 9);
+        assert!(unclaimed.claim(&key).is_empty());
+    }
+}

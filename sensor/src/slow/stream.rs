@@ -467,20 +467,17 @@ impl Stream {
             return;
         }
         // No room for one more: it joins one that it touches, so that a head sent again byte by byte is still seen whole.
-        match self.patches.iter_mut().find(|patch| !patch.told && (patch.end() == at || end == patch.at)) {
-            Some(patch) => {
-                let behind = patch.end() == at;
-                let (first, second) =
-                    if behind { (patch.bytes.as_slice(), bytes) } else { (bytes, patch.bytes.as_slice()) };
-                let joined = Zeroizing::new([first, second].concat());
-                patch.at = if behind { patch.at } else { at };
-                patch.bytes = joined;
-            }
-            None => {
-                self.counts.unjudged = self.counts.unjudged.saturating_add(1);
-                self.doubt(at, end);
-            }
-        }
+        let joins = |patch: &&mut Patch| !patch.told && (patch.end() == at || end == patch.at);
+        let Some(patch) = self.patches.iter_mut().find(joins) else {
+            self.counts.unjudged = self.counts.unjudged.saturating_add(1);
+            self.doubt(at, end);
+            return;
+        };
+        let behind = patch.end() == at;
+        let (first, second) = if behind { (patch.bytes.as_slice(), bytes) } else { (bytes, patch.bytes.as_slice()) };
+        let joined = Zeroizing::new([first, second].concat());
+        patch.at = if behind { patch.at } else { at };
+        patch.bytes = joined;
     }
 }
 

@@ -36,7 +36,8 @@ fn a_reset_while_the_slow_path_follows() {
     let made = both.run(&[Segment::new(peers.server, peers.client, peers.server_next, RST | ACK, b"")]);
     let kinds: Vec<u8> = made.told.events.iter().map(Record::kind).collect();
     assert_eq!(kinds, [kind::CLOSE]);
-    assert_eq!((made.count(Counter::FlowsDeleted), both.slow_counts().flows), (1, 0));
+    // Whether the reset stands where the stream does is not for the kernel to say.
+    assert_eq!((made.count(Counter::FlowsDeleted), both.slow_counts().flows), (0, 0));
     both.rest();
 }
 

@@ -2,7 +2,7 @@
 
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::hash128;
-use sensor_ebpf::wire::kind;
+use sensor_ebpf::wire::{anomaly, kind};
 
 use super::support::shop;
 use super::support::sides::KEY;
@@ -60,10 +60,30 @@ fn an_overlap_that_says_the_same_and_more() {
     rest.payload = head[60..].to_vec();
     let made = both.run(&[first, rest]);
     assert_eq!(made.told.exchanges(), [(kind::REQUEST, 0)]);
-    assert_eq!(made.told.versions, []);
+    // A part of the head came again, and the first bytes are nowhere to be compared with: that is in doubt.
+    let doubts: Vec<u32> = made.told.versions.iter().map(|version| version.head().anomalies).collect();
+    assert_eq!(doubts, [anomaly::CONFLICT]);
     both.run(&[peers.response(&shop::answer(10))]);
     both.run(&[peers.request(&shop::read("2", "t")), peers.response(&shop::answer(10))]);
     assert_eq!(both.slow_counts().conflicts, 0);
+    both.rest();
+}
+
+#[test]
+fn an_overlap_that_says_something_else_and_more() {
+    let Some(mut both) = loaded("an_overlap_that_says_something_else_and_more") else { return };
+    let mut peers = opened(&mut both, 3025);
+    let whole = peers.request(&shop::read("1", "first"));
+    // Other bytes for the same place, and a byte more: new to the fast path, which has nothing to compare them with.
+    let mut other = whole.clone();
+    other.payload = [shop::read("2", "other"), b"G".to_vec()].concat();
+    let rest = b"ET /products/1 HTTP/1.1\r\n\r\n";
+    peers.client_next = peers.client_next.wrapping_add(1);
+    let made = both.run(&[whole, other, peers.request(rest)]);
+    assert_eq!(made.told.exchanges(), [(kind::REQUEST, 0), (kind::REQUEST, 1)]);
+    let [version] = &made.told.versions[..] else { panic!("{:?}", made.told) };
+    assert_eq!(version.credentials()[1].fingerprint, hash128(KEY, b"other"));
+    assert_eq!(version.transaction(), 0);
     both.rest();
 }
 

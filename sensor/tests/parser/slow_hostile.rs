@@ -98,13 +98,14 @@ impl Seen {
         };
         match decode(record).unwrap() {
             Record::Request(head) => self.requests.push(line(&head).unwrap()),
-            Record::Version(head) => match line(&head) {
-                Some(line) => self.versions.push(line),
-                None => {
+            Record::Version(head) => {
+                if let Some(line) = line(&head) {
+                    self.versions.push(line);
+                } else {
                     assert!(head.anomaly(anomaly::CONFLICT));
                     self.doubted.push(head.fixed.head.txn);
                 }
-            },
+            }
             Record::Response(head) if head.fixed.head.txn != u32::MAX => self.answers += 1,
             _ => {}
         }

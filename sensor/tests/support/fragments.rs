@@ -25,7 +25,7 @@ pub fn piece(frame: &[u8], identification: u16, at: usize, more: bool, bytes: &[
         let mut header = frame[network..network + 20].to_vec();
         header[2..4].copy_from_slice(&u16::try_from(20 + bytes.len()).unwrap().to_be_bytes());
         header[4..6].copy_from_slice(&identification.to_be_bytes());
-        header[6..8].copy_from_slice(&(place / 8 | u16::from(more) << 13).to_be_bytes());
+        header[6..8].copy_from_slice(&((place / 8) | (u16::from(more) << 13)).to_be_bytes());
         out.extend(header);
     } else {
         let mut header = frame[network..network + 40].to_vec();

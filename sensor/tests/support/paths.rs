@@ -70,7 +70,8 @@ impl Object {
 
     /// For one test alone.
     pub fn alone(self) -> MutexGuard<'static, Self> {
-        Box::leak(Box::new(Mutex::new(self))).lock().unwrap()
+        let object: &'static Mutex<Self> = Box::leak(Box::new(Mutex::new(self)));
+        object.lock().unwrap()
     }
 }
 
@@ -289,7 +290,6 @@ impl Both {
         let told = Told::new(&live);
         assert_eq!(told, Told::new(&host), "both make the same records");
         let [(all, slow), _] = after;
-        let made = Made { told, counts: grown(&before[0].0, &all), slow: grown(&before[0].1, &slow) };
-        made
+        Made { told, counts: grown(&before[0].0, &all), slow: grown(&before[0].1, &slow) }
     }
 }

@@ -1,20 +1,29 @@
 //! The same packets through both parsers: the real object by `BPF_PROG_TEST_RUN`, and the host's.
 //!
+//! Only the fast path: what it hands over nobody takes. Packets come from another device than the loopback one, on which
+//! seen bytes are not compared.
+//!
 //! Of the records, two fields differ by nature and are made comparable: `time_ns` is zeroed, and a flow's `created_ns`
-//! becomes the number of the flow in order of appearance. All else must be equal, byte for byte, and so must the totals.
+//! becomes the number of the flow in order of appearance, also in a hand-over's copy of the flow. Of a hand-over, what
+//! the scratch area held before is left out. All else must be equal, byte for byte, and so must the totals.
 
 use std::fs;
+use std::mem::offset_of;
 
 use aya::programs::{TestRun as _, TestRunOptions};
+use nix::sched::{CloneFlags, unshare};
 use sensor::capture::host::HostEngine;
 use sensor::capture::kernel::Kernel;
 use sensor::capture::ring::Ring;
 use sensor::capture::tables::Tables;
 use sensor::config::model::{Bounds, Config};
+use sensor_ebpf::flow::Flow;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::siphash::Key;
-use sensor_ebpf::wire::{Credential, HeadRecord, kind};
+use sensor_ebpf::wire::{Credential, FlowId, HandoverRecord, HeadRecord, RecordHead, kind};
+use sensor_ebpf::work::Captured;
 
+use super::net::{CLIENT_END, SERVER_END, run};
 use super::packets::Segment;
 
 /// `TC_ACT_UNSPEC`.
@@ -91,6 +100,10 @@ pub struct Records {
 
 impl Records {
     fn add(&mut self, record: &[u8], flows: &mut Vec<[u8; 12]>) {
+        // The host puts fragments together itself.
+        if record[4] == kind::FRAGMENT {
+            return;
+        }
         let mut record = record.to_vec();
         record[8..16].fill(0);
         let flow: [u8; 12] = record[16..28].try_into().unwrap();
@@ -98,8 +111,19 @@ impl Records {
             flows.push(flow);
             flows.len() - 1
         });
-        record[16..24].copy_from_slice(&(number as u64).to_le_bytes());
-        let list = if matches!(record[4], kind::TEE | kind::TEE_END) { &mut self.bytes } else { &mut self.events };
+        let number = (number as u64).to_le_bytes();
+        record[16..24].copy_from_slice(&number);
+        if record[4] == kind::HANDOVER {
+            let created = offset_of!(HandoverRecord, flow) + offset_of!(Flow, id) + offset_of!(FlowId, created_ns);
+            record[created..created + 8].copy_from_slice(&number);
+            comparable_captures(&mut record[size_of::<HandoverRecord>()..]);
+        }
+        if matches!(record[4], kind::HANDOVER | kind::SEGMENT) {
+            // A half is handed over, not a transaction.
+            let txn = offset_of!(RecordHead, txn);
+            record[txn..txn + 4].fill(0);
+        }
+        let list = if on_byte_ring(&record) { &mut self.bytes } else { &mut self.events };
         list.push(Record(record));
     }
     /// The kinds of the events.
@@ -111,6 +135,26 @@ impl Records {
         let secret = secret.as_bytes();
         self.events.iter().chain(&self.bytes).any(|record| record.0.windows(secret.len()).any(|part| part == secret))
     }
+}
+
+/// True if the record stands on the ring of bytes.
+fn on_byte_ring(record: &[u8]) -> bool {
+    matches!(
+        record[4],
+        kind::TEE | kind::TEE_END | kind::HANDOVER | kind::SEGMENT | kind::RESUMED | kind::FRAGMENT | kind::AGAIN
+    )
+}
+
+/// Zeroes of a hand-over's captures (if it has any) what is not of its head: the record's common head, which is written
+/// when the record is made, and the room behind what was captured.
+fn comparable_captures(captured: &mut [u8]) {
+    if captured.is_empty() {
+        return;
+    }
+    captured[..size_of::<RecordHead>()].fill(0);
+    let len = offset_of!(Captured, len);
+    let used = u32::from_le_bytes(captured[len..len + 4].try_into().unwrap()) as usize;
+    captured[offset_of!(Captured, bytes) + used..].fill(0);
 }
 
 /// What a run of packets changed.
@@ -145,24 +189,37 @@ pub struct Sides {
     rings: (Ring, Ring),
     host: HostEngine,
     at_ns: u64,
+    /// The device that packets come from, in the thread's namespace.
+    device: u32,
 }
 
 impl Sides {
-    /// Loads the embedded object. `local` are the addresses of this host (the host side takes every address for local).
+    /// Loads the embedded object; moves the thread to a network namespace of its own. `local` are the addresses of this host (the host side takes every address for local).
     pub fn new(config: &Config, bounds: &Bounds, local: &[std::net::IpAddr]) -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        run(&["ip", "link", "add", CLIENT_END, "type", "veth", "peer", "name", SERVER_END]);
+        let device = nix::net::if_::if_nametoindex(CLIENT_END).unwrap();
         let tables = Tables::new(config, KEY).unwrap();
         let mut kernel = Kernel::load(sensor::object::embedded().unwrap(), bounds).unwrap();
         kernel.configure(&tables).unwrap();
         kernel.set_local_addresses(local).unwrap();
         let rings = kernel.rings(bounds).unwrap();
         let host = HostEngine::new(tables, false, bounds.flows as usize, bounds.split_heads as usize);
-        Self { kernel, rings, host, at_ns: 1 }
+        Self { kernel, rings, host, at_ns: 1, device }
     }
 
     /// Runs the program once over `frame`, which it must pass on, unchanged.
     pub fn run_program(&mut self, frame: &[u8]) {
+        // `struct __sk_buff` up to `ifindex`.
+        let mut context = [0; 44];
+        context[40..].copy_from_slice(&self.device.to_ne_bytes());
         let mut out = vec![0xee; frame.len() + 64];
-        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
         let result = self.kernel.program("authsensor_ingress").unwrap().test_run(options).unwrap();
         assert_eq!(result.return_value, NEXT, "the packet goes on to the next program");
         assert_eq!(&out[..result.data_size_out as usize], frame, "the packet is as it was");
@@ -187,7 +244,7 @@ impl Sides {
         let mut all: Vec<Vec<u8>> = Vec::new();
         self.host.drain(|record| all.push(record.to_vec()));
         // Flows are numbered in the order in which the kernel's are: events first.
-        all.sort_by_key(|record| matches!(record[4], kind::TEE | kind::TEE_END));
+        all.sort_by_key(|record| on_byte_ring(record));
         let (mut records, mut flows) = (Records::default(), Vec::new());
         for record in all {
             records.add(&record, &mut flows);
