@@ -56,6 +56,10 @@ pub fn run(root: &Path, args: &Args) -> Outcome {
     if !fuzzed.is_empty() {
         place.build(fuzzed.as_slice())?;
     }
+    if wanted.iter().any(|name| name == INVARIANCE) {
+        println!("Building the {INVARIANCE} test …");
+        run_shown(place.property().args(["--no-run", "--quiet"]))?;
+    }
     let queue: Mutex<VecDeque<&String>> = Mutex::new(wanted.iter().collect());
     let outcomes: Mutex<Vec<bool>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -208,6 +212,16 @@ impl Place {
         let mut report = self.watch(name, &mut command, Report::take);
         report.time = started.elapsed();
         report
+    }
+
+    /// `cargo test` of the invariance property.
+    fn property(&self) -> Command {
+        let mut command = cargo(&self.root);
+        command
+            .args(["test", "--release", "--package", "sensor", "--test", INVARIANCE, "--target-dir"])
+            .arg(&self.build);
+        command.env(bpf_build::OBJECT_ENV, "stub");
+        command
     }
 
     /// Runs the invariance property with so many cases.
