@@ -1,6 +1,6 @@
 //! The daemon and tcpdump on the servers' end of the veth pair, and what they saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -186,6 +186,12 @@ pub fn replay(folder: &Path) -> String {
     ended.out
 }
 
+/// True for a transaction that may have been another.
+fn doubted(row: &Value) -> bool {
+    let doubt = |name: &Value| name == "conflict" || name == "ambiguous";
+    row["anomalies"].as_array().is_some_and(|names| names.iter().any(doubt))
+}
+
 /// Live and offline are alike in everything but the time: the one is the kernel's, the other the capture's.
 pub fn assert_same_transactions(live: &str, offline: &str) {
     let by_client = |text: &str| {
@@ -197,6 +203,20 @@ pub fn assert_same_transactions(live: &str, offline: &str) {
         }
         all
     };
-    let (live, offline) = (by_client(live), by_client(offline));
+    let (mut live, mut offline) = (by_client(live), by_client(offline));
+    // A part of a head that came twice is in doubt where the first bytes are not at hand; whether they are depends on
+    // which path had the connection at that moment, and so on how the programs and the capture were scheduled.
+    let shaken: BTreeSet<Client> = [&live, &offline]
+        .into_iter()
+        .flatten()
+        .filter(|(_, rows)| rows.iter().any(doubted))
+        .map(|(one, _)| *one)
+        .collect();
+    for (_, rows) in [&mut live, &mut offline].into_iter().flatten().filter(|(one, _)| shaken.contains(one)) {
+        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+            row.remove("anomalies");
+            row.remove("provenance");
+        }
+    }
     assert!(live == offline, "{}", difference(&live, &offline, "live", "the replay"));
 }
