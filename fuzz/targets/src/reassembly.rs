@@ -221,7 +221,7 @@ impl Model {
 
     /// What holds at any time.
     fn check(&self) {
-        let bound = 2 * self.limit + self.longest + 3 * self.history + PATCHES_MAX * OVERHEAD;
+        let bound = 2 * self.limit + self.longest + 3 * self.history + (PATCHES_MAX + 1) * OVERHEAD;
         assert!(self.stream.held() <= bound, "{} bytes held, bound {bound}", self.stream.held());
         assert_eq!(self.stream.next_sequence(), Self::sequence(self.position), "the next byte");
         if self.stream.finished() {

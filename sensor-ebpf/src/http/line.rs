@@ -29,6 +29,8 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
     let byte = work.byte(0);
     // Empty lines in front of a start line are ignored (RFC 9112 §2.2).
     if byte == b'\r' || byte == b'\n' {
+        // Which they were is asked where a header of the PROXY protocol begins with them.
+        work.parser.name[0] = work.parser.name[0] << 8 | u64::from(byte);
         work.pos += 1;
         return;
     }
@@ -41,7 +43,8 @@ pub fn start<E: Env>(work: &mut Work, env: &mut E) {
         if !(byte.is_ascii_alphanumeric()
             || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' | b' ' | b'\t'))
         {
-            if byte == 0 && position == proxy::SIGNATURE_AT && proxy::expected(work, env) {
+            if byte == 0 && position == proxy::SIGNATURE_AT && proxy::begins_binary(work) && proxy::expected(work, env)
+            {
                 proxy::begin_binary(work);
             } else if position == work.parser.message_at {
                 // At the very beginning, or right behind a header of the PROXY protocol.

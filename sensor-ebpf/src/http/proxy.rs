@@ -78,6 +78,12 @@ pub fn begins<E: Env>(work: &mut Work, env: &mut E) -> bool {
     false
 }
 
+/// True when the four bytes in front of the NUL are those of the signature, and not other empty lines.
+#[inline(always)]
+pub fn begins_binary(work: &Work) -> bool {
+    work.parser.name[0] as u32 == u32::from_be_bytes(*b"\r\n\r\n")
+}
+
 /// The empty lines at the beginning are followed by what begins a header of version 2.
 #[inline(always)]
 pub fn begin_binary(work: &mut Work) {

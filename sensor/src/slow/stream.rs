@@ -6,7 +6,7 @@
 //! since the last [`Stream::mark`].
 //!
 //! **Memory.** A stream holds at most
-//! `2 * limit + longest segment + 3 * history +` [`PATCHES_MAX`]` * `[`OVERHEAD`] bytes, as counted by [`Stream::held`]:
+//! `2 * limit + longest segment + 3 * history + (`[`PATCHES_MAX`]` + 1) * `[`OVERHEAD`] bytes, as counted by [`Stream::held`]:
 //! `limit` bounds what waits behind a hole, every piece counted with [`OVERHEAD`] so that single bytes are not free; the
 //! segment that fills the hole is always taken, and may be cut into as many pieces as are held; the history grows by
 //! doubling; patches together are at most one history. All of it is wiped when it is dropped.
