@@ -31,11 +31,17 @@ macro_rules! vocabulary {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.label()) }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.label()) }
         }
     };
 }
+
+mod claims;
+mod estimate;
+
+pub use claims::{Claims, claim_anomaly};
+pub use estimate::{Estimate, EstimateKind, Estimates, Measure};
 
 vocabulary! {
     /// What a route is for.
@@ -66,6 +72,18 @@ vocabulary! {
         Other = "other",
         /// No response was seen in the configured time.
         Unanswered = "unanswered",
+    }
+}
+
+vocabulary! {
+    /// Whose data a read returned, seen from the credential.
+    Relation {
+        /// Account or subject is not known.
+        Unknown = "unknown",
+        /// The account is the credential's subject (its `sub`, or what its login said).
+        Own = "own",
+        /// It is another.
+        Foreign = "foreign",
     }
 }
 
@@ -205,6 +223,22 @@ pub struct Observation {
     pub client: IpAddr,
     /// What was odd about request or response: bits of `sensor_ebpf::wire::anomaly`, named in [`crate::anomaly`].
     pub anomalies: u32,
+    /// What the judged credential says of itself.
+    pub claims: Claims,
+    /// What is odd about that: bits of [`claim_anomaly`].
+    pub claim_anomalies: u16,
+    /// Whether the account is the credential's own.
+    pub relation: Relation,
+    /// The id that the path names when it is not the account (an order), as a keyed hash.
+    pub object: Option<AccountHash>,
+    /// The number that the target names, of the object or else the account: in flight only, for walks; nothing keeps it.
+    pub target_id: Option<u64>,
+    /// The account is a decoy that nobody ever logs into.
+    pub canary: bool,
+    /// Credentials that this exchange issued.
+    pub issued: u8,
+    /// What the estimators make of it.
+    pub estimates: Estimates,
 }
 
 impl Observation {
