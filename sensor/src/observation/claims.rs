@@ -1,10 +1,12 @@
 //! What the judged credential says of itself, as observation fields: the registered claims of a JWT (RFC 7519 §4.1) and
 //! what follows from them. Filled by [`crate::collect`] from what [`crate::ledger`] decoded; read by rules.
 
+use serde::{Deserialize, Serialize};
+
 use super::{AccountHash, Interned};
 
 /// Claims of the judged credential. Everything is `None` for a credential that is no readable JWT.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// `iss`
     pub iss: Option<Interned>,
