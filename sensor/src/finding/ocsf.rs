@@ -121,11 +121,14 @@ struct Counts<'f> {
     group: &'f [(String, String)],
     counted_field: &'f str,
     distinct: u64,
+    accounts: u64,
     clients: u64,
     exact: bool,
     observations: u64,
     threshold: u64,
     window_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exception: Option<&'f str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -254,11 +257,13 @@ fn evidences(finding: &Finding) -> Vec<Evidence<'_>> {
         group: &finding.group,
         counted_field: &finding.counted_field,
         distinct: finding.distinct,
+        accounts: finding.accounts,
         clients: finding.clients,
         exact: finding.exact,
         observations: finding.observations,
         threshold: finding.threshold,
         window_seconds: finding.window_s,
+        exception: finding.exception.as_deref(),
     };
     let mut clients = finding.client_sample.iter().map(|ip| Endpoint { ip: *ip });
     let mut evidences = vec![Evidence { src_endpoint: clients.next(), data: Some(counts) }];
@@ -303,7 +308,11 @@ fn message(finding: &Finding) -> String {
     if !finding.group.is_empty() {
         text.push(')');
     }
-    let _ = write!(text, "; the rule speaks from {} in {}.", finding.threshold, span(finding.window_s));
+    let who = match &finding.exception {
+        Some(exception) => format!("the exception \"{}\" ends at", shown(exception)),
+        None => "the rule speaks from".to_owned(),
+    };
+    let _ = write!(text, "; {who} {} in {}.", finding.threshold, span(finding.window_s));
     if finding.activity == Activity::Close {
         text.push_str(" Nothing more was seen since.");
     }
@@ -313,6 +322,7 @@ fn message(finding: &Finding) -> String {
 fn things(count: u64, field: &str) -> String {
     match field {
         "observation" => plural(count, "request", "requests"),
+        "estimate" => plural(count, "estimate", "estimates"),
         "account" => plural(count, "account", "accounts"),
         "client" => plural(count, "address", "addresses"),
         field => format!("{count} different values of {field}"),
