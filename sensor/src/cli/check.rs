@@ -217,7 +217,7 @@ mod tests {
         let file = rules.join("bulk.yml");
         std::fs::write(
             &file,
-            text.replace("field: account", "field: acount").replacen("level: high", "level: hihg", 1),
+            text.replacen("field: account", "field: acount", 2).replacen("level: high", "level: hihg", 1),
         )
         .unwrap();
         let (usable, out, err) = outcome(&path);
