@@ -85,7 +85,8 @@ pub struct Clock {
 impl Clock {
     /// The instant of a record's time.
     pub fn instant(self, monotonic_ns: u64) -> Instant {
-        Instant { monotonic_ns, unix_ns: monotonic_ns.saturating_add_signed(self.unix_offset_ns) }
+        let unix_ns = monotonic_ns.saturating_add_signed(self.unix_offset_ns);
+        Instant { monotonic_ns: unix_ns, unix_ns }
     }
 }
 

@@ -15,7 +15,7 @@ use sensor_ebpf::wire::{
 use super::{Clock, Collector, Keys, Sink, Transaction};
 use crate::config::model::{self, *};
 use crate::ledger::Ledger;
-use crate::observation::{AccountHash, Instant, Observation, Outcome, RouteClass};
+use crate::observation::{AccountHash, Observation, Outcome, RouteClass};
 
 pub const KEYS: Keys = Keys { fingerprint: siphash::Key { k0: 1, k1: 2 }, account: siphash::Key { k0: 3, k1: 4 } };
 /// Time of the first record of a test: long after the ledger's start, so that its horizon has passed.
@@ -241,7 +241,7 @@ pub fn collector() -> Collector {
 
 pub fn collector_with(config: Config) -> Collector {
     let started = CLOCK.instant(0);
-    let ledger = Ledger::new(&config, KEYS.account, Instant { monotonic_ns: 0, ..started });
+    let ledger = Ledger::new(&config, KEYS.account, started);
     Collector::new(Arc::new(config), KEYS, CLOCK, ledger)
 }
 

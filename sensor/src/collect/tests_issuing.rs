@@ -17,7 +17,7 @@ fn uses(token: &str, at: u64) -> R {
 /// Provenance of the use that ends a run of `records`.
 fn provenance_after(records: Vec<R>, token: &str) -> (Provenance, Kept, Collector) {
     let (kept, collector) = run(records.into_iter().chain([uses(token, 5000)]));
-    let last = kept.observations.iter().find(|one| one.at.monotonic_ns == BASE + 5000 * MS).unwrap();
+    let last = kept.observations.iter().find(|one| one.at == CLOCK.instant(BASE + 5000 * MS)).unwrap();
     (last.provenance, kept, collector)
 }
 
@@ -137,7 +137,7 @@ fn unreadable_bodies_are_lost_issuances() {
         let (provenance, kept, collector) = provenance_after(records, "s1");
         assert_ne!(provenance, Provenance::Issued, "{what}");
         assert_eq!(collector.counts().issuances.lost, 2, "{what}: the token and the cookie");
-        let login = kept.observations.iter().find(|one| one.at.monotonic_ns == BASE).unwrap();
+        let login = kept.observations.iter().find(|one| one.at == CLOCK.instant(BASE)).unwrap();
         assert_eq!((login.outcome, login.status), (Outcome::Other, Some(200)), "{what}");
     }
 }
