@@ -17,7 +17,9 @@ use crate::collect::{Clock, Collector, Keys, Sink};
 use crate::config::model::Config;
 use crate::detect::{Detectors, Labels, RuleSet};
 use crate::estimate::Estimators;
+use crate::finding::confidence::{Confidence, Coverage};
 use crate::finding::model::{Activity, Finding};
+use crate::finding::parents::Parents;
 use crate::finding::sink::{NdjsonSink, SinkError};
 use crate::ledger::{Ledger, LedgerStats};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
@@ -49,6 +51,7 @@ pub struct Pipeline {
     tap: Tap,
     estimates: Vec<Estimate>,
     fired: Vec<Finding>,
+    parents: Parents,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -143,6 +146,7 @@ impl Pipeline {
             tap,
             estimates: Vec::new(),
             fired: Vec::new(),
+            parents: Parents::default(),
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -224,7 +228,11 @@ impl Pipeline {
     }
 
     fn report(&mut self, now: Instant) -> Result<(), PipelineError> {
-        for finding in self.fired.drain(..) {
+        for mut finding in self.fired.drain(..) {
+            let coverage = coverage(&self.config, &finding, self.collector.ledger());
+            let Finding { distinct, observations, exact, .. } = finding;
+            finding.confidence = Confidence::of(&coverage, distinct, observations, finding.scope.doubtful, exact);
+            self.parents.place(&mut finding);
             self.findings.write(&finding)?;
             if finding.activity == Activity::Open {
                 self.opened += 1;
@@ -320,6 +328,26 @@ impl Pipeline {
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
+    }
+}
+
+/// What is known of the sight behind a finding: that of the issuer which its group names.
+fn coverage(config: &Config, finding: &Finding, ledger: &Ledger) -> Coverage {
+    let named = |field: &str| finding.group.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str());
+    let stats = ledger.stats();
+    let issuer = named("issuer").and_then(|issuer| {
+        stats.issuers.iter().find(|known| {
+            let service = config.services.get(usize::from(known.service.0));
+            let fits = service.filter(|service| named("service").is_none_or(|name| name == service.name));
+            let name = fits.and_then(|service| service.issuers.get(usize::from(known.issuer.0)));
+            name.is_some_and(|known| known.name == issuer)
+        })
+    });
+    let last_unix = i64::try_from(finding.last.unix_ns / 1_000_000_000).unwrap_or(i64::MAX);
+    Coverage {
+        sight: issuer.and_then(|issuer| issuer.sight.share()),
+        warming: issuer.is_some_and(|issuer| last_unix < issuer.complete_unix),
+        gap_left: if issuer.is_some() { stats.gap_left } else { 0 },
     }
 }
 

@@ -14,7 +14,8 @@ use super::predicate::Kids;
 use super::rule::{CompiledRule, Count, GROUP_FIELDS_MAX};
 use super::window::SLICES;
 use crate::config::model::Bounds;
-use crate::finding::model::{Activity, Finding};
+use crate::finding::confidence::Confidence;
+use crate::finding::model::{Activity, Finding, Scope, Standing};
 use crate::observation::{Estimate, Instant, Observation};
 
 /// An open finding is reported again when its count has grown by this factor since the last report.
@@ -239,6 +240,9 @@ impl RuleState {
             account_sample,
             window_s: rule.timespan_ns / 1_000_000_000,
             threshold: rule.threshold,
+            scope: Scope::default(),
+            standing: Standing::default(),
+            confidence: Confidence::default(),
         });
     }
 }
