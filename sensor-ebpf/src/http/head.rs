@@ -25,6 +25,9 @@ pub fn line_start(work: &mut Work) {
         b'\r' => {
             work.pos += 1;
             work.parser.phase = phase::HEAD_END;
+            if work.available() != 0 {
+                head_end(work);
+            }
         }
         b'\n' => {
             work.pos += 1;

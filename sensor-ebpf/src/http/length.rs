@@ -37,12 +37,14 @@ pub fn gather(work: &mut Work) {
         // As many of them as there are.
         work.parser.token_flags = LEADING_ZERO;
         work.pos += 1;
+        plain_end(work);
         return;
     }
     let word = lower(keep(word, count));
     if between == 0 {
         work.gather(word, count);
         work.pos += count;
+        plain_end(work);
         return;
     }
     work.parser.scheme = 0;
@@ -50,6 +52,23 @@ pub fn gather(work: &mut Work) {
     let count = if count == 8 { 7 } else { count };
     work.gather(keep(word, count) << 8 | u64::from(between), count + 1);
     work.pos += count;
+}
+
+/// Right behind a gathered word, nearly always, the line ends: CR LF in one step, where both are at hand.
+#[inline(always)]
+fn plain_end(work: &mut Work) {
+    if work.at_line_end() {
+        work.pos += 2;
+        line_end(work);
+    }
+}
+
+/// Behind the LF of a gathered value: complete unless the next line is folded.
+#[inline(always)]
+fn line_end(work: &mut Work) {
+    work.parser.flags |= state_flag::PENDING_LINE;
+    work.parser.next = phase::GATHER;
+    work.parser.phase = phase::LINE_START;
 }
 
 /// [`crate::flow::Parser::token_flags`]: the length began with zeros, which are not gathered.
@@ -68,9 +87,7 @@ fn between_words(work: &mut Work, between: u8) {
             if between == b'\r' || between == b' ' {
                 work.parser.scheme = 0;
             }
-            work.parser.flags |= state_flag::PENDING_LINE;
-            work.parser.next = phase::GATHER;
-            work.parser.phase = phase::LINE_START;
+            line_end(work);
         }
         _ if between == CONTROL => {}
         b' ' | b'\t' if empty => {}

@@ -97,8 +97,11 @@ pub fn path<E: Env>(work: &mut Work, env: &mut E) {
         work.parser.phase = phase::QUERY_NAME;
     } else if byte == b'\n' {
         work.parser.phase = phase::LINE_DONE;
+    } else if byte == b' ' {
+        work.pos += 1;
+        work.parser.phase = phase::LINE_WORD;
     } else {
-        // The space itself is read by the next phase, which begins a word behind it.
+        // What stands there is read by the next phase, which begins a word behind it.
         work.parser.phase = phase::LINE_SKIP;
     }
 }
