@@ -80,6 +80,9 @@ fn line_ends(work: &mut Work) -> bool {
         work.parser.token_flags = 0;
         work.parser.scheme = 0;
     }
+    if flags & state_flag::PENDING_VALUE == 0 && length::plain(work) {
+        return false;
+    }
     work.parser.phase = phase::GATHER_DONE;
     true
 }

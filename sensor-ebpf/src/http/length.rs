@@ -163,6 +163,21 @@ fn content_length(work: &mut Work) {
     }
 }
 
+/// The only length of its head, of few digits, is taken at once: then true, and nothing is left to be done for it.
+#[inline(always)]
+pub fn plain(work: &mut Work) -> bool {
+    let len = work.parser.name_len;
+    if work.parser.header != gathered::CONTENT_LENGTH || work.parser.remaining != NO_LENGTH || work.parser.scheme != 0 {
+        return false;
+    }
+    if len == 0 && work.parser.token_flags & LEADING_ZERO == 0 {
+        return false;
+    }
+    let Some(value) = decimal(work.parser.name[0], len) else { return false };
+    work.parser.remaining = value;
+    true
+}
+
 /// A list of lengths (RFC 9110 §5.3): a byte of it. Two different ones are flagged, never guessed.
 #[inline(always)]
 pub fn length_list(work: &mut Work) {
