@@ -152,7 +152,7 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         give_up(work);
         return false;
     }
-    if matches!(current, phase::GATHER | phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE) {
+    if matches!(current, phase::AGENT | phase::GATHER | phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE) {
         between_values(work, env, current);
         return false;
     }
@@ -175,7 +175,6 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::HEAD_END => head::head_end(work),
         phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
-        phase::AGENT => header::agent(work),
         phase::AUTH_WORD => token::auth_word(work, env),
         phase::TOKEN => token::token(work),
         phase::TOKEN_SPACE => token::token_space(work),
@@ -231,6 +230,13 @@ fn between_values<E: Env>(work: &mut Work, env: &mut E, current: u8) {
         length::gather(work);
         current = work.parser.phase;
         if current != phase::LINE_START || work.available() == 0 {
+            return;
+        }
+    }
+    if current == phase::AGENT {
+        header::agent(work);
+        current = work.parser.phase;
+        if current != phase::SKIP || work.available() == 0 {
             return;
         }
     }
