@@ -223,6 +223,11 @@ pub fn network<H: Headers>(headers: &H, kind: u16, at: u32, frame_len: u32, out:
     match kind {
         ethertype::IPV4 => ipv4(headers, at, frame_len, out),
         ethertype::IPV6 => ipv6(headers, at, frame_len, out),
+        // Nearly always ARP, behind which is nothing: its ethertype says that, and the rest of the note is not looked at.
+        _ if kind < ethertype::VLAN => {
+            out.source_port = kind;
+            Err(Counter::PacketNotIp)
+        }
         _ => {
             out.leave(kind, 0, at);
             Err(Counter::PacketNotIp)

@@ -152,7 +152,10 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         give_up(work);
         return false;
     }
-    if matches!(current, phase::AGENT | phase::GATHER | phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE) {
+    if matches!(
+        current,
+        phase::AGENT | phase::GATHER | phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE
+    ) {
         between_values(work, env, current);
         return false;
     }
