@@ -25,7 +25,7 @@ use sensor::slow::SlowPath;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::kind;
 use support::fragments::{cut, payload, piece, split};
-use support::net::{CLIENT_END, Net, SERVER_END, inside, run};
+use support::net::{CLIENT_END, Net, SERVER_END, inside, run, set};
 use support::packets::{Connection, Segment, token};
 use support::shop::{self, CONFIG, socket};
 use support::sides::{KEY, NEXT, Record, Totals, assert_identities, config, grown};
@@ -444,11 +444,8 @@ fn behind(net: &Net) -> Far {
     // Answers must fit the small link.
     run(&["ip", "-n", name, "route", "add", "192.0.2.0/24", "via", "198.51.100.1", "advmss", "500"]);
     run(&["ip", "-n", &net.server, "route", "add", "198.51.100.0/24", "via", "192.0.2.7"]);
-    let set = |namespace: &str, what: &str| {
-        run(&["ip", "netns", "exec", namespace, "sysctl", "-q", "-w", what]);
-    };
-    set(near, "net.ipv4.ip_forward=1");
-    set(name, "net.ipv4.ip_no_pmtu_disc=1");
+    set(near, "ipv4/ip_forward", "1");
+    set(name, "ipv4/ip_no_pmtu_disc", "1");
     far
 }
 

@@ -101,6 +101,13 @@ pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Sets a switch of the namespace's network, named as below `/proc/sys/net`. Written here and not by `sysctl`, which a small
+/// machine may not have.
+pub fn set(namespace: &str, switch: &str, value: &str) {
+    let path = format!("/proc/sys/net/{switch}");
+    inside(namespace, || std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}")));
+}
+
 /// Keeps the calling thread, and those that it starts from now on, on one processor. What a thread sends over veth waits
 /// in a queue of the processor it runs on: one that moves in the middle of a burst reorders its own segments.
 pub fn stay_on_one_processor() {
