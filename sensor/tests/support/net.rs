@@ -30,6 +30,13 @@ pub fn run(words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Makes a veth pair of two interfaces, each in its namespace. The command runs in the first of these: Linux 6.1 refuses a
+/// name that the namespace of whoever asks has already, wherever the interface is to be, and a test's own may have it.
+pub fn link((namespace, end): (&str, &str), (other, other_end): (&str, &str)) {
+    let peer = ["type", "veth", "peer", "name", other_end, "netns", other];
+    run(&[&["ip", "-n", namespace, "link", "add", end][..], &peer].concat());
+}
+
 fn attempt(words: &[&str]) -> Output {
     let output = Command::new(words[0]).args(&words[1..]).output();
     output.unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
@@ -44,8 +51,7 @@ impl Net {
         let net = Self { client: name("client"), server: name("server") };
         run(&["ip", "netns", "add", &net.client]);
         run(&["ip", "netns", "add", &net.server]);
-        let pair = ["type", "veth", "peer", "name", SERVER_END, "netns", &net.server];
-        run(&[&["ip", "link", "add", CLIENT_END, "netns", &net.client][..], &pair].concat());
+        link((&net.client, CLIENT_END), (&net.server, SERVER_END));
         for (namespace, end, host) in [(&net.client, CLIENT_END, "7"), (&net.server, SERVER_END, "10")] {
             run(&["ip", "-n", namespace, "link", "set", "lo", "up"]);
             run(&["ip", "-n", namespace, "addr", "add", &format!("192.0.2.{host}/24"), "dev", end]);
