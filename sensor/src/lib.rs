@@ -1,7 +1,7 @@
 //! authsensor as a library: everything the daemon, replay and the benches share.
 //!
 //! Data flows one way: [`capture`] (live or from files) → [`collect`] (pairing, routes, outcomes) → [`ledger`]
-//! (provenance) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it; [`pipeline`] puts them in a row.
+//! (provenance) → [`estimate`] (what no single observation shows) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it; [`pipeline`] puts them in a row.
 
 pub mod anomaly;
 pub mod capture;
@@ -10,7 +10,9 @@ pub mod collect;
 pub mod config;
 pub mod detect;
 pub mod diagnostic;
+pub mod estimate;
 pub mod finding;
+pub mod journal;
 pub mod ledger;
 pub mod metrics;
 pub mod object;

@@ -8,12 +8,15 @@ use std::fmt;
 use std::net::IpAddr;
 
 use sensor_ebpf::wire::anomaly;
+use serde::{Deserialize, Serialize};
 
 macro_rules! vocabulary {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
         $(#[$meta])*
         #[repr(u8)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+        )]
         pub enum $name { $($(#[$doc])* $variant,)* }
 
         impl $name {
@@ -31,11 +34,17 @@ macro_rules! vocabulary {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.label()) }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.label()) }
         }
     };
 }
+
+mod claims;
+mod estimate;
+
+pub use claims::{Claims, claim_anomaly};
+pub use estimate::{Estimate, EstimateKind, Estimates, Measure};
 
 vocabulary! {
     /// What a route is for.
@@ -66,6 +75,18 @@ vocabulary! {
         Other = "other",
         /// No response was seen in the configured time.
         Unanswered = "unanswered",
+    }
+}
+
+vocabulary! {
+    /// Whose data a read returned, seen from the credential.
+    Relation {
+        /// Account or subject is not known.
+        Unknown = "unknown",
+        /// The account is the credential's subject (its `sub`, or what its login said).
+        Own = "own",
+        /// It is another.
+        Foreign = "foreign",
     }
 }
 
@@ -104,7 +125,7 @@ vocabulary! {
 }
 
 /// Keyed SipHash-2-4-128 of a credential: the only form in which one is kept, sent, logged or shown.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);
 
 impl fmt::Display for Fingerprint {
@@ -120,7 +141,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// Keyed hash of an account identifier (SipHash-2-4-128 under the account key).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AccountHash(pub [u8; 16]);
 
 impl fmt::Display for AccountHash {
@@ -136,7 +157,7 @@ impl fmt::Debug for AccountHash {
 }
 
 /// Index of a service in the configuration; [`ServiceId::NONE`] when `--all-tcp` made the flow a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceId(pub u16);
 
 impl ServiceId {
@@ -145,15 +166,15 @@ impl ServiceId {
 }
 
 /// Index of a route within its service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RouteId(pub u16);
 
 /// Index of an issuer within its service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IssuerId(pub u16);
 
 /// Interned string of bounded number (`kid`); [`Interned::OVERFLOW`] once the table is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Interned(pub u32);
 
 impl Interned {
@@ -162,7 +183,7 @@ impl Interned {
 }
 
 /// When something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instant {
     /// Monotonic time, nanoseconds (kernel clock live, capture time in replay): for order and latency.
     pub monotonic_ns: u64,
@@ -171,7 +192,7 @@ pub struct Instant {
 }
 
 /// One request with its response, judged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Observation {
     /// When the request head was complete.
     pub at: Instant,
@@ -205,6 +226,22 @@ pub struct Observation {
     pub client: IpAddr,
     /// What was odd about request or response: bits of `sensor_ebpf::wire::anomaly`, named in [`crate::anomaly`].
     pub anomalies: u32,
+    /// What the judged credential says of itself.
+    pub claims: Claims,
+    /// What is odd about that: bits of [`claim_anomaly`].
+    pub claim_anomalies: u16,
+    /// Whether the account is the credential's own.
+    pub relation: Relation,
+    /// The id that the path names when it is not the account (an order), as a keyed hash.
+    pub object: Option<AccountHash>,
+    /// The number that the target names, of the object or else the account: in flight only, for walks; nothing keeps it.
+    pub target_id: Option<u64>,
+    /// The account is a decoy that nobody ever logs into.
+    pub canary: bool,
+    /// Credentials that this exchange issued.
+    pub issued: u8,
+    /// What the estimators make of it.
+    pub estimates: Estimates,
 }
 
 impl Observation {

@@ -16,11 +16,12 @@ use crate::collect::transaction::Transaction;
 use crate::collect::{Clock, Collector, Keys, Sink};
 use crate::config::model::Config;
 use crate::detect::{Detectors, Labels, RuleSet};
+use crate::estimate::Estimators;
 use crate::finding::model::{Activity, Finding};
 use crate::finding::sink::{NdjsonSink, SinkError};
 use crate::ledger::{Ledger, LedgerStats};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
-use crate::observation::{Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+use crate::observation::{Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
 
 /// What goes wrong behind capture.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +41,13 @@ pub type TransactionWriter = Box<dyn Write + Send>;
 pub struct Pipeline {
     config: Arc<Config>,
     collector: Collector,
+    estimators: Estimators,
     detectors: Detectors,
     findings: NdjsonSink,
     metrics: Option<Arc<Metrics>>,
     clock: Clock,
     tap: Tap,
+    estimates: Vec<Estimate>,
     fired: Vec<Finding>,
     /// Findings opened so far.
     opened: u64,
@@ -127,15 +130,18 @@ impl Pipeline {
         let ledger = Ledger::new(&config, keys.account, started);
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds);
+        let estimators = Estimators::new(&config);
         let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
         Self {
             config,
             collector,
+            estimators,
             detectors,
             findings,
             metrics,
             clock,
             tap,
+            estimates: Vec::new(),
             fired: Vec::new(),
             opened: 0,
             told: BTreeSet::new(),
@@ -168,7 +174,11 @@ impl Pipeline {
         self.detect()?;
         // Windows close by the same clock that observations carry.
         let now = self.clock.instant(watermark_ns);
+        self.estimators.tick(now, &mut self.estimates);
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
+        for estimate in self.estimates.drain(..) {
+            self.detectors.estimate(&estimate, &names, &mut self.fired);
+        }
         self.detectors.tick(now, &names, &mut self.fired);
         self.report(now)
     }
@@ -202,7 +212,8 @@ impl Pipeline {
             return Err(error.into());
         }
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
-        for observation in &self.tap.batch {
+        for observation in &mut self.tap.batch {
+            self.estimators.annotate(observation);
             if let Some(metrics) = &self.metrics {
                 metrics.observe(observation);
             }

@@ -28,7 +28,10 @@ pub fn gather(work: &mut Work) {
         }
         return;
     }
-    if work.parser.name_len + 9 >= wire::NAME_MAX as u32 {
+    // What there is room for depends on the bytes so far alone, never on how they were cut into segments.
+    let space = u32::from(between != 0);
+    let room = wire::NAME_MAX as u32 - work.parser.name_len;
+    if room <= space {
         too_long(work);
         return;
     }
@@ -39,16 +42,13 @@ pub fn gather(work: &mut Work) {
         work.pos += 1;
         return;
     }
-    let word = lower(keep(word, count));
-    if between == 0 {
-        work.gather(word, count);
-        work.pos += count;
-        return;
-    }
+    // What has no room behind a space in this word, or in the name, comes with the next step.
+    let most = if room < 8 { room } else { 8 } - space;
+    let count = if count < most { count } else { most };
+    let word = keep(lower(word), count);
     work.parser.scheme = 0;
-    // The ninth byte comes with the next step.
-    let count = if count == 8 { 7 } else { count };
-    work.gather(keep(word, count) << 8 | u64::from(between), count + 1);
+    let word = if space == 0 { word } else { word << 8 | u64::from(between) };
+    work.gather(word, count + space);
     work.pos += count;
 }
 

@@ -9,7 +9,9 @@ use super::pending::Pending;
 use super::target::RequestLine;
 use super::{Collector, Sink, Transaction, client};
 use crate::config::model::{Config, Service};
-use crate::observation::{Fingerprint, Observation, Outcome, Provenance, RouteClass, ServiceId, Validity};
+use crate::observation::{
+    Claims, Estimates, Fingerprint, Observation, Outcome, Provenance, Relation, RouteClass, ServiceId, Validity,
+};
 
 impl Collector {
     pub(super) fn emit(
@@ -45,6 +47,14 @@ impl Collector {
             account: pending.account,
             client: pending.client,
             anomalies: pending.anomalies,
+            claims: Claims::default(),
+            claim_anomalies: 0,
+            relation: Relation::Unknown,
+            object: None,
+            target_id: None,
+            canary: false,
+            issued: 0,
+            estimates: Estimates::default(),
         };
         let transaction = Transaction {
             service: config.services.get(usize::from(pending.service.0)),

@@ -15,7 +15,7 @@ use super::rule::{CompiledRule, Count, GROUP_FIELDS_MAX};
 use super::window::SLICES;
 use crate::config::model::Bounds;
 use crate::finding::model::{Activity, Finding};
-use crate::observation::{Instant, Observation};
+use crate::observation::{Estimate, Instant, Observation};
 
 /// An open finding is reported again when its count has grown by this factor since the last report.
 const GROWTH: u64 = 2;
@@ -71,6 +71,9 @@ impl Detectors {
             rule.observe(o, labels, out);
         }
     }
+
+    /// Takes one event of an estimator, like an observation.
+    pub fn estimate(&mut self, _estimate: &Estimate, _labels: &dyn Labels, _out: &mut Vec<Finding>) {}
 
     /// Says what time it is when no observations come. Findings that are over by then are appended to `out`.
     pub fn tick(&mut self, now: Instant, labels: &dyn Labels, out: &mut Vec<Finding>) {

@@ -10,7 +10,8 @@ use super::super::tests::{COUNT, blocks, bounds, compile, rule_text, shipped};
 use super::*;
 use crate::finding::ocsf;
 use crate::observation::{
-    AccountHash, Interned, IssuerId, Outcome, Provenance, RouteClass, RouteId, ServiceId, Validity,
+    AccountHash, Claims, Estimates, Interned, IssuerId, Outcome, Provenance, Relation, RouteClass, RouteId, ServiceId,
+    Validity,
 };
 
 struct Names;
@@ -57,6 +58,14 @@ fn read(ns: u64, account: u32, client: u32) -> Observation {
         account: Some(AccountHash(u128::from(account).to_be_bytes())),
         client: IpAddr::V4(Ipv4Addr::from(0xc000_0200 + client)),
         anomalies: 0,
+        claims: Claims::default(),
+        claim_anomalies: 0,
+        relation: Relation::Unknown,
+        object: None,
+        target_id: None,
+        canary: false,
+        issued: 0,
+        estimates: Estimates::default(),
     }
 }
 
@@ -75,6 +84,7 @@ impl Run {
         Self::new(&compile(&rule_text("    provenance: unissued", correlation)).unwrap(), &bounds())
     }
 
+    #[expect(clippy::large_types_passed_by_value, reason = "tests read better with values")]
     fn see(&mut self, o: Observation) -> Vec<Finding> {
         self.detectors.observe(&o, &Names, &mut self.out);
         std::mem::take(&mut self.out)

@@ -14,7 +14,9 @@ use super::observations::NO_SERVICE;
 use super::*;
 use crate::collect::DecodingCounts;
 use crate::config::model::{self, Findings, Issuer, Keys, Ledger, Observed, Service};
-use crate::observation::{AccountHash, Instant, Outcome, Provenance, RouteClass, ServiceId, Validity};
+use crate::observation::{
+    AccountHash, Claims, Estimates, Instant, Outcome, Provenance, Relation, RouteClass, ServiceId, Validity,
+};
 
 fn service(name: &str, issuer: &str) -> Service {
     let issuer = Issuer {
@@ -128,6 +130,14 @@ fn observation(service: u16, class: RouteClass, provenance: Provenance, outcome:
         account: Some(AccountHash(hash)),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         anomalies: 0,
+        claims: Claims::default(),
+        claim_anomalies: 0,
+        relation: Relation::Unknown,
+        object: None,
+        target_id: None,
+        canary: false,
+        issued: 0,
+        estimates: Estimates::default(),
     }
 }
 
