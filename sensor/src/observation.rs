@@ -43,7 +43,7 @@ macro_rules! vocabulary {
 mod claims;
 mod estimate;
 
-pub use claims::{Claims, claim_anomaly};
+pub use claims::{ClaimName, Claims, claim_anomaly};
 pub use estimate::{Estimate, EstimateKind, Estimates, Measure};
 
 vocabulary! {

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
 use crate::collect::routes::RouteStats;
@@ -23,7 +24,7 @@ use crate::finding::parents::Parents;
 use crate::finding::sink::{NdjsonSink, SinkError};
 use crate::ledger::{Ledger, LedgerStats};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
-use crate::observation::{Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+use crate::observation::{ClaimName, Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
 
 /// What goes wrong behind capture.
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +115,8 @@ impl Labels for Names<'_> {
         let service = self.config.services.get(usize::from(service.0));
         service.and_then(|service| service.issuers.get(usize::from(issuer.0))).map_or("none", |issuer| &issuer.name)
     }
-    fn kid(&self, kid: Interned) -> &str {
-        self.ledger.kid(kid)
+    fn name(&self, of: ClaimName, id: Interned) -> &str {
+        self.ledger.name(of, id)
     }
 }
 
@@ -132,7 +133,7 @@ impl Pipeline {
     ) -> Self {
         let ledger = Ledger::new(&config, keys.account, started);
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
-        let detectors = Detectors::new(&rules.rules, &config.bounds);
+        let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
         let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
         Self {
@@ -349,6 +350,14 @@ fn coverage(config: &Config, finding: &Finding, ledger: &Ledger) -> Coverage {
         warming: issuer.is_some_and(|issuer| last_unix < issuer.complete_unix),
         gap_left: if issuer.is_some() { stats.gap_left } else { 0 },
     }
+}
+
+/// What places groups in tables: secret, and the same in each replay with the same keys.
+fn seed(keys: &Keys) -> [u64; 2] {
+    let drawn = u128::from_le_bytes(hash128(keys.account, b"authsensor groups"));
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+    let halves = [drawn as u64, (drawn >> 64) as u64];
+    halves
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double's 53 bits")]

@@ -92,8 +92,7 @@ fn chosen(start: &Start, given: &[String]) -> Result<Vec<String>, CliError> {
 fn rule_infos(start: &Start) -> Vec<RuleInfoLite> {
     start
         .rules
-        .rules
-        .iter()
+        .each()
         .map(|rule| RuleInfoLite {
             id: rule.info.id.clone(),
             title: rule.info.title.clone(),

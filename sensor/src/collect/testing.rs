@@ -230,6 +230,7 @@ pub fn config() -> Config {
             kids: 16,
             claims_cache: 16,
             rule_groups: 16,
+            quiet_groups: 16,
             group_values: 16,
         },
     }

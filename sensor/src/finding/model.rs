@@ -125,6 +125,8 @@ pub struct Finding {
     pub tags: Vec<String>,
     /// Severity.
     pub level: Level,
+    /// The exception whose ceiling was reached: its title, owner and last day.
+    pub exception: Option<String>,
     /// When this report was decided.
     pub at: Instant,
     /// First and last observation that count.
@@ -137,7 +139,9 @@ pub struct Finding {
     pub counted_field: String,
     /// Distinct values of it.
     pub distinct: u64,
-    /// True when `distinct` is exact.
+    /// Distinct accounts that are known of.
+    pub accounts: u64,
+    /// True when `distinct`, `clients` and `accounts` are exact.
     pub exact: bool,
     /// Observations that count.
     pub observations: u64,
@@ -145,7 +149,7 @@ pub struct Finding {
     pub clients: u64,
     /// A sample of clients.
     pub client_sample: Vec<IpAddr>,
-    /// A sample of hashed accounts.
+    /// The hashed accounts with the lowest hashes: an unbiased sample.
     pub account_sample: Vec<AccountHash>,
     /// Window of the rule, seconds.
     pub window_s: u64,

@@ -140,6 +140,7 @@ struct Counts<'f> {
     group: &'f [(String, String)],
     counted_field: &'f str,
     distinct: u64,
+    accounts: u64,
     clients: u64,
     exact: bool,
     observations: u64,
@@ -153,6 +154,8 @@ struct Counts<'f> {
     doubts: &'f [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     alert: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exception: Option<&'f str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -291,6 +294,7 @@ fn evidences(finding: &Finding) -> Vec<Evidence<'_>> {
         group: &finding.group,
         counted_field: &finding.counted_field,
         distinct: finding.distinct,
+        accounts: finding.accounts,
         clients: finding.clients,
         exact: finding.exact,
         observations: finding.observations,
@@ -301,6 +305,7 @@ fn evidences(finding: &Finding) -> Vec<Evidence<'_>> {
         credentials: &finding.scope.credentials,
         doubts: &finding.confidence.reasons,
         alert: finding.standing.alert.map(AlertReason::label),
+        exception: finding.exception.as_deref(),
     };
     let mut clients = finding.client_sample.iter().map(|ip| Endpoint { ip: *ip });
     let mut evidences = vec![Evidence { src_endpoint: clients.next(), data: Some(counts) }];
@@ -345,7 +350,11 @@ fn message(finding: &Finding) -> String {
     if !finding.group.is_empty() {
         text.push(')');
     }
-    let _ = write!(text, "; the rule speaks from {} in {}.", finding.threshold, span(finding.window_s));
+    let who = match &finding.exception {
+        Some(exception) => format!("the exception \"{}\" ends at", shown(exception)),
+        None => "the rule speaks from".to_owned(),
+    };
+    let _ = write!(text, "; {who} {} in {}.", finding.threshold, span(finding.window_s));
     if finding.activity == Activity::Close {
         text.push_str(" Nothing more was seen since.");
     }
@@ -355,6 +364,7 @@ fn message(finding: &Finding) -> String {
 fn things(count: u64, field: &str) -> String {
     match field {
         "observation" => plural(count, "request", "requests"),
+        "estimate" => plural(count, "estimate", "estimates"),
         "account" => plural(count, "account", "accounts"),
         "client" => plural(count, "address", "addresses"),
         field => format!("{count} different values of {field}"),

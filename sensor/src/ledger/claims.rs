@@ -155,6 +155,12 @@ pub struct Claims {
     pub kids: Interner,
     /// The `iss`s seen.
     pub iss: Interner,
+    /// The `alg`s seen.
+    pub algs: Interner,
+    /// The `aud`s seen.
+    pub auds: Interner,
+    /// The `scope`s seen.
+    pub scopes: Interner,
     cache: ClockMap<Decoded>,
     /// Claims that some route takes accounts from.
     names: Vec<Box<str>>,
@@ -177,6 +183,9 @@ impl Claims {
         Self {
             kids: Interner::new(config.bounds.kids),
             iss: Interner::new(config.bounds.kids),
+            algs: Interner::new(config.bounds.kids),
+            auds: Interner::new(config.bounds.kids),
+            scopes: Interner::new(config.bounds.kids),
             cache: ClockMap::new(config.bounds.claims_cache),
             names,
             scratch: Vec::new(),

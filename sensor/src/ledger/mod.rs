@@ -46,7 +46,9 @@ use self::store::{Answer, Entry, Store};
 use self::table::{ClockMap, Key};
 use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
-use crate::observation::{AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity};
+use crate::observation::{
+    AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
+};
 
 pub use self::sight::Sight;
 pub use self::stats::{IssuerStats, LedgerStats, Unmatched};
@@ -372,6 +374,18 @@ impl Ledger {
     /// A `kid` in printable form, cut to 64 characters.
     pub fn kid(&self, kid: Interned) -> &str {
         self.claims.kids.show(kid)
+    }
+
+    /// The printable form of an interned name of the given table.
+    pub fn name(&self, of: ClaimName, id: Interned) -> &str {
+        match of {
+            ClaimName::Kid => &self.claims.kids,
+            ClaimName::Iss => &self.claims.iss,
+            ClaimName::Alg => &self.claims.algs,
+            ClaimName::Aud => &self.claims.auds,
+            ClaimName::Scope => &self.claims.scopes,
+        }
+        .show(id)
     }
 
     /// Counts, sizes and, by issuer, horizon and sight. For the control plane: it allocates.

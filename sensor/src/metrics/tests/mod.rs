@@ -75,6 +75,7 @@ fn config() -> Config {
             kids: 14,
             claims_cache: 15,
             rule_groups: 16,
+            quiet_groups: 16,
             group_values: 17,
         },
     }
