@@ -19,3 +19,4 @@ pub mod observation;
 pub mod pipeline;
 pub mod slow;
 mod suggest;
+pub mod trace;
