@@ -14,7 +14,7 @@ use sensor_ebpf::wire::place;
 
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
-use crate::collect::{Clock, Collector, Keys, Sink};
+use crate::collect::{Clock, Collector, CollectorCounts, Keys, Sink};
 use crate::config::model::Config;
 use crate::detect::{Detectors, Labels, RuleSet};
 use crate::estimate::Estimators;
@@ -244,6 +244,16 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// What the collector counted so far.
+    pub fn counts(&self) -> &CollectorCounts {
+        self.collector.counts()
+    }
+
+    /// True when the records that wait for their time take half of the room there is for them.
+    pub fn is_half_full(&self) -> bool {
+        self.collector.is_half_full()
     }
 
     /// Findings opened so far.

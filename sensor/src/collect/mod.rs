@@ -29,7 +29,7 @@ pub mod transaction;
 mod version;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -210,6 +210,11 @@ impl Collector {
     /// What was counted so far.
     pub fn counts(&self) -> &CollectorCounts {
         &self.counts
+    }
+
+    /// True when the records that wait for their time take half of the room there is for them.
+    pub fn is_half_full(&self) -> bool {
+        self.queue.is_half_full()
     }
 
     /// The ledger.
