@@ -32,6 +32,9 @@ pub struct CollectorCounts {
     pub versions: u64,
     /// Of these, those whose request was not there any more: not judged.
     pub versions_late: u64,
+    /// Of these, requests that the first reading does not have: each an observation of its own, which is not among
+    /// `observations`.
+    pub versions_more: u64,
     /// Of these, that said the same as the first.
     pub versions_same: u64,
     /// Requests whose PROXY protocol header named a client that was not believed, because its sender is not trusted.
