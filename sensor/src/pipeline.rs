@@ -292,6 +292,7 @@ impl Pipeline {
             versions_judged: counts.versions.saturating_sub(counts.versions_late + counts.versions_more),
             versions_more: counts.versions_more,
             versions_late: counts.versions_late,
+            shaken_forgotten: counts.shaken_forgotten,
             proxies_refused: counts.proxies_refused,
             event_ring_unread: unread.0,
             byte_ring_unread: unread.1,

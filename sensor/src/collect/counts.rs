@@ -37,6 +37,9 @@ pub struct CollectorCounts {
     pub versions_more: u64,
     /// Of these, that said the same as the first.
     pub versions_same: u64,
+    /// Connections of which another reading was seen, forgotten because there were too many: what they seem to issue is not
+    /// doubted any more.
+    pub shaken_forgotten: u64,
     /// Requests whose PROXY protocol header named a client that was not believed, because its sender is not trusted.
     pub proxies_refused: u64,
     /// Responses without a known request.

@@ -225,6 +225,7 @@ impl Collector {
         self.counts.pending = self.queued_requests + self.table.len() as u64;
         self.counts.tee_truncated = self.bodies.truncated;
         self.counts.tee_evicted = self.bodies.evicted;
+        self.counts.shaken_forgotten = self.shaken.forgotten;
     }
 
     fn spare_list(&mut self) -> Vec<Judged> {

@@ -47,6 +47,8 @@ pub struct CollectorView {
     pub versions_more: u64,
     /// Other versions of a request that came too late.
     pub versions_late: u64,
+    /// Connections of which another reading was seen, and that were forgotten.
+    pub shaken_forgotten: u64,
     /// Requests behind a PROXY protocol header of a peer that is not trusted.
     pub proxies_refused: u64,
     /// Bytes of the event ring that were not read yet.
@@ -182,6 +184,7 @@ pub(super) struct Collecting {
     versions_judged: Total,
     versions_more: Total,
     versions_late: Total,
+    shaken_forgotten: Total,
     proxies_refused: Total,
     event_ring: IntGauge,
     byte_ring: IntGauge,
@@ -214,6 +217,7 @@ impl Collecting {
             versions_judged: Total::new(versions.get_metric_with_label_values(&["judged"])?),
             versions_more: Total::new(versions.get_metric_with_label_values(&["more"])?),
             versions_late: Total::new(versions.get_metric_with_label_values(&["late"])?),
+            shaken_forgotten: Total::new(catalogue::SHAKEN_FORGOTTEN.counter(registry)?),
             proxies_refused: Total::new(catalogue::PROXY_REFUSED.counter(registry)?),
             event_ring: unread.get_metric_with_label_values(&["event"])?,
             byte_ring: unread.get_metric_with_label_values(&["byte"])?,
@@ -235,6 +239,7 @@ impl Collecting {
         self.versions_judged.set(view.versions_judged);
         self.versions_more.set(view.versions_more);
         self.versions_late.set(view.versions_late);
+        self.shaken_forgotten.set(view.shaken_forgotten);
         self.proxies_refused.set(view.proxies_refused);
         self.event_ring.set(signed(view.event_ring_unread));
         self.byte_ring.set(signed(view.byte_ring_unread));

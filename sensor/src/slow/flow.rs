@@ -67,6 +67,10 @@ impl Side {
         self.stream.as_ref().and_then(Stream::hole)
     }
 
+    fn lacks_its_end(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::lacks_its_end)
+    }
+
     fn rests(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.hole().is_none()) && !self.ended
     }
@@ -90,6 +94,8 @@ pub(super) struct SlowFlow {
     /// The kernel was told that it may take the flow back.
     offered: bool,
     origin: Origin,
+    /// Since when the server's end has been there, and not the bytes in front of it, nanoseconds.
+    lacks_end: Option<u64>,
     last: u64,
     counted: usize,
     seat: Seat,
@@ -112,6 +118,7 @@ impl SlowFlow {
             doubtful: false,
             offered: false,
             origin: Origin::HandedOver,
+            lacks_end: None,
             last: 0,
             counted: 0,
             seat: Seat::default(),
@@ -332,6 +339,9 @@ impl SlowFlow {
             pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         }
         shared.counts.out_of_window += u64::from(pushed == Pushed::OutOfWindow);
+        if segment.direction == direction::RESPONSE && self.lacks_end.is_none() && self.response.lacks_its_end() {
+            self.lacks_end = Some(segment.time);
+        }
     }
 
     /// True when the segment is a reset that its receiver believes: one that stands exactly where the stream does (RFC
@@ -460,7 +470,7 @@ impl SlowFlow {
     pub(super) fn waits_since(&self) -> u64 {
         let hole = |side: &Side| side.hole().map_or(u64::MAX, |hole| hole.since);
         let orphan = self.orphans.first().map_or(u64::MAX, |orphan| orphan.time);
-        hole(&self.request).min(hole(&self.response)).min(orphan)
+        hole(&self.request).min(hole(&self.response)).min(orphan).min(self.lacks_end.unwrap_or(u64::MAX))
     }
 
     /// Gives up every hole that has been there since `late` or before.
@@ -475,6 +485,12 @@ impl SlowFlow {
                 self.deliver(way, shared);
             }
             self.compare(now, shared);
+        }
+        if self.lacks_end.is_some_and(|since| since <= late) {
+            self.lacks_end = None;
+            if self.response.lacks_its_end() {
+                self.lose_answers(now, shared);
+            }
         }
     }
 

@@ -414,3 +414,20 @@ fn an_answer_that_may_be_lost_is_told() {
         assert_eq!(lost.len(), usize::from(outstanding), "{:?}", seen.order);
     }
 }
+
+/// The server closes, and what it said before was never seen; or comes after its end.
+#[test]
+fn an_answer_that_is_missing_in_front_of_the_end_is_told() {
+    for late in [false, true] {
+        let mut talk = Talk::open();
+        talk.request(GET);
+        let end = talk.server + len(OK);
+        talk.packet(From::Server, end, talk.client, FIN | ACK, b"");
+        if late {
+            talk.answer(OK);
+        }
+        let seen = talk.finish();
+        let expected = if late { ["request", "response"] } else { ["request", "lost"] };
+        assert_eq!(seen.order, expected);
+    }
+}
