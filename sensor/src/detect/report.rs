@@ -6,7 +6,8 @@ use super::Labels;
 use super::field::{OVERFLOW, Source, hex};
 use super::group::{Group, GroupKey};
 use super::rule::{CompiledRule, Count};
-use crate::finding::model::{Activity, Finding};
+use crate::finding::confidence::Confidence;
+use crate::finding::model::{Activity, Finding, Scope, Standing};
 use crate::observation::Instant;
 
 /// A report of the finding that is open in `group`. It is dated by its last observation or, closing, by `over_ns`, the
@@ -56,6 +57,9 @@ pub(super) fn finding(
         account_sample,
         window_s: rule.timespan_ns / 1_000_000_000,
         threshold: rule.threshold,
+        scope: Scope::default(),
+        standing: Standing::default(),
+        confidence: Confidence::default(),
     })
 }
 
