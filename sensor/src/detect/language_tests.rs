@@ -1,7 +1,7 @@
 //! Fields, modifiers, correlations over time, estimates, exceptions and swapped rules, by what the engine makes of them.
 
 use super::super::tests::{COUNT, bounds, compile, rule_text};
-use super::tests::{Run, SECOND, SLICE, at, read};
+use super::tests::{Names, Run, SECOND, SLICE, at, read};
 use super::*;
 use crate::observation::{
     AccountHash, Claims, EstimateKind, Estimates, Fingerprint, Interned, Measure, Provenance, Relation, RouteClass,
@@ -320,7 +320,7 @@ fn shades_leave_out_no_rule_that_matches() {
         run.see(o);
         let subject = Subject { o: &o, e: None };
         for (count, state) in matched.iter_mut().zip(&mut state) {
-            let own = state.rule.source == Source::Observation && state.matched(subject, &super::tests::Names) != 0;
+            let own = state.rule.source == Source::Observation && state.matched(subject, &Names) != 0;
             let counts = match state.rule.count {
                 Count::Distinct(field) => field.key(subject).is_some(),
                 _ => true,
