@@ -112,20 +112,23 @@ fn the_shipped_rule_flags_a_rehearsal_of_20_tokens_from_3_addresses() {
         let found = run.see(read(u64::from(number) * 60 * SECOND, number, number % 3));
         findings.extend(found.into_iter().map(|finding| (number + 1, finding)));
     }
-    let (after, finding) = &findings[0];
+    let of = |title: &str| findings.iter().filter(|(_, finding)| finding.title.starts_with(title)).collect::<Vec<_>>();
+    let [(after, finding), (later, update)] = *of("Bulk account reads") else { panic!("{findings:?}") };
     assert_eq!((*after, finding.activity, finding.level.label()), (10, Activity::Open, "high"));
     assert_eq!((finding.distinct, finding.clients, finding.observations, finding.exact), (10, 3, 10, true));
-    assert_eq!(
-        finding.group,
-        [("service", "shop"), ("issuer", "members"), ("kid", "k1")].map(|(f, v)| (f.to_owned(), v.to_owned()))
-    );
+    let group = [("service", "shop"), ("issuer", "members"), ("kid", "k1"), ("place", "authorization")];
+    assert_eq!(finding.group, group.map(|(f, v)| (f.to_owned(), v.to_owned())));
     assert_eq!((finding.first, finding.last, finding.at), (at(0), at(540 * SECOND), at(540 * SECOND)));
     assert_eq!((finding.client_sample.len(), finding.account_sample.len()), (3, 10));
-    let (after, update) = &findings[1];
-    assert_eq!((*after, update.activity, update.distinct, &update.uid), (20, Activity::Update, 20, &finding.uid));
-    assert_eq!(findings.len(), 2);
-    let said: Vec<String> = findings.iter().map(|(_, finding)| message(finding)).collect();
+    assert_eq!((*later, update.activity, update.distinct, &update.uid), (20, Activity::Update, 20, &finding.uid));
+    let said: Vec<String> = [finding, update].map(message).into();
     assert_eq!(said.join("\n") + "\n", blocks("message")[0], "as docs/rules.md has it");
+    // Each of the three addresses at its fifth account, and the network that they share.
+    let addresses = of("One address reads");
+    assert_eq!(addresses.iter().map(|(after, _)| *after).collect::<Vec<_>>(), [13, 14, 15]);
+    assert!(addresses.iter().all(|(_, finding)| finding.account_sample.len() == 5 && finding.accounts == 5));
+    assert_eq!(of("One network reads").len(), 1);
+    assert_eq!(findings.len(), 6);
 }
 
 fn message(finding: &Finding) -> String {
@@ -138,9 +141,9 @@ fn message(finding: &Finding) -> String {
 #[test]
 fn the_shipped_rules_tell_opaque_from_self_contained_and_leave_the_rest_alone() {
     let mut run = Run::new(&shipped().rules, &bounds());
-    let opaque = |number| Observation { self_contained: false, kid: None, ..read(0, number, 1) };
+    let opaque = |number| Observation { self_contained: false, kid: None, ..read(0, number, number) };
     let found: Vec<Finding> = (0..10).flat_map(|number| run.see(opaque(number))).collect();
-    assert_eq!(found.len(), 1);
+    assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].level.label(), found[0].group[2].1.as_str()), ("medium", "none"));
     let harmless: [fn(Observation) -> Observation; 6] = [
         |o| Observation { provenance: Provenance::Issued, ..o },

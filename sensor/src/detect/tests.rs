@@ -150,15 +150,17 @@ pub(super) fn shipped() -> RuleSet {
 fn the_shipped_rules_load() {
     let set = shipped();
     let info: Vec<&RuleInfo> = set.info().collect();
-    assert_eq!(info.iter().map(|info| info.level).collect::<Vec<_>>(), [Level::High, Level::Medium]);
-    assert_eq!(info[0].hash.len(), 32);
-    assert_eq!(info[0].hash, info[1].hash, "one file");
-    assert!(set.rules[0].tags.contains(&"attack.t1606".to_owned()));
-    assert!(
-        set.rules[0].description.starts_with("Personal data of at least ten accounts")
-            && !set.rules[0].description.contains('\n')
-    );
-    assert_eq!(set.rules[0].version, "2026-11-22");
+    assert!(info.len() >= 41, "{}", info.len());
+    let bulk = set.rules.iter().find(|rule| rule.info.title.starts_with("Bulk account reads with tokens")).unwrap();
+    assert_eq!((bulk.info.hash.len(), bulk.info.level), (32, Level::High));
+    assert!(bulk.tags.contains(&"attack.t1606".to_owned()));
+    assert!(bulk.description.starts_with("Personal data was returned") && !bulk.description.contains('\n'));
+    assert_eq!(bulk.version, "2026-11-22");
+    for rule in &set.rules {
+        let has = |space: &str| rule.tags.iter().any(|tag| tag.starts_with(space));
+        assert!(has("ismsp.") && (has("attack.") || rule.info.level < Level::Medium), "{}", rule.info.title);
+        assert!(!rule.description.is_empty(), "{}", rule.info.title);
+    }
 }
 
 #[test]
