@@ -51,6 +51,7 @@ use crate::config::model::{Config, Place};
 use crate::ledger::Ledger;
 use crate::observation::{Instant, Observation};
 
+use account::Canaries;
 use bodies::Bodies;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
@@ -105,6 +106,7 @@ pub struct Collector {
     config: Arc<Config>,
     keys: Keys,
     clock: Clock,
+    canaries: Canaries,
     ledger: Ledger,
     router: Router,
     queue: Queue,
@@ -142,6 +144,7 @@ impl Collector {
             decompressor: Decompressor::new(bounds.decoded_bytes),
             keys,
             clock,
+            canaries: Canaries::new(&config, &ledger),
             ledger,
             counts: CollectorCounts::default(),
             queued_requests: 0,

@@ -85,10 +85,10 @@ fn the_unmatched_list_is_bounded() {
 fn issuers_match_by_place_kind_iss_and_kid() {
     let mut ledger = with(|config| {
         let mut first = issuer("gate", true);
-        first.kids = vec![Kid { kid: "k0".into(), retired_unix: None }];
+        first.kids = vec![Kid { kid: "k0".into(), ..Kid::default() }];
         first.places = vec![Place::Authorization];
         let mut second = first.clone();
-        second.kids = vec![Kid { kid: "k1".into(), retired_unix: None }];
+        second.kids = vec![Kid { kid: "k1".into(), ..Kid::default() }];
         let mut third = issuer("session", false);
         third.places = vec![Place::Cookie(0)];
         let mut plain = issuer("plain", true);
