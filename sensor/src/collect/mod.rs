@@ -37,6 +37,8 @@ mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
 #[cfg(test)]
+mod tests_reading;
+#[cfg(test)]
 mod tests_versions;
 #[cfg(test)]
 mod tests_wire;

@@ -552,7 +552,12 @@ impl Kept {
 
 /// Feeds `records` in the given order to a fresh collector and ends the capture.
 pub fn run(records: impl IntoIterator<Item = RecordBuilder>) -> (Kept, Collector) {
-    let mut collector = collector();
+    run_with(config(), records)
+}
+
+/// The same with another configuration.
+pub fn run_with(config: Config, records: impl IntoIterator<Item = RecordBuilder>) -> (Kept, Collector) {
+    let mut collector = collector_with(config);
     let mut kept = Kept::default();
     for record in records {
         collector.record(&record.build());

@@ -164,7 +164,7 @@ pub(super) fn place(item: &Item, credentials: &Credentials, cx: &mut Context) ->
 pub(super) fn present(item: &Item, credentials: &Credentials, cx: &mut Context) -> Option<PresentSource> {
     let example = format!("{PLACE_EXAMPLE}, \"json:/pointer\" or \"form:NAME\"");
     let text = item.text(cx, &example)?;
-    if let Some(source) = in_body(text, cx) {
+    if let Ok(source) = in_body(text, cx) {
         return source;
     }
     if let Ok(place) = place_of(text, credentials, cx) {
@@ -178,21 +178,21 @@ pub(super) fn present(item: &Item, credentials: &Credentials, cx: &mut Context) 
 pub(super) fn tried(item: &Item, cx: &mut Context) -> Option<PresentSource> {
     let example = "\"json:/pointer\" or \"form:NAME\"";
     let text = item.text(cx, example)?;
-    in_body(text, cx).unwrap_or_else(|| {
+    in_body(text, cx).unwrap_or_else(|()| {
         let message = format!("{} is not a place in a request body", quoted(text.value));
         cx.error(text.at, message, format!("Write {example}"));
         None
     })
 }
 
-/// A place in a request body; the outer `None` when `text` names something else.
-fn in_body(text: At<&str>, cx: &mut Context) -> Option<Option<PresentSource>> {
+/// A place in a request body; `Err` when `text` names something else.
+fn in_body(text: At<&str>, cx: &mut Context) -> Result<Option<PresentSource>, ()> {
     if let Some(value) = text.value.strip_prefix("json:") {
-        return Some(pointer(At { value, at: text.at }, cx).map(PresentSource::Json));
+        return Ok(pointer(At { value, at: text.at }, cx).map(PresentSource::Json));
     }
-    let name = text.value.strip_prefix("form:")?;
+    let name = text.value.strip_prefix("form:").ok_or(())?;
     let usable = check_length(At { value: name, at: text.at }, "form field", cx);
-    Some(usable.map(|()| PresentSource::Form(name.to_owned())))
+    Ok(usable.map(|()| PresentSource::Form(name.to_owned())))
 }
 
 /// Where a response hands a credential out. A header named here joins the service's response headers.

@@ -60,11 +60,11 @@ pub(super) fn combinations(
 ) -> Vec<Combination> {
     each(issuer, "combinations", cx, |item, cx| {
         let table = item.section(cx, "a table such as { kid = \"2026-01\", aud = \"storefront\" }")?;
-        combination(table, iss, kids, cx)
+        Some(combination(table, iss, kids, cx))
     })
 }
 
-fn combination(mut table: Section, issuer: Option<&str>, kids: &[Kid], cx: &mut Context) -> Option<Combination> {
+fn combination(mut table: Section, issuer: Option<&str>, kids: &[Kid], cx: &mut Context) -> Combination {
     let kid = text(&mut table, "kid", "a key id", cx);
     let iss = text(&mut table, "iss", "the `iss` claim", cx);
     let aud = words(&mut table, "aud", "the `aud` claim, or an array of all its values", cx);
@@ -91,7 +91,7 @@ fn combination(mut table: Section, issuer: Option<&str>, kids: &[Kid], cx: &mut 
         cx.error(table.key_at("iss"), message, "Remove `iss` here, or move the combination to its issuer");
     }
     table.finish(cx);
-    Some(Combination { kid, iss, aud, scope })
+    Combination { kid, iss, aud, scope }
 }
 
 /// A claim that is a list of words, in the order in which tokens are compared: sorted.

@@ -25,10 +25,8 @@ pub struct Issuer {
     iss: Option<Interned>,
     kids: Vec<SigningKey>,
     combinations: Vec<Combination>,
-    /// Its tokens always carry `exp`.
-    pub expires: bool,
-    /// Seconds after `exp` that they are still accepted.
-    pub expiry_grace: i64,
+    /// What holds of `exp`.
+    pub expiry: Expiry,
     /// Which claim names whose a token is.
     pub subject: Subject,
     places: Vec<Place>,
@@ -40,6 +38,15 @@ pub struct Issuer {
     pub lifetime: u64,
     /// Index into the per-issuer statistics.
     pub row: usize,
+}
+
+/// What holds of `exp` in an issuer's tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiry {
+    /// They always carry it.
+    pub always: bool,
+    /// Seconds after it that they are still accepted.
+    pub grace: i64,
 }
 
 /// A registered key; times are seconds since 1970.
@@ -124,8 +131,10 @@ impl Issuer {
             iss: from.iss.as_deref().map(|iss| claims.seen.iss.declare(iss)),
             kids: from.kids.iter().map(|kid| SigningKey::new(kid, claims)).collect(),
             combinations: from.combinations.iter().map(|one| Combination::new(one, claims)).collect(),
-            expires: from.expires,
-            expiry_grace: i64::try_from(from.expiry_grace.as_secs()).unwrap_or(i64::MAX),
+            expiry: Expiry {
+                always: from.expires,
+                grace: i64::try_from(from.expiry_grace.as_secs()).unwrap_or(i64::MAX),
+            },
             subject: match from.subject.as_deref() {
                 None => Subject::Nobody,
                 Some("sub") => Subject::Sub,

@@ -6,7 +6,8 @@
 //!
 //! Distinct credentials are counted by `HyperLogLog` (Flajolet et al. 2007) over their keyed fingerprints, which nobody
 //! can steer: 4096 registers, a standard error of 1.6 %, exact to one or two below a hundred. Forgetting a credential
-//! and seeing it again spends nothing.
+//! and seeing it again spends nothing; but once the budget is spent, one that was taken for older than the horizon and
+//! then forgotten (a flood of other credentials, [`max_seen`](crate::config::model::Ledger::max_seen)) is doubtful too.
 
 use super::table::Key;
 

@@ -32,7 +32,7 @@ pub fn examine(
     let length = claims.lifetime_s.or(claims.exp.map(|exp| exp.saturating_sub(now)));
     note(length.is_some_and(|length| length > longest), odd::OVERLONG);
     let read = facts.form == Form::Read;
-    note(read && issuer.expires && claims.exp.is_none(), odd::OVERLONG);
+    note(read && issuer.expiry.always && claims.exp.is_none(), odd::OVERLONG);
     note(read && !issuer.combines(facts), odd::COMBINATION);
     match issuer.registered(facts.kid) {
         Registered::Any => {}

@@ -78,7 +78,7 @@ pub fn validity(facts: &Facts, jwt: bool, issuer: Option<&Issuer>, at: Instant, 
             Registered::Any | Registered::Known(_) => {}
         }
     }
-    let grace = issuer.map_or(0, |issuer| issuer.expiry_grace);
+    let grace = issuer.map_or(0, |issuer| issuer.expiry.grace);
     match facts.claims.exp {
         // A service whose sessions slide accepts tokens for a while after their end.
         Some(exp) if now > exp.saturating_add(leeway.unix).saturating_add(grace) => Validity::Expired,

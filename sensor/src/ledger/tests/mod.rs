@@ -3,6 +3,7 @@
 mod attacks;
 mod claims;
 mod model;
+mod register;
 mod rules;
 
 use std::time::Duration;
@@ -14,8 +15,8 @@ use sensor_ebpf::wire::{credential_flag as flag, place, scheme};
 
 use super::*;
 use crate::config::model::{
-    AccountSource, Bounds, Canaries, Confirmation, Credentials, Findings, Issuer, Keys, Kid, Ledger as LedgerConfig,
-    Observed, Place, Route, Service,
+    AccountSource, Bounds, Canaries, Confirmation, Credentials, Findings, IssuanceRule, Issuer, Keys, Kid,
+    Ledger as LedgerConfig, Observed, Place, Route, Service,
 };
 use crate::observation::RouteClass;
 
