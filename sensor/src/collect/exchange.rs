@@ -9,7 +9,7 @@ use super::bodies::Body;
 use super::decode::{Head, Record, decode};
 use super::issuance::{self, Applier, Exchange, Success};
 use super::outcome::{self, Length};
-use super::pending::{Judged, Key, Pending, Wanted};
+use super::pending::{Answer, Judged, Key, Pending, Wanted};
 use super::routes::Taken;
 use super::secret::SecretBuf;
 use super::target::{RequestLine, Target};
@@ -75,6 +75,7 @@ impl Collector {
         while let Some((key, deadline_ns)) = self.table.oldest().filter(|(_, deadline_ns)| *deadline_ns <= now_ns) {
             self.give_up(key, deadline_ns, out);
         }
+        self.expire_more(now_ns, out);
     }
 
     /// A record that found no room in the queue: counted, and doubted where it may have issued something.
@@ -101,7 +102,7 @@ impl Collector {
         match decode(record.as_slice()) {
             Ok(Record::Request(_)) => self.request(record, out),
             Ok(Record::Response(_)) => self.response(record, out),
-            Ok(Record::Version(_)) => self.version(record),
+            Ok(Record::Version(_)) => self.version(record, out),
             Ok(Record::Tee(head, bytes)) => {
                 self.tee(&head, bytes);
                 self.queue.recycle(record);
@@ -120,6 +121,11 @@ impl Collector {
                 while let Some(key) = self.table.first_of(head.flow) {
                     self.give_up(key, head.time_ns, out);
                 }
+                self.close_more(head.flow, out);
+            }
+            Ok(Record::AnswerLost(head)) => {
+                self.queue.recycle(record);
+                self.answer_lost(key_of(&head), head.time_ns);
             }
             // Records are decoded before they are queued.
             Err(_) => self.queue.recycle(record),
@@ -172,7 +178,7 @@ impl Collector {
         }
     }
 
-    fn deadline(&self, now_ns: u64) -> u64 {
+    pub(super) fn deadline(&self, now_ns: u64) -> u64 {
         let wait = u64::try_from(self.config.bounds.unanswered_after.as_nanos()).unwrap_or(u64::MAX);
         now_ns.saturating_add(wait)
     }
@@ -226,6 +232,7 @@ impl Collector {
             wants_response_body: rule.is_some_and(IssuanceRule::reads_response),
             body_bytes: None,
             tee_ended: false,
+            answer: Answer::Awaited,
         };
         if let (Some(route), Some(taken)) = (route, taken) {
             self.find_account(&mut pending, route, taken, head, &target);
@@ -377,6 +384,7 @@ impl Collector {
             Ok(Record::Response(head)) => Some(head),
             _ => None,
         });
+        self.counts.observations += 1;
         self.counts.unanswered += u64::from(response.is_none());
         let outcome =
             response.as_ref().map_or(Outcome::Unanswered, |head| self.conclude(&config, &mut pending, head, now_ns));

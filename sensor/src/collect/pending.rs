@@ -52,6 +52,15 @@ pub(super) enum Wanted {
     Read,
 }
 
+/// What is known of an answer that was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It may come.
+    Awaited,
+    /// It may have been among bytes that were lost.
+    PerhapsLost,
+}
+
 /// A judged request.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -87,6 +96,8 @@ pub(super) struct Pending {
     pub body_bytes: Option<u64>,
     /// The response's `TEE_END` was seen.
     pub tee_ended: bool,
+    /// What is known of the answer, as long as there is none.
+    pub answer: Answer,
 }
 
 impl Pending {
@@ -303,6 +314,7 @@ mod tests {
             wants_response_body: false,
             body_bytes: None,
             tee_ended: false,
+            answer: Answer::Awaited,
         }
     }
 

@@ -15,7 +15,7 @@ use sensor_ebpf::wire::{
 use super::{Clock, Collector, Keys, Sink, Transaction};
 use crate::config::model::{self, *};
 use crate::ledger::Ledger;
-use crate::observation::{AccountHash, Instant, Observation, Outcome, RouteClass};
+use crate::observation::{AccountHash, Observation, Outcome, RouteClass};
 
 pub const KEYS: Keys = Keys { fingerprint: siphash::Key { k0: 1, k1: 2 }, account: siphash::Key { k0: 3, k1: 4 } };
 /// Time of the first record of a test: long after the ledger's start, so that its horizon has passed.
@@ -242,6 +242,7 @@ pub fn config() -> Config {
             kids: 16,
             claims_cache: 16,
             rule_groups: 16,
+            quiet_groups: 16,
             group_values: 16,
         },
     }
@@ -253,7 +254,7 @@ pub fn collector() -> Collector {
 
 pub fn collector_with(config: Config) -> Collector {
     let started = CLOCK.instant(0);
-    let ledger = Ledger::new(&config, KEYS.account, Instant { monotonic_ns: 0, ..started });
+    let ledger = Ledger::new(&config, KEYS.account, started);
     Collector::new(Arc::new(config), KEYS, CLOCK, ledger)
 }
 
@@ -325,6 +326,11 @@ impl RecordBuilder {
     /// Another version of a request.
     pub fn version(flow: u64, txn: u32, at: u64, line: &str) -> Self {
         Self { kind: kind::VERSION, ..Self::request(flow, txn, at, line) }
+    }
+
+    /// Of a version: the first reading has no such request.
+    pub fn more(self) -> Self {
+        Self { flags: self.flags | head_flag::MORE, ..self }
     }
 
     /// A response with a body of 500 bytes.
@@ -571,5 +577,5 @@ pub fn run_with(config: Config, records: impl IntoIterator<Item = RecordBuilder>
 pub fn check_identities(collector: &Collector, kept: &Kept) {
     let counts = collector.counts();
     assert_eq!(counts.requests, counts.observations + counts.pending);
-    assert_eq!(counts.observations, kept.observations.len() as u64);
+    assert_eq!(counts.observations + counts.versions_more, kept.observations.len() as u64);
 }

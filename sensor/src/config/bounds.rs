@@ -43,6 +43,7 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         kids: count(&mut table, cx, "kids", 4096, 1..=ENTRIES_MAX),
         claims_cache: count(&mut table, cx, "claims_cache", 65_536, 1..=ENTRIES_MAX),
         rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),
+        quiet_groups: count(&mut table, cx, "quiet_groups", 262_144, 1..=ENTRIES_MAX),
         group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
     };
     table.finish(cx);

@@ -467,6 +467,8 @@ pub struct Bounds {
     pub claims_cache: usize,
     /// Groups of one rule kept at once.
     pub rule_groups: usize,
+    /// Groups of one rule that have hardly anything in them yet.
+    pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
 }

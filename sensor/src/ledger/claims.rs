@@ -13,7 +13,7 @@ use super::json::{Scalar, object};
 use super::names::Interner;
 use super::table::{ClockMap, Key};
 use crate::config::model::{AccountSource, Config};
-use crate::observation::{self, AccountHash, Interned, ServiceId};
+use crate::observation::{self, AccountHash, ClaimName, Interned, ServiceId};
 
 /// Longest `header.payload` that is decoded, bytes; longer ones count as unreadable.
 const TEXT_MAX: usize = 8192;
@@ -53,21 +53,6 @@ impl Facts {
     const fn only(form: Form) -> Self {
         Self { form, alg_none: false, kid: None, claims: observation::Claims::NONE }
     }
-}
-
-/// What a number of [`Interned`] names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// A `kid`.
-    Kid,
-    /// An `iss`.
-    Iss,
-    /// An `alg`.
-    Alg,
-    /// An `aud`.
-    Aud,
-    /// A `scope`.
-    Scope,
 }
 
 #[derive(Debug)]
@@ -126,13 +111,13 @@ impl Claims {
     }
 
     /// A name in printable form, cut to 64 characters.
-    pub fn show(&self, kind: Named, name: Interned) -> &str {
-        let names = match kind {
-            Named::Kid => &self.seen.kids,
-            Named::Iss => &self.seen.iss,
-            Named::Alg => &self.seen.alg,
-            Named::Aud => &self.seen.aud,
-            Named::Scope => &self.seen.scope,
+    pub fn show(&self, of: ClaimName, name: Interned) -> &str {
+        let names = match of {
+            ClaimName::Kid => &self.seen.kids,
+            ClaimName::Iss => &self.seen.iss,
+            ClaimName::Alg => &self.seen.alg,
+            ClaimName::Aud => &self.seen.aud,
+            ClaimName::Scope => &self.seen.scope,
         };
         names.show(name)
     }

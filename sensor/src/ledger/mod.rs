@@ -56,10 +56,9 @@ use self::unknown::{Question, Sighted, Unknown, Use};
 use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
 use crate::observation::{
-    self, AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
+    self, AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
 };
 
-pub use self::claims::Named;
 pub use self::names::joined;
 pub use self::sight::Sight;
 pub use self::stats::{IssuerStats, LedgerStats, Unmatched};
@@ -417,12 +416,12 @@ impl Ledger {
 
     /// A `kid` in printable form, cut to 64 characters.
     pub fn kid(&self, kid: Interned) -> &str {
-        self.name_of(Named::Kid, kid)
+        self.name(ClaimName::Kid, kid)
     }
 
-    /// A name that a claim had, in printable form, cut to 64 characters.
-    pub fn name_of(&self, kind: Named, name: Interned) -> &str {
-        self.claims.show(kind, name)
+    /// The printable form of an interned name of the given table, cut to 64 characters.
+    pub fn name(&self, of: ClaimName, id: Interned) -> &str {
+        self.claims.show(of, id)
     }
 
     /// Counts, sizes and, by issuer, horizon and sight. For the control plane: it allocates.

@@ -52,6 +52,26 @@ impl Claims {
     };
 }
 
+/// Which table of interned names an [`Interned`] belongs to: each has numbers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimName {
+    /// `kid` of the header.
+    Kid,
+    /// `iss`
+    Iss,
+    /// `alg` of the header.
+    Alg,
+    /// `aud`
+    Aud,
+    /// `scope`
+    Scope,
+}
+
+impl ClaimName {
+    /// All of them; the discriminant is the index.
+    pub const ALL: [Self; 5] = [Self::Kid, Self::Iss, Self::Alg, Self::Aud, Self::Scope];
+}
+
 /// What is odd about the claims of a credential: bits, and their names in rules and findings.
 pub mod claim_anomaly {
     /// `iat` lies in the future, beyond the clock leeway.

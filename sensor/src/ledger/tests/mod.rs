@@ -119,6 +119,7 @@ fn config() -> Config {
             kids: 4,
             claims_cache: 100,
             rule_groups: 1,
+            quiet_groups: 1,
             group_values: 1,
         },
     }

@@ -36,12 +36,12 @@ fn claims_reach_the_verdict() {
     for s in [100, 200] {
         let verdict = judge(&mut ledger, r#","kid":"k1""#, &payload, s);
         let claims = verdict.claims;
-        let show = |kind, name: Option<Interned>| ledger.name_of(kind, name.unwrap()).to_owned();
-        assert_eq!(show(Named::Kid, verdict.kid), "k1");
-        assert_eq!(show(Named::Alg, claims.alg), "RS256");
-        assert_eq!(show(Named::Iss, claims.iss), "https://gate.example");
-        assert_eq!(show(Named::Aud, claims.aud), "app web");
-        assert_eq!(show(Named::Scope, claims.scope), "orders profile");
+        let show = |kind, name: Option<Interned>| ledger.name(kind, name.unwrap()).to_owned();
+        assert_eq!(show(ClaimName::Kid, verdict.kid), "k1");
+        assert_eq!(show(ClaimName::Alg, claims.alg), "RS256");
+        assert_eq!(show(ClaimName::Iss, claims.iss), "https://gate.example");
+        assert_eq!(show(ClaimName::Aud, claims.aud), "app web");
+        assert_eq!(show(ClaimName::Scope, claims.scope), "orders profile");
         assert_eq!((claims.sub, claims.jti), (Some(ledger.hash_account(b"17")), Some(ledger.hash_account(b"a-1"))));
         assert_eq!((claims.iat, claims.exp, claims.nbf), (Some(START + 10), Some(START + 3610), Some(START + 11)));
         let s = i64::try_from(s).unwrap();
@@ -78,9 +78,9 @@ fn names_of_claims_are_bounded_and_registered_ones_always_told_apart() {
         judge(&mut ledger, "", &format!(r#""aud":"a{n}","scope":"s{n}","jti":"{n}""#), 10);
     }
     let verdict = judge(&mut ledger, "", r#""aud":"registered","scope":"beyond""#, 10);
-    assert_eq!(ledger.name_of(Named::Aud, verdict.claims.aud.unwrap()), "registered");
+    assert_eq!(ledger.name(ClaimName::Aud, verdict.claims.aud.unwrap()), "registered");
     assert_eq!(verdict.claims.scope, Some(Interned::OVERFLOW));
-    assert_eq!(ledger.name_of(Named::Scope, Interned::OVERFLOW), "(other)");
+    assert_eq!(ledger.name(ClaimName::Scope, Interned::OVERFLOW), "(other)");
     assert_eq!(names(verdict.anomalies), [""; 0]);
     assert_eq!(names(judge(&mut ledger, "", r#""aud":"else""#, 10).anomalies), ["combination"]);
 }
