@@ -37,6 +37,8 @@ mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
 #[cfg(test)]
+mod tests_reading;
+#[cfg(test)]
 mod tests_versions;
 #[cfg(test)]
 mod tests_wire;
@@ -51,6 +53,7 @@ use crate::config::model::{Config, Place};
 use crate::ledger::Ledger;
 use crate::observation::{Instant, Observation};
 
+use account::Canaries;
 use bodies::Bodies;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
@@ -108,6 +111,7 @@ pub struct Collector {
     config: Arc<Config>,
     keys: Keys,
     clock: Clock,
+    canaries: Canaries,
     ledger: Ledger,
     router: Router,
     queue: Queue,
@@ -148,6 +152,7 @@ impl Collector {
             decompressor: Decompressor::new(bounds.decoded_bytes),
             keys,
             clock,
+            canaries: Canaries::new(&config, &ledger),
             ledger,
             counts: CollectorCounts::default(),
             queued_requests: 0,
