@@ -168,6 +168,11 @@ impl Pipeline {
         self.tap.routes.as_ref()
     }
 
+    /// Runs `rules` from now on; those that did not change go on with what they have counted.
+    pub fn replace_rules(&mut self, rules: &RuleSet) {
+        self.detectors.replace(&rules.rules);
+    }
+
     /// Takes one record.
     pub fn record(&mut self, record: &[u8]) {
         self.collector.record(record);
@@ -341,6 +346,13 @@ impl Pipeline {
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
+        let (mut groups, mut quiet) = (0, 0);
+        for (_, stats) in self.detectors.stats() {
+            groups += stats.evicted + stats.overflowed;
+            quiet += stats.evicted_quiet;
+        }
+        metrics.bound(Bound::RuleGroups, groups);
+        metrics.bound(Bound::QuietGroups, quiet);
     }
 }
 

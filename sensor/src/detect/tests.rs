@@ -299,6 +299,27 @@ proptest! {
 
 const DOCUMENTATION: &str = include_str!("../../../docs/rules.md");
 
+#[test]
+fn the_documented_rules_are_the_shipped_ones() {
+    for rule in shipped().each() {
+        let row = format!("| {} | {} | {} ", rule.info.title, rule.info.level.label(), rule.threshold);
+        assert!(DOCUMENTATION.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_documented_cases_and_exception_are_accepted() {
+    let config = config();
+    let rule = blocks("yaml")[0];
+    let text = format!("{rule}---\n{}", blocks("exception")[0]);
+    let rules = compile(&text).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert_eq!(rules.iter().map(|rule| rule.threshold).collect::<Vec<_>>(), [50, 5_000]);
+    let set = RuleSet { rules, exceptions: Vec::new() };
+    let mut mistakes = yaml::Mistakes::new(Path::new("c.yml"));
+    assert_eq!(cases::play(blocks("cases")[0], &set, &config, &mut mistakes), 2);
+    assert!(mistakes.list.is_empty(), "{:?}", mistakes.list);
+}
+
 /// The fenced blocks of `language`.
 pub(super) fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
