@@ -98,7 +98,8 @@ impl Collector {
         }
     }
 
-    pub(super) fn apply(&mut self, record: SecretBuf, out: &mut impl Sink) {
+    pub(super) fn apply(&mut self, mut record: SecretBuf, out: &mut impl Sink) {
+        self.chunks.join(&mut record, self.clock, self.keys.fingerprint);
         match decode(record.as_slice()) {
             Ok(Record::Request(_)) => self.request(record, out),
             Ok(Record::Response(_)) => self.response(record, out),

@@ -8,6 +8,7 @@
 
 mod account;
 mod bodies;
+mod chunks;
 mod client;
 mod cookie_date;
 mod counts;
@@ -55,6 +56,7 @@ use crate::observation::{Instant, Observation};
 
 use account::Canaries;
 use bodies::Bodies;
+use chunks::Chunks;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
 use decompress::Decompressor;
@@ -112,6 +114,7 @@ pub struct Collector {
     keys: Keys,
     clock: Clock,
     canaries: Canaries,
+    chunks: Chunks,
     ledger: Ledger,
     router: Router,
     queue: Queue,
@@ -153,6 +156,7 @@ impl Collector {
             keys,
             clock,
             canaries: Canaries::new(&config, &ledger),
+            chunks: Chunks::new(&config),
             ledger,
             counts: CollectorCounts::default(),
             queued_requests: 0,

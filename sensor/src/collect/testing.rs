@@ -212,6 +212,7 @@ pub fn config() -> Config {
                 headers: vec!["x-token".to_owned()],
                 query: vec!["token".to_owned(), "key".to_owned()],
                 response_headers: vec!["x-issued".to_owned()],
+                pieces: Vec::new(),
             },
             routes: routes(),
             issuers: vec![issuer("session", false), issuer("tokens", true)],
@@ -424,6 +425,12 @@ impl RecordBuilder {
             self.claims.push((self.credentials.len(), format!("{header}.{payload}").into_bytes()));
         }
         self.credentials.push(credential);
+        self
+    }
+
+    /// Of the latest credential.
+    pub fn credential_flags(mut self, flags: u16) -> Self {
+        self.credentials.last_mut().unwrap().flags |= flags;
         self
     }
 

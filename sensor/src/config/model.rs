@@ -128,6 +128,15 @@ pub struct Credentials {
     /// Response headers that hand out credentials, lower case, at most `RESPONSE_HEADERS_MAX`
     /// (collected from the routes' `issues`).
     pub response_headers: Vec<String>,
+    /// Credentials that come in several cookies.
+    pub pieces: Vec<Pieces>,
+}
+
+/// A credential that is cut into several cookies, and stands in for all of them as the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// Indexes into [`Credentials::cookies`], in their order: the cookie as a whole, then its pieces.
+    pub cookies: Vec<u8>,
 }
 
 /// A credential place by name, as routes and issuers refer to it.

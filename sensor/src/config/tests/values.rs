@@ -7,8 +7,8 @@ use sensor_ebpf::wire::method;
 use super::{SERVICE, config, warnings};
 use crate::config::load;
 use crate::config::model::{
-    AccountSource, ClientHeader, Combination, Findings, IssueSource, Issuer, Listen, Observed, Place, PresentSource,
-    Segment,
+    AccountSource, ClientHeader, Combination, Findings, IssueSource, Issuer, Listen, Observed, Pieces, Place,
+    PresentSource, Segment,
 };
 use crate::observation::{Outcome, RouteClass};
 
@@ -54,7 +54,8 @@ fn the_service_reaches_the_model() {
     assert_eq!(service.listen, want);
     let credentials = &service.credentials;
     assert!(credentials.authorization);
-    assert_eq!(credentials.cookies, ["SESSION", "__Host-remember"]);
+    assert_eq!(credentials.cookies, ["SESSION", "__Host-remember", "__Host-remember.0", "__Host-remember.1"]);
+    assert_eq!(credentials.pieces, [Pieces { cookies: vec![1, 2, 3] }]);
     assert_eq!(service.canaries.0, ["1000017", "decoy"]);
     assert_eq!(credentials.headers, ["x-auth-token"]);
     assert_eq!(credentials.query, ["access_token"]);
@@ -192,6 +193,18 @@ fn the_object_is_the_last_parameter_that_is_no_account() {
     assert_eq!(object(&format!("class=\"account_read\"\n{orders}")), Some(AccountSource::Path(5)));
     assert_eq!(object(&format!("class=\"other\"\n{orders}")), None);
     assert_eq!(object(&format!("class=\"other\"\n{orders}object=\"path:order\"")), Some(AccountSource::Path(3)));
+}
+
+#[test]
+fn a_rolling_service_renews_all_its_cookies() {
+    let config = config(&format!(
+        "{SERVICE}rolling = true\n[service.credentials]\ncookies = [\"A\", {{ name = \"B\", chunks = \".1\" }}]\n\
+         [[service.issuer]]\nname = \"any\"\nkind = \"opaque\"\nmax_lifetime = \"1h\"\n\
+         [[service.issuer]]\nname = \"b\"\nkind = \"jwt\"\nplaces = \"cookie:B\"\nmax_lifetime = \"1h\"\n\
+         [[service.issuer]]\nname = \"bearer\"\nkind = \"jwt\"\nplaces = \"authorization\"\nmax_lifetime = \"1h\"\n"
+    ));
+    let renews: Vec<&[u8]> = config.services[0].issuers.iter().map(|issuer| issuer.renews.as_slice()).collect();
+    assert_eq!(renews, [&[0, 1][..], &[1], &[]]);
 }
 
 #[test]
