@@ -5,6 +5,7 @@
 //! column and what to write instead. What the schema has and this version lacks is refused by name, never ignored.
 
 mod bounds;
+mod estimate;
 mod issuance;
 mod issuer;
 mod keys;
@@ -137,6 +138,7 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         findings: findings(&mut root, cx),
         metrics_listen: metrics(&mut root, cx),
         bounds: bounds::bounds(&mut root, cx),
+        estimate: estimate::estimate(&mut root, cx),
     };
     shards(&mut root, cx);
     sinks(&mut root, cx);
