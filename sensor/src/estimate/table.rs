@@ -80,6 +80,13 @@ pub struct TableStats {
     pub refused: u64,
 }
 
+impl TableStats {
+    /// Both.
+    pub fn lost(self) -> u64 {
+        self.evicted + self.refused
+    }
+}
+
 /// The table.
 pub(super) struct Table<E> {
     /// The whole hash of each place, which stands for the key; 0: free. Apart from the entries, so that looking for what is
