@@ -56,6 +56,7 @@ pub(super) fn config() -> Config {
         rules: Vec::new(),
         findings: model::Findings::Stdout,
         metrics_listen: "127.0.0.1:0".parse().unwrap(),
+        estimate: model::Estimate::default(),
         bounds: bounds(),
     }
 }
