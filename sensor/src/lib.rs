@@ -20,3 +20,4 @@ pub mod observation;
 pub mod pipeline;
 pub mod slow;
 mod suggest;
+pub mod trace;

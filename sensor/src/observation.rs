@@ -43,7 +43,7 @@ macro_rules! vocabulary {
 mod claims;
 mod estimate;
 
-pub use claims::{Claims, claim_anomaly};
+pub use claims::{ClaimName, Claims, claim_anomaly};
 pub use estimate::{Estimate, EstimateKind, Estimates, Measure};
 
 vocabulary! {
@@ -185,7 +185,9 @@ impl Interned {
 /// When something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instant {
-    /// Monotonic time, nanoseconds (kernel clock live, capture time in replay): for order and latency.
+    /// Time that never goes back while the program runs, nanoseconds: the kernel's monotonic clock plus what it lay behind
+    /// the wall clock at start (capture time in replay). For order, windows and lifetimes, and on the same scale from one
+    /// start to the next, so that what was written down still counts.
     pub monotonic_ns: u64,
     /// Wall clock, nanoseconds since 1970 UTC: only for what people read.
     pub unix_ns: u64,

@@ -35,11 +35,13 @@ pub fn monotonic() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
 }
 
-/// This moment, and how the monotonic clock stands to the wall clock.
+/// This moment, and how the monotonic clock stands to the wall clock: taken once, so that a step of the wall clock moves
+/// nothing while the program runs.
 pub fn started() -> (Instant, Clock) {
-    let at = Instant { monotonic_ns: monotonic(), unix_ns: nanoseconds(ClockId::CLOCK_REALTIME) };
-    let offset = i64::try_from(at.unix_ns).unwrap_or(0) - i64::try_from(at.monotonic_ns).unwrap_or(0);
-    (at, Clock { unix_offset_ns: offset })
+    let (monotonic, unix) = (monotonic(), nanoseconds(ClockId::CLOCK_REALTIME));
+    let offset = i64::try_from(unix).unwrap_or(0) - i64::try_from(monotonic).unwrap_or(0);
+    let clock = Clock { unix_offset_ns: offset };
+    (clock.instant(monotonic), clock)
 }
 
 /// Everything the data plane owns.

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod interface;
 pub mod live;
+pub mod observe;
 pub mod probe;
 pub mod replay;
 pub mod routes;

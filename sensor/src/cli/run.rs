@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::interface;
-use super::live::{DataPlane, started};
+use super::live::{DataPlane, monotonic, started};
 use super::start::{self, CliError, Start};
 use crate::capture::kernel::Kernel;
 use crate::capture::tables::Tables;
@@ -64,7 +64,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
         metrics: Some(Arc::clone(&metrics)),
         poll_interval: config.bounds.poll_interval,
         lost: 0,
-        looked: at.monotonic_ns,
+        looked: monotonic(),
     };
     serve(plane, listener, metrics, || announce(&start, &interfaces))
 }
@@ -92,8 +92,7 @@ fn chosen(start: &Start, given: &[String]) -> Result<Vec<String>, CliError> {
 fn rule_infos(start: &Start) -> Vec<RuleInfoLite> {
     start
         .rules
-        .rules
-        .iter()
+        .each()
         .map(|rule| RuleInfoLite {
             id: rule.info.id.clone(),
             title: rule.info.title.clone(),

@@ -43,6 +43,7 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         kids: count(&mut table, cx, "kids", 4096, 1..=ENTRIES_MAX),
         claims_cache: count(&mut table, cx, "claims_cache", 65_536, 1..=ENTRIES_MAX),
         rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),
+        quiet_groups: count(&mut table, cx, "quiet_groups", 262_144, 1..=ENTRIES_MAX),
         group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
     };
     table.finish(cx);
@@ -56,7 +57,6 @@ pub(super) fn ledger(root: &mut Section, cx: &mut Context) -> Ledger {
     table.refuse(cx, "import", "issuances from a file");
     table.refuse(cx, "push", "issuances that authenticated sources push");
     table.refuse(cx, "peers", "issuances that other sensors saw");
-    table.refuse(cx, "budgets", "bounds on how many credentials a gap, the horizon or ambiguity may excuse");
     let ledger = Ledger {
         max_issuances: count(&mut table, cx, "max_issuances", 4_000_000, 1..=1_000_000_000),
         clock_leeway: duration_or(&mut table, cx, "clock_leeway", 120 * SECOND, Duration::ZERO..=HOUR),

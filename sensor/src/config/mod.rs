@@ -5,6 +5,7 @@
 //! column and what to write instead. What the schema has and this version lacks is refused by name, never ignored.
 
 mod bounds;
+mod canaries;
 mod issuance;
 mod issuer;
 mod keys;
@@ -12,6 +13,7 @@ pub mod model;
 mod names;
 mod outcome;
 mod reader;
+mod register;
 mod route;
 mod scalar;
 mod service;

@@ -76,7 +76,7 @@ impl std::fmt::Debug for Keys {
 }
 
 /// One protected listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Service {
     /// Name: label in metrics, rules and findings.
     pub name: String,
@@ -90,6 +90,19 @@ pub struct Service {
     pub routes: Vec<Route>,
     /// Issuers, in file order.
     pub issuers: Vec<Issuer>,
+    /// Decoy accounts that nobody ever logs into.
+    pub canaries: Canaries,
+}
+
+/// Account identifiers of decoys, as routes name them. They never leave the process but as keyed hashes.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Canaries(pub Vec<String>);
+
+/// Who is a decoy must not be told by what prints this.
+impl std::fmt::Debug for Canaries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Canaries({})", self.0.len())
+    }
 }
 
 /// One listen address.
@@ -149,6 +162,8 @@ pub struct Route {
     pub outcomes: Vec<OutcomeRule>,
     /// Where the account stands, first that yields wins.
     pub account: Vec<AccountSource>,
+    /// Where the object stands that the target names beside the account: [`AccountSource::Path`] or `Query`.
+    pub object: Option<AccountSource>,
     /// What a login, refresh or logout does.
     pub issuance: Option<IssuanceRule>,
 }
@@ -232,6 +247,26 @@ pub struct IssuanceRule {
     pub presents: Vec<PresentSource>,
     /// Where the account stands in the response body (JSON pointer), for accounts that only a login names.
     pub account_pointer: Option<String>,
+    /// Where a login's request body names the account that is tried; the first that yields wins. Never `Place`.
+    pub tries: Vec<PresentSource>,
+}
+
+impl IssuanceRule {
+    /// True when the request body tells which credential is presented.
+    pub fn presents_in_body(&self) -> bool {
+        self.presents.iter().any(|source| !matches!(source, PresentSource::Place(_)))
+    }
+
+    /// True when something is read from the request body.
+    pub fn reads_request(&self) -> bool {
+        self.presents_in_body() || !self.tries.is_empty()
+    }
+
+    /// True when something is read from the response body.
+    pub fn reads_response(&self) -> bool {
+        let body = self.success.json.is_some() || self.account_pointer.is_some();
+        body || self.issues.iter().any(|source| matches!(source, IssueSource::Json(_)))
+    }
 }
 
 /// What makes a login successful.
@@ -272,7 +307,7 @@ pub enum PresentSource {
 }
 
 /// Who hands credentials out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Issuer {
     /// Name: label in rules, metrics and findings.
     pub name: String,
@@ -280,6 +315,14 @@ pub struct Issuer {
     pub iss: Option<String>,
     /// `kid`s registered for it; empty: any.
     pub kids: Vec<Kid>,
+    /// Which `kid`, `iss`, `aud` and `scope` go together; empty: any.
+    pub combinations: Vec<Combination>,
+    /// Its tokens always carry `exp`.
+    pub expires: bool,
+    /// How long after `exp` its tokens are still accepted.
+    pub expiry_grace: Duration,
+    /// The claim that names whose a token is; none: its tokens name nobody.
+    pub subject: Option<String>,
     /// Places where its credentials stand; empty: any.
     pub places: Vec<Place>,
     /// True for JWTs, false for opaque credentials.
@@ -290,6 +333,8 @@ pub struct Issuer {
     pub confirmed: Option<Confirmation>,
     /// Longest lifetime of its credentials.
     pub max_lifetime: Duration,
+    /// Most distinct credentials that may be older than the horizon; none: as many as come.
+    pub preexisting: Option<u64>,
     /// Cookies (indexes) that any response may rewrite; the child inherits its parent's provenance.
     pub renews: Vec<u8>,
     /// How long a renewed parent stays valid.
@@ -297,20 +342,40 @@ pub struct Issuer {
 }
 
 /// A registered signing key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kid {
     /// The `kid` header parameter (RFC 7515 §4.1.4).
     pub kid: String,
+    /// Who answers for it: a person or a team.
+    pub owner: Option<String>,
+    /// When it was made, seconds since 1970.
+    pub created_unix: Option<u64>,
     /// Since when it must not be used, seconds since 1970.
     pub retired_unix: Option<u64>,
+    /// Since when its owner is gone, seconds since 1970.
+    pub owner_left_unix: Option<u64>,
+}
+
+/// Claims that were registered together. What is not stated may be anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Combination {
+    /// `kid`
+    pub kid: Option<String>,
+    /// `iss`
+    pub iss: Option<String>,
+    /// `aud`: all of it, words sorted and joined by a space.
+    pub aud: Option<String>,
+    /// `scope`, likewise.
+    pub scope: Option<String>,
 }
 
 /// Declared sight of an issuer's issuances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Observed {
     /// Every issuance passes the sensor.
     All,
     /// Some do (the default).
+    #[default]
     Part,
     /// None do.
     None,
@@ -325,12 +390,19 @@ pub struct Confirmation {
     pub by: String,
     /// When, `YYYY-MM-DD`.
     pub on: String,
+    /// Distinct credentials that may be older than the horizon, as measured.
+    pub preexisting: Option<u64>,
 }
 
 impl Issuer {
     /// True when an unknown credential of this issuer may be called `unissued`.
     pub fn accountable(&self) -> bool {
         self.observed == Observed::All && self.confirmed.is_some()
+    }
+
+    /// Most distinct credentials that may be older than the horizon: as stated, else as confirmed.
+    pub fn horizon_budget(&self) -> Option<u64> {
+        self.preexisting.or(self.confirmed.as_ref().and_then(|confirmed| confirmed.preexisting))
     }
 }
 
@@ -395,6 +467,8 @@ pub struct Bounds {
     pub claims_cache: usize,
     /// Groups of one rule kept at once.
     pub rule_groups: usize,
+    /// Groups of one rule that have hardly anything in them yet.
+    pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
 }

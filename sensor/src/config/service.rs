@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sensor_ebpf::wire::{COOKIES_MAX, HEADERS_MAX, QUERY_MAX, SERVICES_MAX};
 
+use super::canaries;
 use super::issuance::each;
 use super::issuer;
 use super::model::{Credentials, Listen, Observed, Service};
@@ -68,6 +69,7 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
         .into_iter()
         .filter_map(|section| route::route(section, &mut credentials, &mut routes_taken, cx))
         .collect();
+    let canaries = canaries::canaries(&mut table, cx);
     let mut known = issuer::Known::new();
     for section in tables(&mut table, "issuer", "one or more [[service.issuer]] tables", ISSUERS_MAX, cx) {
         known.extend(issuer::issuer(section, &credentials, &known, cx));
@@ -84,7 +86,7 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
         cx.warn(table.at, message, "Add the routes whose responses hand its credentials out, of class `login`");
     }
     table.finish(cx);
-    Some(Service { name: name?.value, listen, proxy_protocol, credentials, routes, issuers })
+    Some(Service { name: name?.value, listen, proxy_protocol, credentials, routes, issuers, canaries })
 }
 
 fn listens(table: &mut Section, taken: &mut Taken, cx: &mut Context) -> Vec<Listen> {

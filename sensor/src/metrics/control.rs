@@ -43,8 +43,12 @@ pub struct CollectorView {
     pub decoding: DecodingCounts,
     /// Other versions of a request that were judged with it.
     pub versions_judged: u64,
+    /// Requests that only another version has.
+    pub versions_more: u64,
     /// Other versions of a request that came too late.
     pub versions_late: u64,
+    /// Connections of which another reading was seen, and that were forgotten.
+    pub shaken_forgotten: u64,
     /// Requests behind a PROXY protocol header of a peer that is not trusted.
     pub proxies_refused: u64,
     /// Bytes of the event ring that were not read yet.
@@ -178,7 +182,9 @@ pub(super) struct Collecting {
     unstable: Total,
     coded: Vec<Total>,
     versions_judged: Total,
+    versions_more: Total,
     versions_late: Total,
+    shaken_forgotten: Total,
     proxies_refused: Total,
     event_ring: IntGauge,
     byte_ring: IntGauge,
@@ -209,7 +215,9 @@ impl Collecting {
             unstable: Total::new(catalogue::UNSTABLE.counter(registry)?),
             coded: coded.into_iter().collect::<Result<_, prometheus::Error>>()?,
             versions_judged: Total::new(versions.get_metric_with_label_values(&["judged"])?),
+            versions_more: Total::new(versions.get_metric_with_label_values(&["more"])?),
             versions_late: Total::new(versions.get_metric_with_label_values(&["late"])?),
+            shaken_forgotten: Total::new(catalogue::SHAKEN_FORGOTTEN.counter(registry)?),
             proxies_refused: Total::new(catalogue::PROXY_REFUSED.counter(registry)?),
             event_ring: unread.get_metric_with_label_values(&["event"])?,
             byte_ring: unread.get_metric_with_label_values(&["byte"])?,
@@ -229,7 +237,9 @@ impl Collecting {
             total.set(count);
         }
         self.versions_judged.set(view.versions_judged);
+        self.versions_more.set(view.versions_more);
         self.versions_late.set(view.versions_late);
+        self.shaken_forgotten.set(view.shaken_forgotten);
         self.proxies_refused.set(view.proxies_refused);
         self.event_ring.set(signed(view.event_ring_unread));
         self.byte_ring.set(signed(view.byte_ring_unread));
