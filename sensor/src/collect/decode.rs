@@ -128,7 +128,7 @@ impl<'a> Head<'a> {
 
     /// True for a `Set-Cookie` that deletes its cookie: by `Max-Age`, or else by an `Expires` that is over (RFC 6265
     /// §5.3). Within [`CLOCK_LEEWAY_S`] it counts as handed out.
-    fn forgotten(&self, credential: &Credential, at: Instant) -> bool {
+    pub(super) fn forgotten(&self, credential: &Credential, at: Instant) -> bool {
         let flags = credential.flags;
         if flags & (credential_flag::DELETED | credential_flag::LASTS) != 0 {
             return flags & credential_flag::DELETED != 0;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sensor_ebpf::wire::{NO_ROUTE, anomaly, capture, place};
 
+use super::account::{relation, subjects_differ};
 use super::decode::{Head, Record, decode};
 use super::exchange::{applier, route_of, service_of};
 use super::issuance::{Applier, Exchange};
@@ -12,7 +13,7 @@ use super::target::RequestLine;
 use super::{Collector, Sink, Transaction, client};
 use crate::config::model::{Config, Service};
 use crate::observation::{
-    Claims, Estimates, Fingerprint, Observation, Outcome, Provenance, Relation, RouteClass, ServiceId, Validity,
+    Claims, Estimates, Fingerprint, Observation, Outcome, Provenance, RouteClass, ServiceId, Validity,
 };
 
 impl Collector {
@@ -29,6 +30,11 @@ impl Collector {
         let line = RequestLine::new(line, head.anomaly(anomaly::LINE_CUT));
         let status = response.map(|response| response.fixed.status).filter(|status| *status != 0);
         let worst = pending.worst();
+        let reading = &pending.reading;
+        let account = match pending.class {
+            RouteClass::Login => pending.tried.or(pending.said).or(reading.account),
+            _ => reading.account,
+        };
         let observation = Observation {
             at: self.clock.instant(pending.time_ns),
             service: pending.service,
@@ -45,16 +51,16 @@ impl Collector {
             kid: worst.and_then(|worst| worst.verdict.kid),
             place: worst.map_or(0, |worst| worst.credential.place),
             self_contained: worst.is_some_and(|worst| worst.verdict.self_contained),
-            account: pending.account,
+            account,
             client: pending.client,
             anomalies: pending.anomalies,
-            claims: Claims::default(),
-            claim_anomalies: 0,
-            relation: Relation::Unknown,
-            object: None,
-            target_id: None,
-            canary: false,
-            issued: 0,
+            claims: worst.map_or(Claims::NONE, |worst| worst.verdict.claims),
+            claim_anomalies: worst.map_or(0, |worst| worst.verdict.anomalies) | subjects_differ(pending),
+            relation: relation(reading, worst),
+            object: reading.object,
+            target_id: reading.target_id,
+            canary: reading.canary || self.canaries.has(pending.service, pending.tried.or(pending.said)),
+            issued: pending.issued,
             estimates: Estimates::default(),
         };
         let transaction = Transaction {

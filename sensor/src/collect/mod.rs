@@ -8,6 +8,7 @@
 
 mod account;
 mod bodies;
+mod chunks;
 mod client;
 mod cookie_date;
 mod counts;
@@ -37,6 +38,8 @@ mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
 #[cfg(test)]
+mod tests_reading;
+#[cfg(test)]
 mod tests_versions;
 #[cfg(test)]
 mod tests_wire;
@@ -51,7 +54,9 @@ use crate::config::model::{Config, Place};
 use crate::ledger::Ledger;
 use crate::observation::{Instant, Observation};
 
+use account::Canaries;
 use bodies::Bodies;
+use chunks::Chunks;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
 use decompress::Decompressor;
@@ -108,6 +113,8 @@ pub struct Collector {
     config: Arc<Config>,
     keys: Keys,
     clock: Clock,
+    canaries: Canaries,
+    chunks: Chunks,
     ledger: Ledger,
     router: Router,
     queue: Queue,
@@ -148,6 +155,8 @@ impl Collector {
             decompressor: Decompressor::new(bounds.decoded_bytes),
             keys,
             clock,
+            canaries: Canaries::new(&config, &ledger),
+            chunks: Chunks::new(&config),
             ledger,
             counts: CollectorCounts::default(),
             queued_requests: 0,

@@ -58,6 +58,7 @@ fn route(method: &str, template: &str, class: RouteClass) -> Route {
         authenticates_with: Vec::new(),
         outcomes: vec![rule(Outcome::Read, 200, 299), rule(Outcome::Miss, 404, 404), rule(Outcome::Denied, 401, 403)],
         account: Vec::new(),
+        object: None,
         issuance: None,
     }
 }
@@ -172,11 +173,21 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
         name: name.to_owned(),
         iss: None,
         kids: Vec::new(),
+        combinations: Vec::new(),
+        expires: false,
+        expiry_grace: Duration::ZERO,
+        subject: jwt.then(|| "sub".to_owned()),
         places: Vec::new(),
         jwt,
         observed: Observed::All,
-        confirmed: Some(Confirmation { sight: 0.99, by: "ops".to_owned(), on: "2026-01-01".to_owned() }),
+        confirmed: Some(Confirmation {
+            sight: 0.99,
+            by: "ops".to_owned(),
+            on: "2026-01-01".to_owned(),
+            preexisting: None,
+        }),
         max_lifetime: Duration::from_hours(1),
+        preexisting: None,
         renews: if jwt { Vec::new() } else { vec![1] },
         renew_grace: Duration::from_mins(1),
     }
@@ -201,15 +212,18 @@ pub fn config() -> Config {
                 headers: vec!["x-token".to_owned()],
                 query: vec!["token".to_owned(), "key".to_owned()],
                 response_headers: vec!["x-issued".to_owned()],
+                pieces: Vec::new(),
             },
             routes: routes(),
             issuers: vec![issuer("session", false), issuer("tokens", true)],
+            canaries: Canaries::default(),
         }],
         keys: model::Keys::default(),
         ledger: model::Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 1000 },
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),
+        estimate: Estimate::default(),
         bounds: Bounds {
             flows: 1024,
             split_heads: 16,
@@ -415,6 +429,12 @@ impl RecordBuilder {
         self
     }
 
+    /// Of the latest credential.
+    pub fn credential_flags(mut self, flags: u16) -> Self {
+        self.credentials.last_mut().unwrap().flags |= flags;
+        self
+    }
+
     pub fn bearer(self, text: &str) -> Self {
         self.credential(place::AUTHORIZATION, 0, text)
     }
@@ -546,7 +566,12 @@ impl Kept {
 
 /// Feeds `records` in the given order to a fresh collector and ends the capture.
 pub fn run(records: impl IntoIterator<Item = RecordBuilder>) -> (Kept, Collector) {
-    let mut collector = collector();
+    run_with(config(), records)
+}
+
+/// The same with another configuration.
+pub fn run_with(config: Config, records: impl IntoIterator<Item = RecordBuilder>) -> (Kept, Collector) {
+    let mut collector = collector_with(config);
     let mut kept = Kept::default();
     for record in records {
         collector.record(&record.build());

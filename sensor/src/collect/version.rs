@@ -165,8 +165,7 @@ fn trade(other: &mut Pending, record: SecretBuf, pending: &mut Pending) {
     std::mem::swap(&mut other.route, &mut pending.route);
     std::mem::swap(&mut other.class, &mut pending.class);
     std::mem::swap(&mut other.credentials, &mut pending.credentials);
-    std::mem::swap(&mut other.account, &mut pending.account);
-    std::mem::swap(&mut other.target_account, &mut pending.target_account);
+    std::mem::swap(&mut other.reading, &mut pending.reading);
     std::mem::swap(&mut other.client, &mut pending.client);
     if pending.response.is_none() {
         pending.wants_response_body = other.wants_response_body;

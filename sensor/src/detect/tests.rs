@@ -39,11 +39,9 @@ pub(super) fn bounds() -> Bounds {
 pub(super) fn config() -> Config {
     let service = |name: &str, issuers: &[&str], routes: &[&str]| model::Service {
         name: name.to_owned(),
-        listen: Vec::new(),
-        proxy_protocol: false,
-        credentials: model::Credentials::default(),
         routes: routes.iter().map(|name| route(name)).collect(),
         issuers: issuers.iter().map(|name| issuer(name)).collect(),
+        ..model::Service::default()
     };
     Config {
         path: PathBuf::new(),
@@ -58,6 +56,7 @@ pub(super) fn config() -> Config {
         rules: Vec::new(),
         findings: model::Findings::Stdout,
         metrics_listen: "127.0.0.1:0".parse().unwrap(),
+        estimate: model::Estimate::default(),
         bounds: bounds(),
     }
 }
@@ -72,23 +71,13 @@ fn route(name: &str) -> model::Route {
         authenticates_with: Vec::new(),
         outcomes: Vec::new(),
         account: Vec::new(),
+        object: None,
         issuance: None,
     }
 }
 
 fn issuer(name: &str) -> model::Issuer {
-    model::Issuer {
-        name: name.to_owned(),
-        iss: None,
-        kids: Vec::new(),
-        places: Vec::new(),
-        jwt: true,
-        observed: model::Observed::All,
-        confirmed: None,
-        max_lifetime: Duration::ZERO,
-        renews: Vec::new(),
-        renew_grace: Duration::ZERO,
-    }
+    model::Issuer { name: name.to_owned(), jwt: true, observed: model::Observed::All, ..model::Issuer::default() }
 }
 
 /// A base rule with `selection` (indented by four), and a correlation with `correlation` (indented by two).

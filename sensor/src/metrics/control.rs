@@ -135,6 +135,12 @@ bounds! {
     QuietGroups = "quiet_groups", |config| config.bounds.quiet_groups;
     /// `bounds.group_values`
     GroupValues = "group_values", |config| config.bounds.group_values;
+    /// `estimate.walks`: walks and readers that had to go or were turned away; newcomers do so in normal service.
+    Walks = "walks", |config| config.estimate.walks;
+    /// `estimate.misses`
+    Misses = "misses", |config| config.estimate.misses;
+    /// `estimate.members`
+    Members = "members", |config| config.estimate.members;
     /// `ledger.max_seen`
     MaxSeen = "max_seen", |config| config.ledger.max_seen;
 }

@@ -12,9 +12,9 @@ pub struct Claims {
     pub iss: Option<Interned>,
     /// `alg` of the header
     pub alg: Option<Interned>,
-    /// `aud`; several are one name, joined by a space in their order.
+    /// `aud`; several are one name: sorted, joined by a space.
     pub aud: Option<Interned>,
-    /// `scope` (RFC 8693 §4.2), as written.
+    /// `scope` (RFC 8693 §4.2) or `scp`, a text or an array: its words sorted, joined by a space.
     pub scope: Option<Interned>,
     /// `sub`, as a keyed hash.
     pub sub: Option<AccountHash>,
@@ -32,6 +32,24 @@ pub struct Claims {
     pub lifetime_s: Option<i64>,
     /// Time of use minus the retirement of its key, seconds; `None`: not retired, or no such key.
     pub key_retired_s: Option<i64>,
+}
+
+impl Claims {
+    /// Of a credential that is no readable JWT.
+    pub const NONE: Self = Self {
+        iss: None,
+        alg: None,
+        aud: None,
+        scope: None,
+        sub: None,
+        jti: None,
+        iat: None,
+        exp: None,
+        nbf: None,
+        age_s: None,
+        lifetime_s: None,
+        key_retired_s: None,
+    };
 }
 
 /// Which table of interned names an [`Interned`] belongs to: each has numbers of its own.
@@ -60,7 +78,8 @@ pub mod claim_anomaly {
     pub const IAT_FUTURE: u16 = 1;
     /// `iat` lies before the key was created.
     pub const IAT_BEFORE_KEY: u16 = 1 << 1;
-    /// `exp` minus `iat` is longer than the issuer's longest lifetime, or there is no `exp` where the issuer sets one.
+    /// `exp` lies further behind `iat` (or, without that, behind the time of use) than the issuer's longest lifetime, or
+    /// there is no `exp` where the issuer always sets one.
     pub const OVERLONG: u16 = 1 << 2;
     /// Used before its `nbf`.
     pub const NBF_FUTURE: u16 = 1 << 3;
@@ -70,10 +89,17 @@ pub mod claim_anomaly {
     pub const KEY_RETIRED: u16 = 1 << 5;
     /// The key's owner has left.
     pub const KEY_OWNER_LEFT: u16 = 1 << 6;
-    /// (`kid`, `iss`, `aud`, `scope`) were never registered together, while combinations are.
+    /// (`kid`, `iss`, `aud`, `scope`) were never registered together: none of the issuer's combinations fits, or the key
+    /// is registered for another `iss` and not for this one.
     pub const COMBINATION: u16 = 1 << 7;
     /// Two credentials of one request name different subjects.
     pub const SUBJECTS_DIFFER: u16 = 1 << 8;
+
+    /// It may be older than the horizon, and as many credentials as could be were taken for that before: the budget is
+    /// spent.
+    pub const HORIZON_SPENT: u16 = 1 << 9;
+    /// Its issuance may have been lost in a gap, and as many credentials as were lost there were excused before.
+    pub const GAP_SPENT: u16 = 1 << 10;
 
     /// Names by bit, lowest first.
     pub const NAMES: &[&str] = &[
@@ -86,6 +112,8 @@ pub mod claim_anomaly {
         "key_owner_left",
         "combination",
         "subjects_differ",
+        "horizon_budget_spent",
+        "gap_budget_spent",
     ];
 
     /// The names of the bits set in `bits`.

@@ -21,24 +21,12 @@ use crate::observation::{
 fn service(name: &str, issuer: &str) -> Service {
     let issuer = Issuer {
         name: issuer.to_owned(),
-        iss: None,
-        kids: Vec::new(),
-        places: Vec::new(),
         jwt: true,
         observed: Observed::All,
-        confirmed: None,
         max_lifetime: Duration::from_hours(1),
-        renews: Vec::new(),
-        renew_grace: Duration::ZERO,
+        ..Issuer::default()
     };
-    Service {
-        name: name.to_owned(),
-        listen: Vec::new(),
-        proxy_protocol: false,
-        credentials: model::Credentials::default(),
-        routes: Vec::new(),
-        issuers: vec![issuer],
-    }
+    Service { name: name.to_owned(), issuers: vec![issuer], ..Service::default() }
 }
 
 fn config() -> Config {
@@ -55,6 +43,7 @@ fn config() -> Config {
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        estimate: model::Estimate::default(),
         bounds: model::Bounds {
             flows: 100,
             split_heads: 10,
