@@ -37,7 +37,7 @@ pub(super) struct Sighting {
 const NOTHING: Sighting = Sighting { value: [0; 16], client: [0; 16], count: 0, slice: 0 };
 
 /// Starts on a cache line, which also holds the first value: most groups have no other.
-#[repr(align(64))]
+#[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// The rest of the group's hash.
@@ -139,7 +139,10 @@ impl Quiet {
         let quiet = entry.count(&seen);
         let line = self.lines.get_mut(place)?;
         if quiet {
-            *line.ages.get_mut(way)? = entry.newest << 8 | entry.used;
+            let (known, age) = (line.ages.get_mut(way)?, entry.newest << 8 | entry.used);
+            if *known != age {
+                *known = age;
+            }
             return None;
         }
         let grown = Grown { first_ns: entry.first_ns, entry: *entry, now: seen.now };
