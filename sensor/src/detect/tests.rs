@@ -53,6 +53,7 @@ pub(super) fn config() -> Config {
         services: vec![service("shop", &["members", "partners"], &["addresses"]), service("admin", &["staff"], &[])],
         keys: model::Keys::default(),
         ledger: model::Ledger { max_issuances: 0, clock_leeway: Duration::ZERO, max_seen: 0 },
+        approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: model::Findings::Stdout,
         metrics_listen: "127.0.0.1:0".parse().unwrap(),
