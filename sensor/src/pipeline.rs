@@ -26,6 +26,9 @@ use crate::ledger::{Ledger, LedgerStats};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
 use crate::observation::{ClaimName, Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
 
+/// Estimators are told what issuers' sight is this often.
+const SIGHT_PERIOD_NS: u64 = 60_000_000_000;
+
 /// What goes wrong behind capture.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -51,6 +54,8 @@ pub struct Pipeline {
     clock: Clock,
     tap: Tap,
     estimates: Vec<Estimate>,
+    /// When estimators are to be told again what issuers' sight is.
+    sight_due_ns: u64,
     fired: Vec<Finding>,
     parents: Parents,
     /// Findings opened so far.
@@ -146,6 +151,7 @@ impl Pipeline {
             clock,
             tap,
             estimates: Vec::new(),
+            sight_due_ns: 0,
             fired: Vec::new(),
             parents: Parents::default(),
             opened: 0,
@@ -168,6 +174,11 @@ impl Pipeline {
         self.tap.routes.as_ref()
     }
 
+    /// Runs `rules` from now on; those that did not change go on with what they have counted.
+    pub fn replace_rules(&mut self, rules: &RuleSet) {
+        self.detectors.replace(&rules.rules);
+    }
+
     /// Takes one record.
     pub fn record(&mut self, record: &[u8]) {
         self.collector.record(record);
@@ -180,6 +191,12 @@ impl Pipeline {
         // Windows close by the same clock that observations carry.
         let now = self.clock.instant(watermark_ns);
         self.estimators.tick(now, &mut self.estimates);
+        if watermark_ns >= self.sight_due_ns {
+            self.sight_due_ns = watermark_ns.saturating_add(SIGHT_PERIOD_NS);
+            for issuer in &self.collector.ledger().stats().issuers {
+                self.estimators.sight(issuer, now, &mut self.estimates);
+            }
+        }
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
         for estimate in self.estimates.drain(..) {
             self.detectors.estimate(&estimate, &names, &mut self.fired);
@@ -341,6 +358,17 @@ impl Pipeline {
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
+        let (mut groups, mut quiet) = (0, 0);
+        for (_, stats) in self.detectors.stats() {
+            groups += stats.evicted + stats.overflowed;
+            quiet += stats.evicted_quiet;
+        }
+        metrics.bound(Bound::RuleGroups, groups);
+        metrics.bound(Bound::QuietGroups, quiet);
+        let tables = self.estimators.stats();
+        metrics.bound(Bound::Walks, tables.walks.lost() + tables.readers.lost());
+        metrics.bound(Bound::Misses, tables.misses.lost());
+        metrics.bound(Bound::Members, tables.members.lost());
     }
 }
 

@@ -7,6 +7,7 @@ pub mod issuer;
 pub mod live;
 pub mod observe;
 pub mod probe;
+pub mod reload;
 pub mod replay;
 pub mod routes;
 pub mod run;

@@ -224,6 +224,7 @@ pub fn config() -> Config {
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),
+        estimate: Estimate::default(),
         bounds: Bounds {
             flows: 1024,
             split_heads: 16,

@@ -13,7 +13,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 /// Most entries that any table may be given.
-const ENTRIES_MAX: u64 = 1 << 24;
+pub(super) const ENTRIES_MAX: u64 = 1 << 24;
 /// Ring sizes: the least that holds several of the largest records, and the most that kernels accept readily.
 const RING_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
@@ -82,7 +82,7 @@ fn store(table: &mut Section, cx: &mut Context) {
     }
 }
 
-fn count(
+pub(super) fn count(
     section: &mut Section,
     cx: &mut Context,
     key: &'static str,

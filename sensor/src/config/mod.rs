@@ -7,6 +7,7 @@
 pub mod approvals;
 mod bounds;
 mod canaries;
+mod estimate;
 mod issuance;
 mod issuer;
 mod keys;
@@ -145,6 +146,7 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         findings: findings(&mut root, cx),
         metrics_listen: metrics(&mut root, cx),
         bounds: bounds::bounds(&mut root, cx),
+        estimate: estimate::estimate(&mut root, cx),
     };
     approvals.finish(cx);
     shards(&mut root, cx);

@@ -43,6 +43,8 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// Every bound (DESIGN invariant 4).
     pub bounds: Bounds,
+    /// What estimators keep, and the doubt that is budgeted.
+    pub estimate: Estimate,
 }
 
 /// The header in which trusted proxies name the client. Any other one passes through them as the client wrote it.
@@ -484,4 +486,48 @@ pub struct Bounds {
     pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
+}
+
+/// What estimators keep, and the doubt that is budgeted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// Walks over identifiers followed at once; half as many clients and networks.
+    pub walks: usize,
+    /// Clients, networks and keys whose misses are followed at once.
+    pub misses: usize,
+    /// Clients among whom the members of a drift are looked for.
+    pub members: usize,
+    /// Bits that remember the clients of a day, three days at once.
+    pub known_clients: usize,
+    /// Shares of account reads that may be doubtful.
+    pub doubt: Doubt,
+}
+
+/// Budgets of doubt, each a share (0–1) of the account reads of an hour. They are declared, never learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Doubt {
+    /// Credentials that may be older than the horizon, once the longest lifetime has been watched.
+    pub preexisting: f64,
+    /// Credentials of wholly observed issuers of which nothing can be known, and credentials of no declared issuer.
+    pub unverifiable: f64,
+    /// Requests that the server may have read differently.
+    pub ambiguous: f64,
+    /// Requests of which two versions were seen.
+    pub conflict: f64,
+    /// Credentials shaped like a JWT that do not decode.
+    pub malformed: f64,
+    /// Doubtful reads of an hour below which no budget counts as spent.
+    pub least: u64,
+}
+
+impl Default for Estimate {
+    fn default() -> Self {
+        Self { walks: 65_536, misses: 65_536, members: 16_384, known_clients: 1 << 24, doubt: Doubt::default() }
+    }
+}
+
+impl Default for Doubt {
+    fn default() -> Self {
+        Self { preexisting: 0.02, unverifiable: 0.02, ambiguous: 0.01, conflict: 0.000_5, malformed: 0.001, least: 50 }
+    }
 }

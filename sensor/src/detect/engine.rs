@@ -43,6 +43,8 @@ pub struct RuleStats {
     pub late: u64,
     /// Groups pushed out because the table was full.
     pub evicted: u64,
+    /// Of quiet groups, those pushed out.
+    pub evicted_quiet: u64,
     /// Observations counted in the overflow group, because every group kept was near its threshold.
     pub overflowed: u64,
 }
@@ -170,9 +172,9 @@ impl RuleState {
     }
 
     fn stats(&self) -> RuleStats {
-        let (quiet, evicted) = self.quiet.as_ref().map_or((0, 0), |quiet| (quiet.len(), quiet.evicted));
+        let (quiet, evicted_quiet) = self.quiet.as_ref().map_or((0, 0), |quiet| (quiet.len(), quiet.evicted));
         let groups = self.groups.len() + quiet;
-        RuleStats { groups, quiet, evicted: self.groups.evicted + evicted, ..self.stats }
+        RuleStats { groups, quiet, evicted: self.groups.evicted, evicted_quiet, ..self.stats }
     }
 
     /// Bits of the base rules that `s` matches (the first only, unless all count), if it may count.
@@ -340,3 +342,7 @@ impl RuleState {
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "language_tests.rs"]
+mod language_tests;

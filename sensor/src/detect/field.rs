@@ -59,7 +59,7 @@ impl Source {
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident = $label:literal $sources:ident,)*) => {
         /// A field of an observation or an estimate.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(super) enum Field { $($(#[$doc])* $name,)* }
 
         impl Field {

@@ -5,6 +5,7 @@
 //! [`Observation`](crate::observation::Observation) after another, keeps bounded sliding windows per rule and group, and
 //! gives [`Finding`](crate::finding::model::Finding)s. Same observations in the same order give the same findings.
 
+mod cases;
 mod compile;
 mod condition;
 mod correlation;
@@ -33,6 +34,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use cases::check as check_cases;
 pub use engine::{Detectors, RuleStats};
 pub use error::RuleError;
 pub use exception::Exception;

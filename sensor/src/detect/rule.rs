@@ -85,6 +85,11 @@ pub struct CompiledRule {
 }
 
 impl CompiledRule {
+    /// Changes when the rule, or an exception to it, does.
+    pub fn version_hash(&self) -> String {
+        self.state.clone()
+    }
+
     /// False when no observation of that shade counts.
     pub(super) fn may_match(&self, shade: &Shade) -> bool {
         self.source == Source::Observation && self.detections.iter().any(|detection| detection.may_match(shade))

@@ -57,6 +57,7 @@ pub(super) fn config() -> Config {
         rules: Vec::new(),
         findings: model::Findings::Stdout,
         metrics_listen: "127.0.0.1:0".parse().unwrap(),
+        estimate: model::Estimate::default(),
         bounds: bounds(),
     }
 }
@@ -139,15 +140,17 @@ pub(super) fn shipped() -> RuleSet {
 fn the_shipped_rules_load() {
     let set = shipped();
     let info: Vec<&RuleInfo> = set.info().collect();
-    assert_eq!(info.iter().map(|info| info.level).collect::<Vec<_>>(), [Level::High, Level::Medium]);
-    assert_eq!(info[0].hash.len(), 32);
-    assert_eq!(info[0].hash, info[1].hash, "one file");
-    assert!(set.rules[0].tags.contains(&"attack.t1606".to_owned()));
-    assert!(
-        set.rules[0].description.starts_with("Personal data of at least ten accounts")
-            && !set.rules[0].description.contains('\n')
-    );
-    assert_eq!(set.rules[0].version, "2026-11-22");
+    assert!(info.len() >= 41, "{}", info.len());
+    let bulk = set.rules.iter().find(|rule| rule.info.title.starts_with("Bulk account reads with tokens")).unwrap();
+    assert_eq!((bulk.info.hash.len(), bulk.info.level), (32, Level::High));
+    assert!(bulk.tags.contains(&"attack.t1606".to_owned()));
+    assert!(bulk.description.starts_with("Personal data was returned") && !bulk.description.contains('\n'));
+    assert_eq!(bulk.version, "2026-11-22");
+    for rule in &set.rules {
+        let has = |space: &str| rule.tags.iter().any(|tag| tag.starts_with(space));
+        assert!(has("ismsp.") && (has("attack.") || rule.info.level < Level::Medium), "{}", rule.info.title);
+        assert!(!rule.description.is_empty(), "{}", rule.info.title);
+    }
 }
 
 #[test]
@@ -297,6 +300,27 @@ proptest! {
 }
 
 const DOCUMENTATION: &str = include_str!("../../../docs/rules.md");
+
+#[test]
+fn the_documented_rules_are_the_shipped_ones() {
+    for rule in shipped().each() {
+        let row = format!("| {} | {} | {} ", rule.info.title, rule.info.level.label(), rule.threshold);
+        assert!(DOCUMENTATION.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_documented_cases_and_exception_are_accepted() {
+    let config = config();
+    let rule = blocks("yaml")[0];
+    let text = format!("{rule}---\n{}", blocks("exception")[0]);
+    let rules = compile(&text).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert_eq!(rules.iter().map(|rule| rule.threshold).collect::<Vec<_>>(), [50, 5_000]);
+    let set = RuleSet { rules, exceptions: Vec::new() };
+    let mut mistakes = yaml::Mistakes::new(Path::new("c.yml"));
+    assert_eq!(cases::play(blocks("cases")[0], &set, &config, &mut mistakes), 2);
+    assert!(mistakes.list.is_empty(), "{:?}", mistakes.list);
+}
 
 /// The fenced blocks of `language`.
 pub(super) fn blocks(language: &str) -> Vec<&'static str> {

@@ -330,7 +330,7 @@ fn observables(finding: &Finding, resources: &[Resource]) -> Vec<Observable> {
 }
 
 /// One plain sentence: what, how many, from how many addresses, where, and the bound it passed.
-fn message(finding: &Finding) -> String {
+pub fn message(finding: &Finding) -> String {
     let about = if finding.exact { "" } else { "about " };
     let mut text = format!("{}: {about}{}", finding.title, things(finding.distinct, &finding.counted_field));
     if finding.counted_field != "client" {

@@ -204,6 +204,8 @@ families! {
 
     RULE_INFO: Gauge "authsensor_rule_info" ["id", "title", "level", "version"] in "1",
         "A rule that is loaded.";
+    RULE_RELOADS: Counter "authsensor_rule_reloads_total" ["result"] in "loads",
+        "Rules read anew while running (a file changed, or SIGHUP), by whether they are in force: of refused ones, none is.";
     FINDINGS: Counter "authsensor_findings_total" ["rule", "level"] in "findings",
         "Findings opened.";
     DETECTION_LATENCY: Histogram "authsensor_detection_latency_seconds" [] in "seconds",

@@ -202,6 +202,8 @@ fn durations_sizes_and_counts() {
     one("[bounds]\ntee_bytes = \"5 MB\"", "2:13: `bounds.tee_bytes` is `5 MB`, which is not a size.");
     one("[bounds]\ntee_bytes = \"1GiB\"", "2:13: `bounds.tee_bytes` is out of range.");
     one("[bounds]\ntee_bytes = -1", "2:13: `bounds.tee_bytes` is out of range.");
+    one("[estimate.doubt]\nconflict = 0", "2:12: `estimate.doubt.conflict` is not a share.");
+    one("[estimate]\nwalks = 1", "2:9: `estimate.walks` is out of range.");
     one("[bounds]\nflows = -1", "2:9: `bounds.flows` is out of range.");
     one("[bounds]\nflows = 9223372036854775807", "2:9: `bounds.flows` is out of range.");
     for key in ["event_ring_bytes", "byte_ring_bytes"] {

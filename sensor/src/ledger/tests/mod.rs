@@ -100,6 +100,7 @@ fn config() -> Config {
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: ([127, 0, 0, 1], 0).into(),
+        estimate: crate::config::model::Estimate::default(),
         bounds: Bounds {
             flows: 1,
             split_heads: 1,

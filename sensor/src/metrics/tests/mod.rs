@@ -45,6 +45,7 @@ fn config() -> Config {
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        estimate: model::Estimate::default(),
         bounds: model::Bounds {
             flows: 100,
             split_heads: 10,
