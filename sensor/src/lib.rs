@@ -12,6 +12,7 @@ pub mod detect;
 pub mod diagnostic;
 pub mod estimate;
 pub mod finding;
+pub mod journal;
 pub mod ledger;
 pub mod metrics;
 pub mod object;

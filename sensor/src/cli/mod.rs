@@ -6,6 +6,7 @@ pub mod interface;
 pub mod live;
 pub mod observe;
 pub mod probe;
+pub mod reload;
 pub mod replay;
 pub mod routes;
 pub mod run;

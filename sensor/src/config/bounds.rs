@@ -13,7 +13,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 /// Most entries that any table may be given.
-const ENTRIES_MAX: u64 = 1 << 24;
+pub(super) const ENTRIES_MAX: u64 = 1 << 24;
 /// Ring sizes: the least that holds several of the largest records, and the most that kernels accept readily.
 const RING_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
@@ -43,6 +43,7 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         kids: count(&mut table, cx, "kids", 4096, 1..=ENTRIES_MAX),
         claims_cache: count(&mut table, cx, "claims_cache", 65_536, 1..=ENTRIES_MAX),
         rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),
+        quiet_groups: count(&mut table, cx, "quiet_groups", 262_144, 1..=ENTRIES_MAX),
         group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
     };
     table.finish(cx);
@@ -56,7 +57,6 @@ pub(super) fn ledger(root: &mut Section, cx: &mut Context) -> Ledger {
     table.refuse(cx, "import", "issuances from a file");
     table.refuse(cx, "push", "issuances that authenticated sources push");
     table.refuse(cx, "peers", "issuances that other sensors saw");
-    table.refuse(cx, "budgets", "bounds on how many credentials a gap, the horizon or ambiguity may excuse");
     let ledger = Ledger {
         max_issuances: count(&mut table, cx, "max_issuances", 4_000_000, 1..=1_000_000_000),
         clock_leeway: duration_or(&mut table, cx, "clock_leeway", 120 * SECOND, Duration::ZERO..=HOUR),
@@ -82,7 +82,7 @@ fn store(table: &mut Section, cx: &mut Context) {
     }
 }
 
-fn count(
+pub(super) fn count(
     section: &mut Section,
     cx: &mut Context,
     key: &'static str,

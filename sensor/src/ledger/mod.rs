@@ -13,8 +13,10 @@
 //!   trace: not among the seen ones, nor among those without an issuer. A JWT does not hide behind such a scheme word.
 //! - A credential in the store has the stored provenance whatever issuer it matches, or none. One that is not in the
 //!   store and matches no declared issuer is `unverifiable`.
-//! - `preexisting` has no budget in this version: whoever forges an `iat` before the horizon, or leaves it out, is
-//!   believed until the ledger has watched for the issuer's longest lifetime. Such judgements are counted.
+//! - Whoever forges an `iat` before the horizon, or leaves it out, is believed until the ledger has watched for the
+//!   issuer's longest lifetime, but no more distinct credentials than the issuer's budget: those beyond it are
+//!   `unverifiable`, marked `horizon_budget_spent` and counted. Without a budget (none stated, none confirmed) they are
+//!   only counted. An `iat` forged into a gap spends that gap's budget; beyond it the credential is `unissued`.
 //! - Memory of presented credentials is bounded: an attacker who floods it can make an echo look like an issuance.
 //!   It costs him `max_seen` requests with fresh credentials between two uses of the forged one, and shows in
 //!   [`LedgerStats::seen_evictions`].
@@ -23,12 +25,17 @@ mod claims;
 mod evicted;
 mod gaps;
 mod issuers;
+mod json;
+mod names;
+mod population;
+mod register;
 mod sight;
 mod stats;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod verdict;
 
 use std::fmt;
@@ -39,15 +46,20 @@ use sensor_ebpf::siphash::{self, hash128};
 use self::claims::Claims;
 use self::evicted::Evicted;
 use self::gaps::Gaps;
-use self::issuers::{Issuer, Issuers};
+use self::issuers::{Issuers, Subject};
+use self::population::Population;
 use self::sight::Window;
 use self::stats::UnmatchedList;
 use self::store::{Answer, Entry, Store};
 use self::table::{ClockMap, Key};
+use self::unknown::{Question, Sighted, Unknown, Use};
 use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
-use crate::observation::{AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity};
+use crate::observation::{
+    self, AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
+};
 
+pub use self::names::joined;
 pub use self::sight::Sight;
 pub use self::stats::{IssuerStats, LedgerStats, Unmatched};
 
@@ -107,12 +119,14 @@ pub struct Presented<'a> {
     pub flags: u16,
     /// Of a JWT, the base64url text `header.payload`; never the signature.
     pub claims: Option<&'a [u8]>,
+    /// It is to authenticate a read of personal data or an exchange: a budget of doubt that it needs is spent.
+    pub spends: bool,
 }
 
 /// Claims name people, so they stay out of whatever prints this.
 impl fmt::Debug for Presented<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, place, index, scheme, fingerprint, flags, claims } = self;
+        let Self { service, place, index, scheme, fingerprint, flags, claims, spends: _ } = self;
         write!(f, "Presented({service:?} {fingerprint} place {place}.{index} scheme {scheme} flags {flags:#x} ")?;
         write!(f, "claims {} bytes)", claims.map_or(0, <[u8]>::len))
     }
@@ -133,6 +147,12 @@ pub struct Verdict {
     pub self_contained: bool,
     /// Whose it is, by what the login said.
     pub account: Option<AccountHash>,
+    /// Whose it is, by what it says itself.
+    pub subject: Option<AccountHash>,
+    /// What it says of itself.
+    pub claims: observation::Claims,
+    /// What is odd about that: bits of [`claim_anomaly`](crate::observation::claim_anomaly).
+    pub anomalies: u16,
     /// False when the scheme proves a secret anew in every request: the fingerprint names nothing.
     pub stable: bool,
 }
@@ -148,17 +168,11 @@ impl Verdict {
         kid: None,
         self_contained: false,
         account: None,
+        subject: None,
+        claims: observation::Claims::NONE,
+        anomalies: 0,
         stable: true,
     };
-}
-
-/// A presented credential that is not in the store.
-#[derive(Clone, Copy, Debug)]
-struct Use {
-    /// When it was first presented, monotonic ns.
-    first: u64,
-    /// A gap has excused it.
-    excused: bool,
 }
 
 /// The set of issuances, the horizon, and the gaps. Single-threaded. (No `Debug`: it holds the account key.)
@@ -170,6 +184,7 @@ pub struct Ledger {
     claims: Claims,
     issuers: Issuers,
     windows: Vec<Window>,
+    populations: Vec<Population>,
     unmatched: UnmatchedList,
     horizon: Horizon,
     account_key: siphash::Key,
@@ -185,12 +200,14 @@ impl Ledger {
         let leeway = Leeway::from(config.ledger.clock_leeway);
         let lifetime = issuers.longest_lifetime().saturating_add(leeway.monotonic);
         let capacity = config.ledger.max_issuances;
+        let declared = config.services.iter().flat_map(|service| &service.issuers);
         Self {
             store: Store::new(capacity, lifetime, lifetime.min(nanos(RETENTION_MAX)), started.monotonic_ns),
             evicted: Evicted::new(capacity),
             seen: ClockMap::new(config.ledger.max_seen),
-            gaps: Gaps::new(issuers.services(), leeway),
+            gaps: Gaps::new(issuers.services(), leeway, config.ledger.max_seen),
             windows: vec![Window::default(); issuers.iter().count()],
+            populations: declared.map(|issuer| Population::new(issuer.horizon_budget())).collect(),
             claims,
             issuers,
             unmatched: UnmatchedList::default(),
@@ -251,7 +268,8 @@ impl Ledger {
     }
 
     fn issue_new(&mut self, key: Key, issuance: &Issuance, expires: u64) -> Issued {
-        let first_use = self.seen.peek(&key).map(|seen| seen.first);
+        let used = self.seen.peek(&key).copied();
+        let first_use = used.map(|used| used.first);
         let binds = issuance.binds && issuance.inherits.is_none();
         // A use that was judged before an earlier issuance came in does not make that issuance an echo.
         if !binds && first_use.is_some_and(|first| first <= issuance.at.monotonic_ns) {
@@ -281,7 +299,21 @@ impl Ledger {
             }
             return Issued::Full;
         }
+        if let Some(used) = used.filter(|_| binds) {
+            self.sight_of_bound(issuance, used);
+        }
         if issuance.inherits.is_some() { Issued::Inherited(provenance) } else { Issued::Added }
+    }
+
+    /// A bound credential was presented before it was issued: its issuance was seen all the same.
+    fn sight_of_bound(&mut self, issuance: &Issuance, used: Use) {
+        let issuer = self.issuers.standing_at(issuance.service, issuance.place, issuance.index);
+        let Some(window) = issuer.and_then(|issuer| self.windows.get_mut(issuer.row)) else { return };
+        match used.sighted {
+            Sighted::Not => window.count(issuance.at, |sight| sight.seen += 1),
+            Sighted::Unseen => window.correct(issuance.at),
+            Sighted::Otherwise => {}
+        }
     }
 
     fn evict(&mut self, now: Instant) {
@@ -321,16 +353,21 @@ impl Ledger {
             self.unmatched.count(presented, &facts);
         }
         let answer = self.store.presented(&key);
+        let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {
                 evicted: &self.evicted,
                 seen: &mut self.seen,
                 gaps: &mut self.gaps,
                 windows: &mut self.windows,
+                populations: &mut self.populations,
                 counts: &mut self.counts,
                 horizon: &self.horizon,
             };
-            unknown.judge(key, issuer, facts.iat, at)
+            let question = Question { key, issuer, iat: claims.iat, at, spends: presented.spends };
+            let (provenance, spent) = unknown.judge(&question);
+            anomalies |= spent;
+            provenance
         });
         let mut account = None;
         if let Answer::Known(entry) = &answer {
@@ -340,6 +377,11 @@ impl Ledger {
                 window.count(at, |sight| sight.seen += 1);
             }
         }
+        let subject = match issuer.map_or(Subject::Sub, |issuer| issuer.subject) {
+            Subject::Nobody => None,
+            Subject::Sub => claims.sub,
+            Subject::Claim(place) => self.claims.nth_account(presented, place),
+        };
         Verdict {
             provenance,
             validity: verdict::validity(&facts, jwt, issuer, at, self.horizon.leeway),
@@ -347,6 +389,9 @@ impl Ledger {
             kid: facts.kid,
             self_contained: jwt,
             account,
+            subject,
+            claims,
+            anomalies,
             stable: true,
         }
     }
@@ -371,16 +416,22 @@ impl Ledger {
 
     /// A `kid` in printable form, cut to 64 characters.
     pub fn kid(&self, kid: Interned) -> &str {
-        self.claims.kids.show(kid)
+        self.name(ClaimName::Kid, kid)
+    }
+
+    /// The printable form of an interned name of the given table, cut to 64 characters.
+    pub fn name(&self, of: ClaimName, id: Interned) -> &str {
+        self.claims.show(of, id)
     }
 
     /// Counts, sizes and, by issuer, horizon and sight. For the control plane: it allocates.
     pub fn stats(&self) -> LedgerStats {
         let (gaps, gap_left) = self.gaps.left();
         let (claims_decoded, claims_evictions) = self.claims.counts();
-        let (kids, kids_overflow) = self.claims.kids.counts();
+        let (kids, kids_overflow) = self.claims.seen.kids.counts();
         let horizon_unix = seconds(self.horizon.started);
         let issuers = self.issuers.iter().map(|(service, issuer)| {
+            let population = self.populations.get(issuer.row);
             let watched = self.horizon.warm_from(issuer.lifetime) - self.horizon.started.monotonic_ns;
             IssuerStats {
                 service,
@@ -389,6 +440,9 @@ impl Ledger {
                 horizon_unix,
                 complete_unix: horizon_unix.saturating_add(i64::try_from(watched / SECOND).unwrap_or(i64::MAX)),
                 sight: self.windows.get(issuer.row).map(Window::sum).unwrap_or_default(),
+                population: population.map_or(0, Population::distinct),
+                population_budget: population.and_then(Population::budget),
+                population_exceeded: population.map_or(0, |population| population.exceeded),
             }
         });
         LedgerStats {
@@ -400,6 +454,7 @@ impl Ledger {
             gap_lost: self.gaps.lost,
             gap_left,
             gap_excused: self.gaps.excused,
+            gap_refused: self.gaps.refused,
             unmatched: self.unmatched.total,
             unmatched_overflow: self.unmatched.overflow,
             claims_decoded,
@@ -432,55 +487,7 @@ fn kept_until(expires: u64) -> u64 {
 /// as an echo and count as issued.
 fn remember(seen: &mut ClockMap<Use>, key: Key, entry: &Entry, at: Instant) {
     if entry.used && entry.provenance != Provenance::Issued && seen.peek(&key).is_none() {
-        seen.insert(key, Use { first: at.monotonic_ns, excused: false });
-    }
-}
-
-/// The parts of the ledger that decide on a credential which is not in the store.
-struct Unknown<'a> {
-    evicted: &'a Evicted,
-    seen: &'a mut ClockMap<Use>,
-    gaps: &'a mut Gaps,
-    windows: &'a mut [Window],
-    counts: &'a mut LedgerStats,
-    horizon: &'a Horizon,
-}
-
-impl Unknown<'_> {
-    fn judge(self, key: Key, issuer: Option<&Issuer>, iat: Option<i64>, at: Instant) -> Provenance {
-        let (fresh, excused) = match self.seen.get_mut(&key) {
-            Some(seen) => {
-                seen.first = seen.first.min(at.monotonic_ns);
-                (false, seen.excused)
-            }
-            None => (self.seen.insert(key, Use { first: at.monotonic_ns, excused: false }).is_some(), false),
-        };
-        let Some(issuer) = issuer else { return Provenance::Unverifiable };
-        if self.evicted.contains(&key, at.monotonic_ns) {
-            self.counts.eviction_excused += 1;
-            return Provenance::Unverifiable;
-        }
-        let preexisting = self.horizon.may_precede(iat, issuer.lifetime, at);
-        if let Some(window) = self.windows.get_mut(issuer.row).filter(|_| fresh) {
-            window.count(at, |sight| if preexisting { sight.preexisting += 1 } else { sight.unseen += 1 });
-        }
-        if !issuer.accountable {
-            return Provenance::Unverifiable;
-        }
-        if preexisting {
-            self.counts.preexisting += 1;
-            return Provenance::Preexisting;
-        }
-        if excused {
-            return Provenance::Unverifiable;
-        }
-        if self.gaps.excuse(key.service, iat, at, issuer.lifetime) {
-            if let Some(seen) = self.seen.get_mut(&key) {
-                seen.excused = true;
-            }
-            return Provenance::Unverifiable;
-        }
-        Provenance::Unissued
+        seen.insert(key, Use::new(at.monotonic_ns, Sighted::Otherwise));
     }
 }
 
