@@ -32,6 +32,7 @@ pub(super) fn bounds() -> Bounds {
         rule_groups: 1_000,
         quiet_groups: 1_000,
         group_values: 4_096,
+        journal_bytes: 1 << 20,
     }
 }
 
