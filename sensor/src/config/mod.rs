@@ -123,6 +123,7 @@ fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Report {
 }
 
 fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Config {
+    let keys = keys::keys(&mut root, cx);
     let config = Config {
         path: path.to_owned(),
         hash: stable_hash(bytes),
@@ -131,8 +132,8 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
         services: service::services(&mut root, cx),
-        keys: keys::keys(&mut root, cx),
-        ledger: bounds::ledger(&mut root, cx),
+        ledger: bounds::ledger(&mut root, &keys, cx),
+        keys,
         rules: rules(&mut root, cx),
         findings: findings(&mut root, cx),
         metrics_listen: metrics(&mut root, cx),

@@ -42,8 +42,8 @@ use self::gaps::Gaps;
 use self::issuers::{Issuer, Issuers};
 use self::sight::Window;
 use self::stats::UnmatchedList;
-use self::store::{Answer, Entry, Store};
-use self::table::{ClockMap, Key};
+use self::store::{Amendment, Answer, Entry, Id, Issue, Key, Store};
+use self::table::ClockMap;
 use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
 use crate::observation::{AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity};
@@ -165,7 +165,7 @@ struct Use {
 pub struct Ledger {
     store: Store,
     evicted: Evicted,
-    seen: ClockMap<Use>,
+    seen: ClockMap<Use, Id>,
     gaps: Gaps,
     claims: Claims,
     issuers: Issuers,
@@ -185,8 +185,15 @@ impl Ledger {
         let leeway = Leeway::from(config.ledger.clock_leeway);
         let lifetime = issuers.longest_lifetime().saturating_add(leeway.monotonic);
         let capacity = config.ledger.max_issuances;
+        let bounds = store::Bounds {
+            issuances: capacity,
+            accounts: config.ledger.max_accounts,
+            lifetime,
+            retention: lifetime.min(nanos(RETENTION_MAX)),
+        };
+        let services = config.services.iter().map(|service| service.name.as_str());
         Self {
-            store: Store::new(capacity, lifetime, lifetime.min(nanos(RETENTION_MAX)), started.monotonic_ns),
+            store: Store::new(bounds, services, started.monotonic_ns),
             evicted: Evicted::new(capacity),
             seen: ClockMap::new(config.ledger.max_seen),
             gaps: Gaps::new(issuers.services(), leeway),
@@ -206,10 +213,9 @@ impl Ledger {
         let key = Key { service: issuance.service, fingerprint: issuance.fingerprint };
         let lifetime = self.issuers.lifetime(issuance.service, issuance.place, issuance.index);
         let expires = issuance.at.monotonic_ns.saturating_add(lifetime).saturating_add(self.horizon.leeway.monotonic);
-        let issued = if self.store.find_mut(&key).is_some() {
-            self.issue_known(&key, &issuance, expires)
-        } else {
-            self.issue_new(key, &issuance, expires)
+        let issued = match self.store.find(&key, issuance.at.monotonic_ns) {
+            Some(entry) => self.issue_known(&key, &entry, &issuance, expires),
+            None => self.issue_new(key, &issuance, expires),
         };
         match issued {
             Issued::Added => self.counts.added += 1,
@@ -223,9 +229,9 @@ impl Ledger {
 
     /// A credential in the store. Provenance changes only for the better, and only by a login: one that hands out a
     /// credential nobody has presented yet, or one that binds it.
-    fn issue_known(&mut self, key: &Key, issuance: &Issuance, expires: u64) -> Issued {
-        let Some(entry) = self.store.find_mut(key) else { return Issued::Known };
+    fn issue_known(&mut self, key: &Key, entry: &Entry, issuance: &Issuance, expires: u64) -> Issued {
         let login = issuance.inherits.is_none();
+        let mut amendment = Amendment::default();
         let issued = if entry.provenance == Provenance::Issued {
             Issued::Known
         } else if !login {
@@ -233,31 +239,28 @@ impl Ledger {
         } else if entry.used && !issuance.binds {
             return Issued::Echo;
         } else {
-            entry.provenance = Provenance::Issued;
+            amendment.issued = true;
             Issued::Added
         };
         // What an unissued parent was exchanged for lengthens nobody's life.
-        if !matches!(issuance.inherits, None | Some(Provenance::Issued)) {
-            return issued;
+        if matches!(issuance.inherits, None | Some(Provenance::Issued)) {
+            amendment.revived = login;
+            amendment.account = issuance.account;
+            amendment.expires = (login || !entry.ended).then_some(expires);
         }
-        if login {
-            entry.revoked = false;
-        }
-        entry.account = issuance.account.or(entry.account);
-        if !entry.revoked {
-            self.store.extend(key, expires);
-        }
+        self.store.amend(key, &amendment, issuance.at);
         issued
     }
 
     fn issue_new(&mut self, key: Key, issuance: &Issuance, expires: u64) -> Issued {
-        let first_use = self.seen.peek(&key).map(|seen| seen.first);
+        let id = self.store.id(&key);
+        let first_use = self.seen.peek(&id).map(|seen| seen.first);
         let binds = issuance.binds && issuance.inherits.is_none();
         // A use that was judged before an earlier issuance came in does not make that issuance an echo.
         if !binds && first_use.is_some_and(|first| first <= issuance.at.monotonic_ns) {
             // It may be an evicted issuance handed out again: its doubt lasts as long as its new life.
-            if self.evicted.contains(&key, issuance.at.monotonic_ns) {
-                self.evicted.insert(&key, kept_until(expires), issuance.at.monotonic_ns);
+            if self.evicted.contains(id, issuance.at.monotonic_ns) {
+                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
             }
             return Issued::Echo;
         }
@@ -266,45 +269,43 @@ impl Ledger {
             // Exchanged for something that the sensor did not see.
             Some(Provenance::None) => Provenance::Unverifiable,
             // It may be an evicted issuance handed out again: a forged parent does not make it a forgery.
-            Some(Provenance::Unissued) if self.evicted.contains(&key, issuance.at.monotonic_ns) => {
+            Some(Provenance::Unissued) if self.evicted.contains(id, issuance.at.monotonic_ns) => {
                 Provenance::Unverifiable
             }
             Some(inherited) => inherited,
         };
-        if self.store.is_full() {
-            self.evict(issuance.at);
-        }
-        if !self.store.insert(key, provenance, issuance.account, expires, first_use.is_some()) {
+        let issue = Issue { provenance, account: issuance.account, issuer: None, expires, used: first_use.is_some() };
+        if !self.store.insert(&key, &issue, issuance.at) && !self.evict_for(&key, &issue, issuance.at) {
             self.counts.evictions += 1;
             if provenance != Provenance::Unissued {
-                self.evicted.insert(&key, kept_until(expires), issuance.at.monotonic_ns);
+                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
             }
             return Issued::Full;
         }
         if issuance.inherits.is_some() { Issued::Inherited(provenance) } else { Issued::Added }
     }
 
-    fn evict(&mut self, now: Instant) {
-        let Some((key, entry)) = self.store.evict() else { return };
+    /// Makes room for an issuance and records it.
+    fn evict_for(&mut self, key: &Key, issue: &Issue, now: Instant) -> bool {
+        let Some((id, entry)) = self.store.evict(key, now.monotonic_ns) else { return false };
         self.counts.evictions += 1;
         // What descends from a forged credential gains nothing by being pushed out.
         if entry.provenance != Provenance::Unissued {
-            self.evicted.insert(&key, kept_until(entry.expires), now.monotonic_ns);
+            self.evicted.insert(id, kept_until(entry.keep_until), now.monotonic_ns);
         }
-        remember(&mut self.seen, key, &entry, now);
+        remember(&mut self.seen, id, &entry, now);
+        self.store.insert(key, issue, now)
     }
 
     /// Records a logout. The credential was issued and stays so; using it later is counted.
     pub fn revoke(&mut self, service: ServiceId, fingerprint: Fingerprint, at: Instant) {
         self.tidy(at);
         // A logout with a credential that the ledger does not know leaves no trace: logout spam takes no room.
-        let Some(entry) = self.store.find_mut(&Key { service, fingerprint }) else {
+        if self.store.end(&Key { service, fingerprint }, at).is_some() {
+            self.counts.revoked += 1;
+        } else {
             self.counts.revoked_unknown += 1;
-            return;
-        };
-        entry.revoked = true;
-        entry.expires = entry.expires.min(at.monotonic_ns);
-        self.counts.revoked += 1;
+        }
     }
 
     /// Judges a presented credential, and remembers the use.
@@ -320,7 +321,8 @@ impl Ledger {
         if issuer.is_none() {
             self.unmatched.count(presented, &facts);
         }
-        let answer = self.store.presented(&key);
+        let answer = self.store.presented(&key, at);
+        let id = self.store.id(&key);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {
                 evicted: &self.evicted,
@@ -330,12 +332,12 @@ impl Ledger {
                 counts: &mut self.counts,
                 horizon: &self.horizon,
             };
-            unknown.judge(key, issuer, facts.iat, at)
+            unknown.judge(id, key.service, issuer, facts.iat, at)
         });
         let mut account = None;
         if let Answer::Known(entry) = &answer {
             account = entry.account;
-            self.counts.used_after_end += u64::from(entry.expires < at.monotonic_ns);
+            self.counts.used_after_end += u64::from(entry.ended);
             if let Some(window) = issuer.filter(|_| !entry.used).and_then(|issuer| self.windows.get_mut(issuer.row)) {
                 window.count(at, |sight| sight.seen += 1);
             }
@@ -419,7 +421,7 @@ impl Ledger {
     /// Lets go of a few entries whose time is over.
     fn tidy(&mut self, at: Instant) {
         let Self { store, seen, .. } = self;
-        store.sweep(at.monotonic_ns, |key, entry| remember(seen, key, &entry, at));
+        store.sweep(at.monotonic_ns, |id, entry| remember(seen, id, &entry, at));
     }
 }
 
@@ -430,16 +432,16 @@ fn kept_until(expires: u64) -> u64 {
 
 /// When an entry that never was issued leaves the store after use, its use must stay known: else it could come back
 /// as an echo and count as issued.
-fn remember(seen: &mut ClockMap<Use>, key: Key, entry: &Entry, at: Instant) {
-    if entry.used && entry.provenance != Provenance::Issued && seen.peek(&key).is_none() {
-        seen.insert(key, Use { first: at.monotonic_ns, excused: false });
+fn remember(seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) {
+    if entry.used && entry.provenance != Provenance::Issued && seen.peek(&id).is_none() {
+        seen.insert(id, Use { first: at.monotonic_ns, excused: false });
     }
 }
 
 /// The parts of the ledger that decide on a credential which is not in the store.
 struct Unknown<'a> {
     evicted: &'a Evicted,
-    seen: &'a mut ClockMap<Use>,
+    seen: &'a mut ClockMap<Use, Id>,
     gaps: &'a mut Gaps,
     windows: &'a mut [Window],
     counts: &'a mut LedgerStats,
@@ -447,16 +449,16 @@ struct Unknown<'a> {
 }
 
 impl Unknown<'_> {
-    fn judge(self, key: Key, issuer: Option<&Issuer>, iat: Option<i64>, at: Instant) -> Provenance {
-        let (fresh, excused) = match self.seen.get_mut(&key) {
-            Some(seen) => {
-                seen.first = seen.first.min(at.monotonic_ns);
-                (false, seen.excused)
-            }
-            None => (self.seen.insert(key, Use { first: at.monotonic_ns, excused: false }).is_some(), false),
+    fn judge(self, id: Id, service: ServiceId, issuer: Option<&Issuer>, iat: Option<i64>, at: Instant) -> Provenance {
+        let (fresh, excused) = if let Some(seen) = self.seen.get_mut(&id) {
+            seen.first = seen.first.min(at.monotonic_ns);
+            (false, seen.excused)
+        } else {
+            self.seen.insert(id, Use { first: at.monotonic_ns, excused: false });
+            (true, false)
         };
         let Some(issuer) = issuer else { return Provenance::Unverifiable };
-        if self.evicted.contains(&key, at.monotonic_ns) {
+        if self.evicted.contains(id, at.monotonic_ns) {
             self.counts.eviction_excused += 1;
             return Provenance::Unverifiable;
         }
@@ -474,8 +476,8 @@ impl Unknown<'_> {
         if excused {
             return Provenance::Unverifiable;
         }
-        if self.gaps.excuse(key.service, iat, at, issuer.lifetime) {
-            if let Some(seen) = self.seen.get_mut(&key) {
+        if self.gaps.excuse(service, iat, at, issuer.lifetime) {
+            if let Some(seen) = self.seen.get_mut(&id) {
                 seen.excused = true;
             }
             return Provenance::Unverifiable;

@@ -14,8 +14,8 @@ use sensor_ebpf::wire::{credential_flag as flag, place, scheme};
 
 use super::*;
 use crate::config::model::{
-    AccountSource, Bounds, Confirmation, Credentials, Findings, Issuer, Keys, Kid, Ledger as LedgerConfig, Observed,
-    Place, Route, Service,
+    AccountSource, Bounds, Confirmation, Credentials, Findings, Issuer, Keys, Kid, Ledger as LedgerConfig, LedgerStore,
+    Observed, Place, Route, Service,
 };
 use crate::observation::RouteClass;
 
@@ -82,7 +82,14 @@ fn config() -> Config {
             issuers: vec![issuer("gate", true), issuer("session", false)],
         }],
         keys: Keys::default(),
-        ledger: LedgerConfig { max_issuances: 1000, clock_leeway: Duration::from_secs(LEEWAY), max_seen: 1000 },
+        ledger: LedgerConfig {
+            store: LedgerStore::Memory,
+            sync_interval: Duration::from_millis(100),
+            max_issuances: 1000,
+            clock_leeway: Duration::from_secs(LEEWAY),
+            max_seen: 1000,
+            max_accounts: 1000,
+        },
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: ([127, 0, 0, 1], 0).into(),
