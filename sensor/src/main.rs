@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sensor::cli::start::CliError;
-use sensor::cli::{check, probe, replay, routes, run};
+use sensor::cli::{check, ledger, probe, replay, routes, run};
 
 /// Finds accounts being read with tokens that no login ever issued.
 #[derive(Parser)]
@@ -60,9 +60,66 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Look into the ledger's folder, or add issuances to it (the daemon must not have it open)
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
     /// Load the BPF object into this kernel without attaching it
     #[command(hide = true)]
     Probe,
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Add issuances: all of them, or none when there is a mistake
+    Import {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+        /// The lines are raw credentials (and, after a tab, the account); they are fingerprinted and wiped
+        #[arg(long, requires = "service", requires = "expires")]
+        raw: bool,
+        /// With --raw: the service that the credentials are for
+        #[arg(long, value_name = "NAME", requires = "raw")]
+        service: Option<String>,
+        /// With --raw: who issued them
+        #[arg(long, value_name = "NAME", requires = "raw")]
+        issuer: Option<String>,
+        /// With --raw: when they end, in seconds since 1970 or as 2026-01-31T09:00:00Z
+        #[arg(long, value_name = "TIME", requires = "raw")]
+        expires: Option<String>,
+        /// The issuances, a line of JSON each; - is standard input
+        #[arg(value_name = "FILE", default_value = "-")]
+        file: PathBuf,
+    },
+    /// Print every issuance as a line of JSON: fingerprints and hashes, nothing raw
+    Export {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+    },
+    /// Print counts, sizes, horizon and gaps
+    Stats {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+    },
+}
+
+fn ledger(command: LedgerCommand) -> Result<(), CliError> {
+    match command {
+        LedgerCommand::Import { config, raw, service, issuer, expires, file } => {
+            let raw = raw.then(|| ledger::Raw {
+                service: service.unwrap_or_default(),
+                issuer,
+                expires: expires.unwrap_or_default(),
+            });
+            ledger::import(&config, &file, raw.as_ref())
+        }
+        LedgerCommand::Export { config } => ledger::export(&config),
+        LedgerCommand::Stats { config } => ledger::stats(&config),
+    }
 }
 
 fn main() -> ExitCode {
@@ -81,6 +138,7 @@ fn main() -> ExitCode {
         }
         Command::Check { config } => return check::run(&config),
         Command::Routes { config, files } => routes::run(config, files),
+        Command::Ledger { command } => ledger(command),
         Command::Probe => probe::run(),
     };
     match outcome {

@@ -46,6 +46,8 @@ pub struct Pipeline {
     findings: NdjsonSink,
     metrics: Option<Arc<Metrics>>,
     clock: Clock,
+    /// Up to when everything was applied.
+    now: Instant,
     tap: Tap,
     estimates: Vec<Estimate>,
     fired: Vec<Finding>,
@@ -117,7 +119,7 @@ impl Labels for Names<'_> {
 }
 
 impl Pipeline {
-    /// Ready for records stamped from `started` on.
+    /// Ready for records stamped from `started` on, with an empty ledger in memory.
     pub fn new(
         config: Arc<Config>,
         rules: &RuleSet,
@@ -128,6 +130,19 @@ impl Pipeline {
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
         let ledger = Ledger::new(&config, keys.account, started);
+        Self::with_ledger(config, rules, keys, clock, ledger, findings, metrics)
+    }
+
+    /// Ready for records stamped from the ledger's start on.
+    pub fn with_ledger(
+        config: Arc<Config>,
+        rules: &RuleSet,
+        keys: Keys,
+        clock: Clock,
+        ledger: Ledger,
+        findings: NdjsonSink,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds);
         let estimators = Estimators::new(&config);
@@ -140,6 +155,7 @@ impl Pipeline {
             findings,
             metrics,
             clock,
+            now: Instant { monotonic_ns: 0, unix_ns: 0 },
             tap,
             estimates: Vec::new(),
             fired: Vec::new(),
@@ -174,6 +190,8 @@ impl Pipeline {
         self.detect()?;
         // Windows close by the same clock that observations carry.
         let now = self.clock.instant(watermark_ns);
+        self.collector.ledger().tick(now);
+        self.now = now;
         self.estimators.tick(now, &mut self.estimates);
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
         for estimate in self.estimates.drain(..) {
@@ -235,6 +253,11 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Closes the ledger's folder, if it has one, as of the last [`Pipeline::advance`]: nothing was lost up to there.
+    pub fn close(&mut self) {
+        self.collector.ledger().close(self.now);
     }
 
     /// Findings opened so far.
@@ -317,6 +340,7 @@ impl Pipeline {
             full: counts.issuances.full,
             lost: counts.issuances.lost,
             issuers: &issuers,
+            folder: stats.folder,
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);

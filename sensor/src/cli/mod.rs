@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod interface;
+pub mod ledger;
 pub mod live;
 pub mod probe;
 pub mod replay;

@@ -17,6 +17,7 @@ use crate::capture::kernel::Kernel;
 use crate::capture::tables::Tables;
 use crate::config::model::Findings;
 use crate::finding::sink::NdjsonSink;
+use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics, RuleInfoLite};
 use crate::object;
 use crate::pipeline::Pipeline;
@@ -44,12 +45,16 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     kernel.set_local_addresses(&interface::local_addresses()?)?;
     let (events, bytes) = kernel.rings(&config.bounds)?;
     metrics.object(&object_hash(object));
+    // Reading a ledger may take a while; what was captured meanwhile would be lost.
+    let (opened, _) = started();
+    let mut ledger = Ledger::open(&config, &keys, opened)?;
     let (at, clock) = started();
     for name in &interfaces {
         kernel.attach(name)?;
     }
-    let mut pipeline =
-        Pipeline::new(Arc::clone(&config), &start.rules, keys, clock, at, findings, Some(Arc::clone(&metrics)));
+    ledger.watch_from(at);
+    let told = Some(Arc::clone(&metrics));
+    let mut pipeline = Pipeline::with_ledger(Arc::clone(&config), &start.rules, keys, clock, ledger, findings, told);
     if let Some(file) = transactions {
         pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
     }

@@ -55,6 +55,7 @@ use bodies::Bodies;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
 use decompress::Decompressor;
+pub(crate) use issuance::canonical;
 pub use pending::Judged;
 use pending::{Key, Table};
 use queue::Queue;

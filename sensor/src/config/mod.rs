@@ -146,6 +146,12 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
     config
 }
 
+/// Seconds since 1970 of `text`: a whole number of them, or a date or time with offset as TOML writes it.
+pub(crate) fn unix_seconds(text: &str) -> Option<u64> {
+    let when = || text.parse().ok().as_ref().and_then(scalar::unix_seconds_of);
+    text.parse().ok().or_else(when)
+}
+
 /// Hex SipHash-2-4-128 of the file under a fixed key: it names a version of the file and protects nothing.
 fn stable_hash(bytes: &[u8]) -> String {
     let hash = siphash::hash128(siphash::Key::from_bytes(b"authsensor.toml\0"), bytes);

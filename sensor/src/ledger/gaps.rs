@@ -57,6 +57,20 @@ impl Gaps {
         }
     }
 
+    /// The gaps of `service`: first and last moment, ns since 1970, and what is left of the budget.
+    pub fn of(&self, service: ServiceId) -> impl Iterator<Item = (u64, u64, u64)> {
+        let gaps = self.services.get(usize::from(service.0)).into_iter().flatten();
+        let nanos = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000);
+        gaps.map(move |gap| (nanos(gap.from_unix), nanos(gap.to_unix), gap.left))
+    }
+
+    /// Takes over a gap of an earlier run.
+    pub fn restore(&mut self, service: ServiceId, from: Instant, to: Instant, left: u64) {
+        let lost = self.lost;
+        self.add(service, from, to, left, u64::MAX);
+        self.lost = lost;
+    }
+
     /// True when a gap may have lost the issuance of a credential presented at `at`, issued at `iat` if it says so,
     /// of an issuer whose credentials live for at most `lifetime` ns. Takes one from the gap's budget.
     pub fn excuse(&mut self, service: ServiceId, iat: Option<i64>, at: Instant, lifetime: u64) -> bool {

@@ -19,10 +19,13 @@
 //!   It costs him `max_seen` requests with fresh credentials between two uses of the forged one, and shows in
 //!   [`LedgerStats::seen_evictions`].
 
+mod archive;
 mod claims;
 mod evicted;
 mod gaps;
 mod issuers;
+mod persist;
+mod rates;
 mod sight;
 mod stats;
 mod store;
@@ -40,6 +43,7 @@ use self::claims::Claims;
 use self::evicted::Evicted;
 use self::gaps::Gaps;
 use self::issuers::{Issuer, Issuers};
+use self::persist::Marks;
 use self::sight::Window;
 use self::stats::UnmatchedList;
 use self::store::{Amendment, Answer, Entry, Id, Issue, Key, Store};
@@ -48,8 +52,10 @@ use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
 use crate::observation::{AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity};
 
+pub use self::archive::{Archive, Archived, Imported, Standing};
 pub use self::sight::Sight;
-pub use self::stats::{IssuerStats, LedgerStats, Unmatched};
+pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
+pub use self::store::{Loaded, StoreError};
 
 /// Longest time that a tombstone is kept after its credential's end or last use.
 const RETENTION_MAX: Duration = Duration::from_hours(24);
@@ -173,6 +179,7 @@ pub struct Ledger {
     unmatched: UnmatchedList,
     horizon: Horizon,
     account_key: siphash::Key,
+    marks: Marks,
     /// Its counts are kept here; its sizes are filled in by [`Ledger::stats`].
     counts: LedgerStats,
 }
@@ -191,9 +198,8 @@ impl Ledger {
             lifetime,
             retention: lifetime.min(nanos(RETENTION_MAX)),
         };
-        let services = config.services.iter().map(|service| service.name.as_str());
         Self {
-            store: Store::new(bounds, services, started.monotonic_ns),
+            store: Store::new(bounds, &config.services, started.monotonic_ns),
             evicted: Evicted::new(capacity),
             seen: ClockMap::new(config.ledger.max_seen),
             gaps: Gaps::new(issuers.services(), leeway),
@@ -201,8 +207,9 @@ impl Ledger {
             claims,
             issuers,
             unmatched: UnmatchedList::default(),
-            horizon: Horizon { started, leeway },
+            horizon: Horizon { started, leeway, before: vec![0; config.services.len()] },
             account_key,
+            marks: Marks::default(),
             counts: LedgerStats { capacity, ..LedgerStats::default() },
         }
     }
@@ -321,10 +328,11 @@ impl Ledger {
         if issuer.is_none() {
             self.unmatched.count(presented, &facts);
         }
-        let answer = self.store.presented(&key, at);
+        let answer = self.store.presented(&key, !jwt, at);
         let id = self.store.id(&key);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {
+                store: &mut self.store,
                 evicted: &self.evicted,
                 seen: &mut self.seen,
                 gaps: &mut self.gaps,
@@ -381,15 +389,15 @@ impl Ledger {
         let (gaps, gap_left) = self.gaps.left();
         let (claims_decoded, claims_evictions) = self.claims.counts();
         let (kids, kids_overflow) = self.claims.kids.counts();
-        let horizon_unix = seconds(self.horizon.started);
         let issuers = self.issuers.iter().map(|(service, issuer)| {
-            let watched = self.horizon.warm_from(issuer.lifetime) - self.horizon.started.monotonic_ns;
+            let since = self.horizon.since_unix_ns(service);
+            let watched = issuer.lifetime.saturating_add(self.horizon.leeway.monotonic);
             IssuerStats {
                 service,
                 issuer: issuer.id,
                 accountable: issuer.accountable,
-                horizon_unix,
-                complete_unix: horizon_unix.saturating_add(i64::try_from(watched / SECOND).unwrap_or(i64::MAX)),
+                horizon_unix: unix_seconds(since),
+                complete_unix: unix_seconds(since.saturating_add(watched)),
                 sight: self.windows.get(issuer.row).map(Window::sum).unwrap_or_default(),
             }
         });
@@ -409,6 +417,7 @@ impl Ledger {
             kids,
             kids_overflow,
             issuers: issuers.collect(),
+            folder: self.folder_stats(),
             ..self.counts.clone()
         }
     }
@@ -421,7 +430,11 @@ impl Ledger {
     /// Lets go of a few entries whose time is over.
     fn tidy(&mut self, at: Instant) {
         let Self { store, seen, .. } = self;
-        store.sweep(at.monotonic_ns, |id, entry| remember(seen, id, &entry, at));
+        store.take_answers();
+        store.sweep(at.monotonic_ns, |id, entry| {
+            remember(seen, id, &entry, at);
+        });
+        self.mark_when_due(at);
     }
 }
 
@@ -440,6 +453,7 @@ fn remember(seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) {
 
 /// The parts of the ledger that decide on a credential which is not in the store.
 struct Unknown<'a> {
+    store: &'a mut Store,
     evicted: &'a Evicted,
     seen: &'a mut ClockMap<Use, Id>,
     gaps: &'a mut Gaps,
@@ -454,7 +468,8 @@ impl Unknown<'_> {
             seen.first = seen.first.min(at.monotonic_ns);
             (false, seen.excused)
         } else {
-            self.seen.insert(id, Use { first: at.monotonic_ns, excused: false });
+            let forgotten = self.seen.insert(id, Use { first: at.monotonic_ns, excused: false });
+            self.store.write_use(id, at.monotonic_ns, false, at, forgotten);
             (true, false)
         };
         let Some(issuer) = issuer else { return Provenance::Unverifiable };
@@ -462,7 +477,7 @@ impl Unknown<'_> {
             self.counts.eviction_excused += 1;
             return Provenance::Unverifiable;
         }
-        let preexisting = self.horizon.may_precede(iat, issuer.lifetime, at);
+        let preexisting = self.horizon.may_precede(service, iat, issuer.lifetime, at);
         if let Some(window) = self.windows.get_mut(issuer.row).filter(|_| fresh) {
             window.count(at, |sight| if preexisting { sight.preexisting += 1 } else { sight.unseen += 1 });
         }
@@ -479,6 +494,7 @@ impl Unknown<'_> {
         if self.gaps.excuse(service, iat, at, issuer.lifetime) {
             if let Some(seen) = self.seen.get_mut(&id) {
                 seen.excused = true;
+                self.store.write_use(id, seen.first, true, at, None);
             }
             return Provenance::Unverifiable;
         }
@@ -486,11 +502,21 @@ impl Unknown<'_> {
     }
 }
 
+/// A use that an earlier run wrote down.
+fn unknown_use(first: u64, excused: bool) -> Use {
+    Use { first, excused }
+}
+
 const SECOND: u64 = 1_000_000_000;
 
 /// Wall-clock seconds since 1970.
 fn seconds(at: Instant) -> i64 {
-    i64::try_from(at.unix_ns / SECOND).unwrap_or(i64::MAX)
+    unix_seconds(at.unix_ns)
+}
+
+/// Whole seconds of nanoseconds since 1970.
+fn unix_seconds(ns: u64) -> i64 {
+    i64::try_from(ns / SECOND).unwrap_or(i64::MAX)
 }
 
 fn nanos(duration: Duration) -> u64 {

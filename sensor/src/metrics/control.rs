@@ -13,6 +13,7 @@ use super::kernel::Total;
 use crate::collect::DecodingCounts;
 use crate::config::model::Config;
 use crate::finding::model::Level;
+use crate::ledger::FolderStats;
 
 /// BPF programs whose metrics are there from the start.
 pub const PROGRAMS: &[&str] = &["ingress", "egress"];
@@ -74,6 +75,8 @@ pub struct LedgerView<'a> {
     pub lost: u64,
     /// State per issuer.
     pub issuers: &'a [IssuerView],
+    /// Its folder, if it has one.
+    pub folder: Option<FolderStats>,
 }
 
 /// State of one issuer.
@@ -241,6 +244,9 @@ pub(super) struct Issuing {
     issuances: IntGauge,
     evicted: Total,
     results: Vec<Total>,
+    folder_bytes: IntGauge,
+    durable: IntGauge,
+    folder: Vec<Total>,
     /// By service, by issuer: horizon and sight.
     issuers: Vec<Vec<(Gauge, Gauge)>>,
 }
@@ -248,10 +254,15 @@ pub(super) struct Issuing {
 /// Values of the `result` label of issuances, in the order of [`LedgerView`]'s fields.
 pub(super) const ISSUANCE_RESULTS: [&str; 6] = ["added", "inherited", "echo", "known", "full", "lost"];
 
+/// Values of the `event` label of the ledger's folder.
+pub(super) const FOLDER_EVENTS: [&str; 4] = ["write_lost", "write_failed", "asked", "ask_lost"];
+
 impl Issuing {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let results = catalogue::ISSUANCES.counters::<U64>(registry)?;
         let results = ISSUANCE_RESULTS.map(|result| Ok(Total::new(results.get_metric_with_label_values(&[result])?)));
+        let folder = catalogue::LEDGER_FOLDER.counters::<U64>(registry)?;
+        let folder = FOLDER_EVENTS.map(|event| Ok(Total::new(folder.get_metric_with_label_values(&[event])?)));
         let horizons = catalogue::LEDGER_HORIZON.gauges::<F64>(registry)?;
         let sights = catalogue::ISSUER_SIGHT.gauges::<F64>(registry)?;
         let mut issuers = Vec::with_capacity(config.services.len());
@@ -270,6 +281,9 @@ impl Issuing {
             issuances: catalogue::LEDGER_ISSUANCES.gauge(registry)?,
             evicted: Total::new(catalogue::LEDGER_EVICTED.counter(registry)?),
             results: results.into_iter().collect::<Result<_, prometheus::Error>>()?,
+            folder_bytes: catalogue::LEDGER_FOLDER_BYTES.gauge(registry)?,
+            durable: catalogue::LEDGER_DURABLE.gauge(registry)?,
+            folder: folder.into_iter().collect::<Result<_, prometheus::Error>>()?,
             issuers,
         })
     }
@@ -280,6 +294,13 @@ impl Issuing {
         let results = [view.added, view.inherited, view.echo, view.known, view.full, view.lost];
         for (total, result) in self.results.iter().zip(results) {
             total.set(result);
+        }
+        let folder = view.folder.unwrap_or_default();
+        self.folder_bytes.set(signed(folder.bytes));
+        self.durable.set(folder.durable_unix);
+        let events = [folder.writes_lost, folder.writes_failed, folder.asked, folder.asks_lost];
+        for (total, event) in self.folder.iter().zip(events) {
+            total.set(event);
         }
         for issuer in view.issuers {
             let of_service = self.issuers.get(usize::from(issuer.service));

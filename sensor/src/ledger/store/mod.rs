@@ -9,16 +9,26 @@
 //! Nothing is let go by its tag: what is over goes by its expiry bucket, and what shares a tag shares the later bucket.
 //! Sweeping takes one region of the table at a time, in step with the clock.
 
+mod disk;
+mod folder;
+mod journal;
 mod note;
+mod persist;
+pub mod record;
 mod tags;
 
-use sensor_ebpf::siphash::{self, hash128};
-
+use self::journal::Journal;
 use self::note::{Buckets, Note};
+use self::persist::Written;
+use self::record::Change;
 use self::tags::Tags;
 use super::table::ClockMap;
+use crate::config::model::Service;
 use crate::observation::{AccountHash, Fingerprint, Instant, IssuerId, Provenance, ServiceId};
 
+pub use self::disk::{Disk, Saved, SavedGap, SavedService, Write};
+pub use self::folder::{Folder, StoreError};
+pub use self::persist::Loaded;
 pub use self::tags::Id;
 
 /// Buckets that sweeping may stay behind before it catches up at once (after the machine slept).
@@ -103,8 +113,10 @@ pub struct Store {
     tags: Tags,
     buckets: Buckets,
     accounts: ClockMap<AccountHash, Id>,
-    /// By service: what tells its credentials from those of others.
-    salts: Vec<u64>,
+    /// By service.
+    services: Vec<Written>,
+    /// To the disk, if there is one.
+    journal: Option<Journal>,
     pass: Option<Pass>,
     /// How long a tombstone is kept after its credential's end or last use, ns.
     retention: u64,
@@ -124,13 +136,14 @@ pub struct Bounds {
 }
 
 impl Store {
-    /// An empty store for the named services, at monotonic time `now`.
-    pub fn new<'a>(bounds: Bounds, services: impl Iterator<Item = &'a str>, now: u64) -> Self {
+    /// An empty store for `services`, at monotonic time `now`, without a disk.
+    pub fn new(bounds: Bounds, services: &[Service], now: u64) -> Self {
         Self {
             tags: Tags::new(bounds.issuances),
             buckets: Buckets::new(bounds.lifetime.saturating_add(bounds.retention), now),
             accounts: ClockMap::new(bounds.accounts),
-            salts: services.map(salt).collect(),
+            services: services.iter().map(Written::new).collect(),
+            journal: None,
             pass: None,
             retention: bounds.retention,
         }
@@ -142,13 +155,7 @@ impl Store {
 
     /// What `key` is known by in memory. The same fingerprint of two services is two credentials.
     pub fn id(&self, key: &Key) -> Id {
-        self.tags.id(self.bits(key))
-    }
-
-    fn bits(&self, key: &Key) -> u64 {
-        let salt = self.salts.get(usize::from(key.service.0)).copied().unwrap_or(0);
-        let leading = key.fingerprint.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        leading ^ salt
+        self.tags.id(self.disk_key(key).bits())
     }
 
     /// What is recorded of a credential.
@@ -158,26 +165,36 @@ impl Store {
         Some(self.entry(note, self.accounts.peek(&id).copied().filter(|_| note.account), now))
     }
 
-    /// Looks up a credential that is being presented; the answer shows the entry as it was before this use.
-    pub fn presented(&mut self, key: &Key, at: Instant) -> Answer {
+    /// Looks up a credential that is being presented; the answer shows the entry as it was before this use. An account
+    /// that is on disk only is asked for if it is `wanted`, and will be at hand for a later use.
+    pub fn presented(&mut self, key: &Key, wanted: bool, at: Instant) -> Answer {
         let id = self.id(key);
         let now = at.monotonic_ns;
         let kept = self.buckets.at(now.saturating_add(self.retention));
         let (buckets, retention) = (self.buckets, self.retention);
+        let mut change = Change::default();
         let before = self.tags.change(id, |bits| {
             let note = Note::unpack(bits);
             let ended = note.ended || over(&buckets, note, retention, now);
             // Still presented after its end: the tombstone stays.
-            let note = if buckets.of(note) < kept { buckets.file(note, kept) } else { note };
-            Note { used: true, ended, ..note }.pack()
+            let renewed = buckets.of(note) < kept;
+            let filed = if renewed { buckets.file(note, kept) } else { note };
+            change.used = !note.used;
+            change.ended = ended && !note.ended;
+            change.expires = if renewed { persist::unix_seconds(now, at) } else { 0 };
+            Note { used: true, ended, ..filed }.pack()
         });
         let Some(before) = before.map(Note::unpack) else { return Answer::Unknown };
+        self.write_change(key, change);
         let account = if before.account { self.accounts.get_mut(&id).copied() } else { None };
+        if wanted && before.account && account.is_none() {
+            self.ask(id, key);
+        }
         Answer::Known(self.entry(before, account, now))
     }
 
     /// Records an issuance of a credential that is not in the store; false when full (call [`Store::evict`] first).
-    pub fn insert(&mut self, key: &Key, issue: &Issue, _at: Instant) -> bool {
+    pub fn insert(&mut self, key: &Key, issue: &Issue, at: Instant) -> bool {
         let id = self.id(key);
         let note = Note::new(issue.provenance, issue.issuer);
         let note = Note { used: issue.used, account: issue.account.is_some(), ..note };
@@ -186,11 +203,12 @@ impl Store {
             return false;
         }
         self.keep_account(id, issue.account);
+        self.write_issue(key, issue, at);
         true
     }
 
     /// Changes what is recorded of a credential.
-    pub fn amend(&mut self, key: &Key, amendment: &Amendment, _at: Instant) {
+    pub fn amend(&mut self, key: &Key, amendment: &Amendment, at: Instant) {
         let id = self.id(key);
         let (buckets, retention) = (self.buckets, self.retention);
         self.tags.change(id, |bits| {
@@ -204,12 +222,21 @@ impl Store {
             if until > buckets.of(note) { buckets.file(note, until).pack() } else { note.pack() }
         });
         self.keep_account(id, amendment.account);
+        let change = Change {
+            issued: amendment.issued,
+            revived: amendment.revived,
+            expires: amendment.expires.map_or(0, |expires| persist::unix_seconds(expires, at)),
+            account: amendment.account,
+            ..Change::default()
+        };
+        self.write_change(key, change);
     }
 
     /// Records that a credential's life is over; what was recorded, if anything was.
     pub fn end(&mut self, key: &Key, at: Instant) -> Option<Entry> {
         let id = self.id(key);
         let before = self.tags.change(id, |bits| Note { ended: true, ..Note::unpack(bits) }.pack())?;
+        self.write_change(key, Change { ended: true, ..Change::default() });
         Some(self.entry(Note::unpack(before), None, at.monotonic_ns))
     }
 
@@ -288,13 +315,6 @@ impl Store {
 /// True when the life of a noted credential is over for sure: by the last moment of its bucket.
 fn over(buckets: &Buckets, note: Note, retention: u64, now: u64) -> bool {
     buckets.begins(buckets.of(note) + 1).saturating_sub(retention) <= now
-}
-
-/// What tells the credentials of one service from those of another, by its name: the order of services in the
-/// configuration may change.
-fn salt(service: &str) -> u64 {
-    let hash = hash128(siphash::Key::from_bytes(b"authsensor srvc\0"), service.as_bytes());
-    hash.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]

@@ -13,9 +13,21 @@ fn at(monotonic_ns: u64) -> Instant {
     Instant { monotonic_ns, unix_ns: monotonic_ns }
 }
 
+fn services(names: [&str; 2]) -> Vec<Service> {
+    let service = |name: &str| Service {
+        name: name.to_owned(),
+        listen: Vec::new(),
+        proxy_protocol: false,
+        credentials: crate::config::model::Credentials::default(),
+        routes: Vec::new(),
+        issuers: Vec::new(),
+    };
+    names.map(service).to_vec()
+}
+
 fn store(issuances: usize, lifetime: u64, retention: u64) -> Store {
     let bounds = Bounds { issuances, accounts: 4, lifetime, retention };
-    Store::new(bounds, ["shop", "api"].into_iter(), 0)
+    Store::new(bounds, &services(["shop", "api"]), 0)
 }
 
 fn add(store: &mut Store, n: u64, expires: u64) -> bool {
@@ -32,7 +44,7 @@ fn a_tombstone_outlives_its_credential_and_use_renews_it() {
     for now in (0..500_000).step_by(50) {
         store.sweep(now, |id, _| gone.push((now, id)));
         if now < 300_000 {
-            let Answer::Known(entry) = store.presented(&key(2), at(now)) else { panic!("at {now}") };
+            let Answer::Known(entry) = store.presented(&key(2), false, at(now)) else { panic!("at {now}") };
             assert_eq!(entry.used, now > 0);
             // To within a bucket (751 ns).
             if now < 100_000 {
@@ -86,7 +98,7 @@ fn an_account_is_at_hand_while_it_is_recent() {
         };
         assert!(store.insert(&key(n.into()), &issue, at(0)));
     }
-    let of = |store: &mut Store, n: u64| match store.presented(&key(n), at(1)) {
+    let of = |store: &mut Store, n: u64| match store.presented(&key(n), false, at(1)) {
         Answer::Known(entry) => (entry.account, entry.issuer),
         other => panic!("{other:?}"),
     };
@@ -102,11 +114,11 @@ fn the_service_is_part_of_the_key() {
     let mut store = store(100, 100_000, 0);
     add(&mut store, 1, 90_000);
     let elsewhere = Key { service: ServiceId(1), ..key(1) };
-    assert_eq!(store.presented(&elsewhere, at(1)), Answer::Unknown);
+    assert_eq!(store.presented(&elsewhere, false, at(1)), Answer::Unknown);
     assert!(store.find(&key(1), 1).is_some());
     // By its name, not by its place in the configuration.
     let bounds = Bounds { issuances: 100, accounts: 1, lifetime: 1, retention: 1 };
-    let moved = Store::new(bounds, ["api", "shop"].into_iter(), 0);
+    let moved = Store::new(bounds, &services(["api", "shop"]), 0);
     assert_eq!(moved.id(&Key { service: ServiceId(1), ..key(1) }), store.id(&key(1)));
 }
 
@@ -119,7 +131,7 @@ fn a_clock_that_leaps_loses_nothing() {
         store.sweep(leap, |_, _| gone += 1);
         assert_eq!(gone, 1);
         add(&mut store, 1, leap + 1000);
-        assert!(matches!(store.presented(&key(1), at(leap + 1099)), Answer::Known(_)));
+        assert!(matches!(store.presented(&key(1), false, at(leap + 1099)), Answer::Known(_)));
     }
 }
 

@@ -3,6 +3,7 @@
 mod attacks;
 mod claims;
 mod model;
+mod restart;
 mod rules;
 
 use std::time::Duration;

@@ -338,6 +338,7 @@ fn ledger_rules_and_build_are_shown() {
         full: 5,
         lost: 6,
         issuers: &issuers,
+        folder: None,
     });
     metrics.bound(Bound::Kids, 3);
     metrics.object("abc123");
