@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use super::rates;
 use super::store::record::{self, Change, DiskKey, Record};
 use super::store::{Disk, Folder, Saved, StoreError, Write};
 use crate::collect::Keys;
@@ -169,7 +168,7 @@ pub struct Standing {
     /// It was closed in order then.
     pub closed: bool,
     /// By service: name, since when it is watched (seconds since 1970), gaps and what they can still excuse, and
-    /// issuances a second in the busiest times of late.
+    /// issuances in the busiest second of late.
     pub services: Vec<(String, u64, usize, u64, u64)>,
 }
 
@@ -178,7 +177,7 @@ impl From<Saved> for Standing {
         const SECOND: u64 = 1_000_000_000;
         let services = saved.services.into_iter().map(|service| {
             let left = service.gaps.iter().fold(0u64, |sum, gap| sum.saturating_add(gap.left));
-            let busiest = rates::bound(service.spell, service.hour, std::time::Duration::from_secs(1));
+            let busiest = u64::from(service.busiest.second);
             (service.name, service.horizon_unix_ns / SECOND, service.gaps.len(), left, busiest)
         });
         Self { at_unix: saved.at_unix_ns / SECOND, closed: saved.closed, services: services.collect() }

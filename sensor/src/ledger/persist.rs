@@ -3,13 +3,14 @@
 //! While it runs it writes down, twice in each interval of durability, up to which moment it is complete. A ledger that
 //! was closed in order says so. At the next start the time without sight is a gap: from that moment if the process was
 //! killed, from closing if not. A gap's count is bounded by the issuances that the busiest times bring
-//! ([`super::rates`]), and is at least one after a kill, which may have lost what was in flight.
+//! ([`Busiest`]), and is at least one after a kill, which may have lost what was in flight.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::rates::Busiest;
 use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError};
-use super::{FolderStats, Ledger, kept_until, nanos, rates, unix_seconds, unknown_use};
+use super::{FolderStats, Ledger, kept_until, nanos, unix_seconds, unknown_use};
 use crate::collect::Keys;
 use crate::config::model::{Config, LedgerStore};
 use crate::observation::{Instant, ServiceId};
@@ -80,11 +81,11 @@ impl Ledger {
                 self.gaps.restore(id, at(gap.from_unix_ns), at(gap.to_unix_ns), gap.left);
             }
             if let Some(written) = self.store.service(id) {
-                written.rates.carry(stood.spell, stood.hour, started.monotonic_ns);
+                written.rates.carry(stood.busiest, started.monotonic_ns);
             }
             let issues = service.routes.iter().any(|route| route.issuance.is_some());
             let without_sight = Duration::from_nanos(started.unix_ns.saturating_sub(saved.at_unix_ns));
-            let most = rates::bound(stood.spell, stood.hour, without_sight);
+            let most = stood.busiest.bound(without_sight);
             let lost = if saved.closed || !issues { most } else { most.max(1) };
             self.gap(id, at(saved.at_unix_ns), started, lost);
         }
@@ -97,8 +98,7 @@ impl Ledger {
         let blind = Duration::from_nanos(at.monotonic_ns.saturating_sub(started.monotonic_ns));
         for id in (0..self.marks.names.len()).filter_map(|id| u16::try_from(id).ok()).map(ServiceId) {
             let busiest = self.store.service(id).map(|written| written.rates.busiest(at.monotonic_ns));
-            let (spell, hour) = busiest.unwrap_or_default();
-            self.gap(id, started, at, rates::bound(spell, hour, blind));
+            self.gap(id, started, at, busiest.unwrap_or_default().bound(blind));
         }
     }
 
@@ -134,13 +134,13 @@ impl Ledger {
             let gaps = self.gaps.of(id);
             let mut gaps: Vec<SavedGap> =
                 gaps.map(|(from_unix_ns, to_unix_ns, left)| SavedGap { from_unix_ns, to_unix_ns, left }).collect();
-            let (mut spell, mut hour) = (0, 0);
+            let mut busiest = Busiest::default();
             if let Some(written) = self.store.service(id) {
-                (spell, hour) = written.rates.busiest(at.monotonic_ns);
+                busiest = written.rates.busiest(at.monotonic_ns);
                 gaps.extend(written.unwritten.clone());
             }
             let horizon_unix_ns = self.horizon.since_unix_ns(id);
-            services.push(SavedService { name: name.clone(), horizon_unix_ns, spell, hour, gaps });
+            services.push(SavedService { name: name.clone(), horizon_unix_ns, busiest, gaps });
         }
         Saved { at_unix_ns: at.unix_ns, closed, services }
     }

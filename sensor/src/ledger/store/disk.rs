@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{Folder, StoreError};
 use super::record::{Change, DiskKey, Record};
+use crate::ledger::rates::Busiest;
 
 /// Blocks of the tree kept in memory, bytes.
 const CACHE: u64 = 8 << 20;
@@ -48,10 +49,8 @@ pub struct SavedService {
     pub name: String,
     /// Since when its issuances have been watched, ns since 1970.
     pub horizon_unix_ns: u64,
-    /// Issuances in the busiest ten seconds of late.
-    pub spell: u32,
-    /// Issuances in the busiest hour of the last day.
-    pub hour: u32,
+    /// The most issuances that it saw of late.
+    pub busiest: Busiest,
     /// Its gaps.
     pub gaps: Vec<SavedGap>,
 }
