@@ -223,6 +223,11 @@ pub fn network<H: Headers>(headers: &H, kind: u16, at: u32, frame_len: u32, out:
     match kind {
         ethertype::IPV4 => ipv4(headers, at, frame_len, out),
         ethertype::IPV6 => ipv6(headers, at, frame_len, out),
+        // Nearly always ARP, behind which is nothing: its ethertype says that, and the rest of the note is not looked at.
+        _ if kind < ethertype::VLAN => {
+            out.source_port = kind;
+            Err(Counter::PacketNotIp)
+        }
         _ => {
             out.leave(kind, 0, at);
             Err(Counter::PacketNotIp)
@@ -246,7 +251,7 @@ fn forget(out: &mut Packet, at: u32) -> u32 {
 /// RFC 791.
 #[inline(always)]
 fn ipv4<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
-    let first = headers.word(at).ok_or(Counter::PacketMalformed)?;
+    let (first, fragment) = headers.pair(at).ok_or(Counter::PacketMalformed)?;
     let header_len = (first >> 24 & 0xf) * 4;
     if first >> 28 != 4 || header_len < 20 {
         return Err(Counter::PacketMalformed);
@@ -257,9 +262,9 @@ fn ipv4<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> R
         out.leave(ethertype::IPV4, protocol, at);
         return Err(Counter::PacketNotTcp);
     }
-    let fragment = headers.word(at + 4).ok_or(Counter::PacketMalformed)?;
-    let source = mapped(headers.raw4(at + 12).ok_or(Counter::PacketMalformed)?);
-    let destination = mapped(headers.raw4(at + 16).ok_or(Counter::PacketMalformed)?);
+    // In memory order, the first of them low.
+    let both = u64::from_le(headers.raw8(at + 12).ok_or(Counter::PacketMalformed)?);
+    let (source, destination) = (mapped(u32::from_le(both as u32)), mapped(u32::from_le((both >> 32) as u32)));
     let total = first & 0xffff;
     let end = if total == 0 { frame_len } else { at + total };
     // More-fragments bit or a fragment offset.
@@ -285,11 +290,12 @@ pub(crate) const fn ipv4_place(word: u32) -> u32 {
 /// RFC 8200, with the extension headers of its §4.
 #[inline(always)]
 fn ipv6<H: Headers>(headers: &H, at: u32, frame_len: u32, out: &mut Packet) -> Result<(), Counter> {
-    if headers.byte(at).ok_or(Counter::PacketMalformed)? >> 4 != 6 {
+    let (first, second) = headers.pair(at).ok_or(Counter::PacketMalformed)?;
+    if first >> 28 != 6 {
         return Err(Counter::PacketMalformed);
     }
-    let payload = u32::from(headers.half(at + 4).ok_or(Counter::PacketMalformed)?);
-    let mut next = headers.byte(at + 6).ok_or(Counter::PacketMalformed)?;
+    let payload = second >> 16;
+    let mut next = (second >> 8) as u8;
     let source =
         [headers.raw8(at + 8).ok_or(Counter::PacketMalformed)?, headers.raw8(at + 16).ok_or(Counter::PacketMalformed)?];
     let destination = [

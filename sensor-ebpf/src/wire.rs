@@ -79,8 +79,11 @@ pub mod kind {
     /// path compares what they say.
     pub const AGAIN: u8 = 11;
     /// Another version of a request head ([`super::HeadRecord`], `txn` of the first): a retransmission said something
-    /// else. Made by the slow path only.
+    /// else. With [`super::head_flag::MORE`]: a request that only the other version has. Made by the slow path only.
     pub const VERSION: u8 = 12;
+    /// Bytes from the server were lost for good while this request waited for its answer, which may have been among them
+    /// ([`super::RecordHead`] alone, `txn` of the request). Made by the slow path only.
+    pub const ANSWER_LOST: u8 = 13;
 }
 
 /// Identifies one connection for the life of the sensor.
@@ -338,6 +341,8 @@ pub mod head_flag {
     pub const UPGRADE: u8 = 4;
     /// The client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     pub const EXPECT: u8 = 8;
+    /// Of a [`super::kind::VERSION`]: the first reading has no request of this number; the other one has more of them.
+    pub const MORE: u8 = 128;
 }
 
 /// A request or response head. In the ring it is followed by `credentials` entries of [`Credential`], then by

@@ -206,6 +206,12 @@ impl Work {
         self.cursor(ahead).byte::<0>()
     }
 
+    /// True if CR and LF stand at the position, both at hand.
+    #[inline(always)]
+    pub fn at_line_end(&self) -> bool {
+        self.cursor(0).word::<0>() as u16 == u16::from_le_bytes(*b"\r\n") && self.available() >= 2
+    }
+
     /// Bytes of the segment, from `pos` on, that stand in the window.
     #[inline(always)]
     pub fn available(&self) -> u32 {

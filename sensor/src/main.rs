@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sensor::cli::start::CliError;
-use sensor::cli::{check, ledger, probe, replay, routes, run};
+use sensor::cli::{check, ledger, observe, probe, replay, routes, run};
 
 /// Finds accounts being read with tokens that no login ever issued.
 #[derive(Parser)]
@@ -30,11 +30,17 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         transactions: Option<PathBuf>,
     },
-    /// Run the same pipeline over capture files (pcap, pcapng)
+    /// Run the same pipeline over capture files (pcap, pcapng), or over traces (one HTTP transaction a line, JSON)
     Replay {
-        /// The configuration (not needed with --all-tcp)
+        /// The configuration (not needed with --all-tcp) [default with --observations: authsensor.toml]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Traces instead of capture files, in order; `-` is standard input
+        #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["all_tcp", "files"])]
+        observations: Vec<PathBuf>,
+        /// Of traces: the ledger counts as complete since before the first line
+        #[arg(long, requires = "observations")]
+        warm: bool,
         /// Print every HTTP transaction as a line of JSON
         #[arg(long)]
         transactions: bool,
@@ -42,7 +48,7 @@ enum Command {
         #[arg(long)]
         all_tcp: bool,
         /// Capture files, in order
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required_unless_present = "observations", value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Check configuration and rules: every mistake at once
@@ -133,7 +139,11 @@ fn main() -> ExitCode {
         .init();
     let outcome = match Cli::parse().command {
         Command::Run { config, interface, transactions } => run::run(&config, &interface, transactions.as_deref()),
-        Command::Replay { config, transactions, all_tcp, files } => {
+        Command::Replay { config, observations, warm, transactions, .. } if !observations.is_empty() => {
+            let config = config.unwrap_or_else(|| PathBuf::from("authsensor.toml"));
+            observe::run(&observe::Observe { config, files: observations, transactions, warm })
+        }
+        Command::Replay { config, transactions, all_tcp, files, .. } => {
             replay::run(&replay::Replay { config, files, transactions, all_tcp })
         }
         Command::Check { config } => return check::run(&config),

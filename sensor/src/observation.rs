@@ -8,12 +8,15 @@ use std::fmt;
 use std::net::IpAddr;
 
 use sensor_ebpf::wire::anomaly;
+use serde::{Deserialize, Serialize};
 
 macro_rules! vocabulary {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
         $(#[$meta])*
         #[repr(u8)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+        )]
         pub enum $name { $($(#[$doc])* $variant,)* }
 
         impl $name {
@@ -40,7 +43,7 @@ macro_rules! vocabulary {
 mod claims;
 mod estimate;
 
-pub use claims::{Claims, claim_anomaly};
+pub use claims::{ClaimName, Claims, claim_anomaly};
 pub use estimate::{Estimate, EstimateKind, Estimates, Measure};
 
 vocabulary! {
@@ -122,7 +125,7 @@ vocabulary! {
 }
 
 /// Keyed SipHash-2-4-128 of a credential: the only form in which one is kept, sent, logged or shown.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);
 
 impl fmt::Display for Fingerprint {
@@ -138,7 +141,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// Keyed hash of an account identifier (SipHash-2-4-128 under the account key).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AccountHash(pub [u8; 16]);
 
 impl fmt::Display for AccountHash {
@@ -154,7 +157,7 @@ impl fmt::Debug for AccountHash {
 }
 
 /// Index of a service in the configuration; [`ServiceId::NONE`] when `--all-tcp` made the flow a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceId(pub u16);
 
 impl ServiceId {
@@ -163,15 +166,15 @@ impl ServiceId {
 }
 
 /// Index of a route within its service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RouteId(pub u16);
 
 /// Index of an issuer within its service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IssuerId(pub u16);
 
 /// Interned string of bounded number (`kid`); [`Interned::OVERFLOW`] once the table is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Interned(pub u32);
 
 impl Interned {
@@ -180,16 +183,18 @@ impl Interned {
 }
 
 /// When something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instant {
-    /// Monotonic time, nanoseconds (kernel clock live, capture time in replay): for order and latency.
+    /// Time that never goes back while the program runs, nanoseconds: the kernel's monotonic clock plus what it lay behind
+    /// the wall clock at start (capture time in replay). For order, windows and lifetimes, and on the same scale from one
+    /// start to the next, so that what was written down still counts.
     pub monotonic_ns: u64,
     /// Wall clock, nanoseconds since 1970 UTC: only for what people read.
     pub unix_ns: u64,
 }
 
 /// One request with its response, judged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Observation {
     /// When the request head was complete.
     pub at: Instant,

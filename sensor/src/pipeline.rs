@@ -9,19 +9,25 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
-use crate::collect::{Clock, Collector, Keys, Sink};
+use crate::collect::{Clock, Collector, CollectorCounts, Keys, Sink};
 use crate::config::model::Config;
 use crate::detect::{Detectors, Labels, RuleSet};
 use crate::estimate::Estimators;
+use crate::finding::confidence::{Confidence, Coverage};
 use crate::finding::model::{Activity, Finding};
+use crate::finding::parents::Parents;
 use crate::finding::sink::{NdjsonSink, SinkError};
 use crate::ledger::{Ledger, LedgerStats};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
-use crate::observation::{Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+use crate::observation::{ClaimName, Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+
+/// Estimators are told what issuers' sight is this often.
+const SIGHT_PERIOD_NS: u64 = 60_000_000_000;
 
 /// What goes wrong behind capture.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +56,10 @@ pub struct Pipeline {
     now: Instant,
     tap: Tap,
     estimates: Vec<Estimate>,
+    /// When estimators are to be told again what issuers' sight is.
+    sight_due_ns: u64,
     fired: Vec<Finding>,
+    parents: Parents,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -113,8 +122,8 @@ impl Labels for Names<'_> {
         let service = self.config.services.get(usize::from(service.0));
         service.and_then(|service| service.issuers.get(usize::from(issuer.0))).map_or("none", |issuer| &issuer.name)
     }
-    fn kid(&self, kid: Interned) -> &str {
-        self.ledger.kid(kid)
+    fn name(&self, of: ClaimName, id: Interned) -> &str {
+        self.ledger.name(of, id)
     }
 }
 
@@ -144,7 +153,7 @@ impl Pipeline {
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
-        let detectors = Detectors::new(&rules.rules, &config.bounds);
+        let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
         let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
         Self {
@@ -158,7 +167,9 @@ impl Pipeline {
             now: Instant { monotonic_ns: 0, unix_ns: 0 },
             tap,
             estimates: Vec::new(),
+            sight_due_ns: 0,
             fired: Vec::new(),
+            parents: Parents::default(),
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -179,6 +190,11 @@ impl Pipeline {
         self.tap.routes.as_ref()
     }
 
+    /// Runs `rules` from now on; those that did not change go on with what they have counted.
+    pub fn replace_rules(&mut self, rules: &RuleSet) {
+        self.detectors.replace(&rules.rules);
+    }
+
     /// Takes one record.
     pub fn record(&mut self, record: &[u8]) {
         self.collector.record(record);
@@ -193,6 +209,12 @@ impl Pipeline {
         self.collector.ledger().tick(now);
         self.now = now;
         self.estimators.tick(now, &mut self.estimates);
+        if watermark_ns >= self.sight_due_ns {
+            self.sight_due_ns = watermark_ns.saturating_add(SIGHT_PERIOD_NS);
+            for issuer in &self.collector.ledger().stats().issuers {
+                self.estimators.sight(issuer, now, &mut self.estimates);
+            }
+        }
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
         for estimate in self.estimates.drain(..) {
             self.detectors.estimate(&estimate, &names, &mut self.fired);
@@ -242,7 +264,11 @@ impl Pipeline {
     }
 
     fn report(&mut self, now: Instant) -> Result<(), PipelineError> {
-        for finding in self.fired.drain(..) {
+        for mut finding in self.fired.drain(..) {
+            let coverage = coverage(&self.config, &finding, self.collector.ledger());
+            let Finding { distinct, observations, exact, .. } = finding;
+            finding.confidence = Confidence::of(&coverage, distinct, observations, finding.scope.doubtful, exact);
+            self.parents.place(&mut finding);
             self.findings.write(&finding)?;
             if finding.activity == Activity::Open {
                 self.opened += 1;
@@ -258,6 +284,16 @@ impl Pipeline {
     /// Closes the ledger's folder, if it has one, as of the last [`Pipeline::advance`]: nothing was lost up to there.
     pub fn close(&mut self) {
         self.collector.ledger().close(self.now);
+    }
+
+    /// What the collector counted so far.
+    pub fn counts(&self) -> &CollectorCounts {
+        self.collector.counts()
+    }
+
+    /// True when the records that wait for their time take half of the room there is for them.
+    pub fn is_half_full(&self) -> bool {
+        self.collector.is_half_full()
     }
 
     /// Findings opened so far.
@@ -323,8 +359,10 @@ impl Pipeline {
             credentials_unmatched: stats.unmatched,
             no_stable_token: stats.no_stable_token,
             decoding: counts.decoding,
-            versions_judged: counts.versions.saturating_sub(counts.versions_late),
+            versions_judged: counts.versions.saturating_sub(counts.versions_late + counts.versions_more),
+            versions_more: counts.versions_more,
             versions_late: counts.versions_late,
+            shaken_forgotten: counts.shaken_forgotten,
             proxies_refused: counts.proxies_refused,
             event_ring_unread: unread.0,
             byte_ring_unread: unread.1,
@@ -344,7 +382,46 @@ impl Pipeline {
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
+        let (mut groups, mut quiet) = (0, 0);
+        for (_, stats) in self.detectors.stats() {
+            groups += stats.evicted + stats.overflowed;
+            quiet += stats.evicted_quiet;
+        }
+        metrics.bound(Bound::RuleGroups, groups);
+        metrics.bound(Bound::QuietGroups, quiet);
+        let tables = self.estimators.stats();
+        metrics.bound(Bound::Walks, tables.walks.lost() + tables.readers.lost());
+        metrics.bound(Bound::Misses, tables.misses.lost());
+        metrics.bound(Bound::Members, tables.members.lost());
     }
+}
+
+/// What is known of the sight behind a finding: that of the issuer which its group names.
+fn coverage(config: &Config, finding: &Finding, ledger: &Ledger) -> Coverage {
+    let named = |field: &str| finding.group.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str());
+    let stats = ledger.stats();
+    let issuer = named("issuer").and_then(|issuer| {
+        stats.issuers.iter().find(|known| {
+            let service = config.services.get(usize::from(known.service.0));
+            let fits = service.filter(|service| named("service").is_none_or(|name| name == service.name));
+            let name = fits.and_then(|service| service.issuers.get(usize::from(known.issuer.0)));
+            name.is_some_and(|known| known.name == issuer)
+        })
+    });
+    let last_unix = i64::try_from(finding.last.unix_ns / 1_000_000_000).unwrap_or(i64::MAX);
+    Coverage {
+        sight: issuer.and_then(|issuer| issuer.sight.share()),
+        warming: issuer.is_some_and(|issuer| last_unix < issuer.complete_unix),
+        gap_left: if issuer.is_some() { stats.gap_left } else { 0 },
+    }
+}
+
+/// What places groups in tables: secret, and the same in each replay with the same keys.
+fn seed(keys: &Keys) -> [u64; 2] {
+    let drawn = u128::from_le_bytes(hash128(keys.account, b"authsensor groups"));
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+    let halves = [drawn as u64, (drawn >> 64) as u64];
+    halves
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double's 53 bits")]

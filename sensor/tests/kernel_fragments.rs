@@ -25,7 +25,7 @@ use sensor::slow::SlowPath;
 use sensor_ebpf::reason::Counter;
 use sensor_ebpf::wire::kind;
 use support::fragments::{cut, payload, piece, split};
-use support::net::{CLIENT_END, Net, SERVER_END, inside, run};
+use support::net::{CLIENT_END, Net, SERVER_END, inside, link, run, set};
 use support::packets::{Connection, Segment, token};
 use support::shop::{self, CONFIG, socket};
 use support::sides::{KEY, NEXT, Record, Totals, assert_identities, config, grown};
@@ -434,8 +434,7 @@ fn behind(net: &Net) -> Far {
     let far = Far(format!("{}-far", net.client));
     run(&["ip", "netns", "add", &far.0]);
     let (near, name) = (&net.client, &far.0);
-    let pair = ["type", "veth", "peer", "name", "as-near", "netns", near];
-    run(&[&["ip", "link", "add", "as-far", "netns", name][..], &pair].concat());
+    link((name, "as-far"), (near, "as-near"));
     run(&["ip", "-n", near, "addr", "add", "198.51.100.1/24", "dev", "as-near"]);
     run(&["ip", "-n", near, "link", "set", "as-near", "mtu", "9000", "up"]);
     run(&["ip", "-n", near, "link", "set", CLIENT_END, "mtu", "600"]);
@@ -444,11 +443,8 @@ fn behind(net: &Net) -> Far {
     // Answers must fit the small link.
     run(&["ip", "-n", name, "route", "add", "192.0.2.0/24", "via", "198.51.100.1", "advmss", "500"]);
     run(&["ip", "-n", &net.server, "route", "add", "198.51.100.0/24", "via", "192.0.2.7"]);
-    let set = |namespace: &str, what: &str| {
-        run(&["ip", "netns", "exec", namespace, "sysctl", "-q", "-w", what]);
-    };
-    set(near, "net.ipv4.ip_forward=1");
-    set(name, "net.ipv4.ip_no_pmtu_disc=1");
+    set(near, "ipv4/ip_forward", "1");
+    set(name, "ipv4/ip_no_pmtu_disc", "1");
     far
 }
 

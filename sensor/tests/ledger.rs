@@ -108,6 +108,7 @@ fn cookie(text: &str) -> Presented<'static> {
         fingerprint: fingerprint(text),
         flags: 0,
         claims: None,
+        spends: true,
     }
 }
 

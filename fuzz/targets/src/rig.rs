@@ -184,6 +184,8 @@ fn take(engine: &mut Offline, output: &mut Output, last: bool) {
                 output.torn |= head.txn != u32::MAX && head.offset != body.len() as u64;
                 body.extend(bytes);
             }
+            // Of what was lost for good, however it was cut.
+            Some(Record::AnswerLost(_)) => {}
             _ => output.others.extend(bytes.get(KIND)),
         }
     };

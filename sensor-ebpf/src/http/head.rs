@@ -25,6 +25,9 @@ pub fn line_start(work: &mut Work) {
         b'\r' => {
             work.pos += 1;
             work.parser.phase = phase::HEAD_END;
+            if work.available() != 0 {
+                head_end(work);
+            }
         }
         b'\n' => {
             work.pos += 1;
@@ -76,6 +79,9 @@ fn line_ends(work: &mut Work) -> bool {
         work.gather_start();
         work.parser.token_flags = 0;
         work.parser.scheme = 0;
+    }
+    if flags & state_flag::PENDING_VALUE == 0 && length::plain(work) {
+        return false;
     }
     work.parser.phase = phase::GATHER_DONE;
     true

@@ -48,26 +48,23 @@ fn known_start<E: Env>(work: &Work, env: &E) -> bool {
     }
 }
 
-/// Name of a header, a word at a time.
+/// Name of a header, two words at a time: nearly all that mean something end in their second.
 #[inline(always)]
 pub fn name<E: Env>(work: &mut Work, env: &mut E) {
-    let (word, count, stopped) = take!(work, word => equal(word, splat(b':')) | below(word, splat(0x21)));
-    if work.parser.name_len + count > wire::NAME_MAX as u32 {
-        work.parser.phase = phase::SKIP;
-        return;
-    }
-    work.gather(lower(keep(word, count)), count);
-    work.pos += count;
+    let mut stopped = name_word(work);
     let colon = stopped && work.byte(0) == b':';
     // Of a name that is of no interest the end is not looked at, however the stream is cut.
     if !colon && work.parser.name_len >= 8 && !known_start(work, env) {
         work.parser.phase = phase::SKIP;
         return;
     }
-    if !stopped {
+    if !stopped && work.available() != 0 {
+        stopped = name_word(work);
+    }
+    if !stopped || work.parser.phase != phase::NAME {
         return;
     }
-    if colon && work.parser.name_len != 0 {
+    if work.byte(0) == b':' && work.parser.name_len != 0 {
         work.pos += 1;
         resolve(work, env);
         return;
@@ -75,6 +72,19 @@ pub fn name<E: Env>(work: &mut Work, env: &mut E) {
     // A line without a colon or without a name, or whitespace (RFC 9112 §5.1): servers differ.
     work.parser.anomalies |= anomaly::ODD_HEADER;
     work.parser.phase = phase::NAME_SPACE;
+}
+
+/// Gathers a word of a header's name; true at what ends it. A name that is too long is of no interest.
+#[inline(always)]
+fn name_word(work: &mut Work) -> bool {
+    let (word, count, stopped) = take!(work, word => equal(word, splat(b':')) | below(word, splat(0x21)));
+    if work.parser.name_len + count > wire::NAME_MAX as u32 {
+        work.parser.phase = phase::SKIP;
+        return true;
+    }
+    work.gather(lower(keep(word, count)), count);
+    work.pos += count;
+    stopped
 }
 
 /// Whitespace, or a control character, inside or behind the name of a header.

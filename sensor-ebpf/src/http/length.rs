@@ -28,7 +28,10 @@ pub fn gather(work: &mut Work) {
         }
         return;
     }
-    if work.parser.name_len + 9 >= wire::NAME_MAX as u32 {
+    // What there is room for depends on the bytes so far alone, never on how they were cut into segments.
+    let space = u32::from(between != 0);
+    let room = wire::NAME_MAX as u32 - work.parser.name_len;
+    if room <= space {
         too_long(work);
         return;
     }
@@ -37,19 +40,35 @@ pub fn gather(work: &mut Work) {
         // As many of them as there are.
         work.parser.token_flags = LEADING_ZERO;
         work.pos += 1;
+        plain_end(work);
         return;
     }
-    let word = lower(keep(word, count));
-    if between == 0 {
-        work.gather(word, count);
-        work.pos += count;
-        return;
-    }
+    // What has no room behind a space in this word, or in the name, comes with the next step.
+    let most = if room < 8 { room } else { 8 } - space;
+    let count = if count < most { count } else { most };
+    let word = keep(lower(word), count);
     work.parser.scheme = 0;
-    // The ninth byte comes with the next step.
-    let count = if count == 8 { 7 } else { count };
-    work.gather(keep(word, count) << 8 | u64::from(between), count + 1);
+    let word = if space == 0 { word } else { word << 8 | u64::from(between) };
+    work.gather(word, count + space);
     work.pos += count;
+    plain_end(work);
+}
+
+/// Right behind a gathered word, nearly always, the line ends: CR LF in one step, where both are at hand.
+#[inline(always)]
+fn plain_end(work: &mut Work) {
+    if work.at_line_end() {
+        work.pos += 2;
+        line_end(work);
+    }
+}
+
+/// Behind the LF of a gathered value: complete unless the next line is folded.
+#[inline(always)]
+fn line_end(work: &mut Work) {
+    work.parser.flags |= state_flag::PENDING_LINE;
+    work.parser.next = phase::GATHER;
+    work.parser.phase = phase::LINE_START;
 }
 
 /// [`crate::flow::Parser::token_flags`]: the length began with zeros, which are not gathered.
@@ -68,9 +87,7 @@ fn between_words(work: &mut Work, between: u8) {
             if between == b'\r' || between == b' ' {
                 work.parser.scheme = 0;
             }
-            work.parser.flags |= state_flag::PENDING_LINE;
-            work.parser.next = phase::GATHER;
-            work.parser.phase = phase::LINE_START;
+            line_end(work);
         }
         _ if between == CONTROL => {}
         b' ' | b'\t' if empty => {}
@@ -144,6 +161,21 @@ fn content_length(work: &mut Work) {
         work.parser.second_dot = u32::from(zeros);
         work.parser.phase = phase::LENGTH_LIST;
     }
+}
+
+/// The only length of its head, of few digits, is taken at once: then true, and nothing is left to be done for it.
+#[inline(always)]
+pub fn plain(work: &mut Work) -> bool {
+    let len = work.parser.name_len;
+    if work.parser.header != gathered::CONTENT_LENGTH || work.parser.remaining != NO_LENGTH || work.parser.scheme != 0 {
+        return false;
+    }
+    if len == 0 && work.parser.token_flags & LEADING_ZERO == 0 {
+        return false;
+    }
+    let Some(value) = decimal(work.parser.name[0], len) else { return false };
+    work.parser.remaining = value;
+    true
 }
 
 /// A list of lengths (RFC 9110 §5.3): a byte of it. Two different ones are flagged, never guessed.

@@ -235,18 +235,28 @@ pub fn fragment(work: &mut Work) {
     }
 }
 
-/// A word behind the target: the version, if it is the last.
+/// Gathers of a word behind the target; true at what ends it.
 #[inline(always)]
-pub fn line_word(work: &mut Work) {
+fn gather_word(work: &mut Work) -> bool {
     let (word, count, stopped) = take!(work, word => below(word, SEPARATORS) | equal(word, SP) | equal(word, HASH));
     if work.parser.name_len + count > WORD_MAX {
         // Its beginning stays: a version may be written at any length (`HTTP/1.000…1`), and servers take it.
         work.parser.name_len = WORD_MAX + 1;
         work.parser.phase = phase::LINE_SKIP;
-        return;
+        return false;
     }
     work.gather(keep(word, count), count);
     work.pos += count;
+    stopped
+}
+
+/// A word behind the target: the version, if it is the last. The CR behind it counts as its ninth byte.
+#[inline(always)]
+pub fn line_word(work: &mut Work) {
+    let mut stopped = gather_word(work);
+    if !stopped && work.available() != 0 && work.parser.phase == phase::LINE_WORD {
+        stopped = gather_word(work);
+    }
     if !stopped {
         return;
     }

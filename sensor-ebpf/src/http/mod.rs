@@ -152,12 +152,19 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         give_up(work);
         return false;
     }
-    if matches!(current, phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE) {
+    if matches!(
+        current,
+        phase::AGENT | phase::GATHER | phase::SKIP | phase::LINE_START | phase::NAME | phase::VALUE_SPACE
+    ) {
         between_values(work, env, current);
         return false;
     }
     if matches!(current, phase::START | phase::METHOD | phase::TARGET | phase::STATUS) {
         start_line(work, env, current);
+        return false;
+    }
+    if matches!(current, phase::COOKIE_NAME | phase::COOKIE_SKIP) {
+        cookies(work, env, current);
         return false;
     }
     match current {
@@ -171,14 +178,10 @@ pub fn step<E: Env>(work: &mut Work, env: &mut E) -> bool {
         phase::HEAD_END => head::head_end(work),
         phase::NAME_SPACE => header::name_space(work),
         phase::CAPTURE => header::capture(work),
-        phase::GATHER => length::gather(work),
-        phase::AGENT => header::agent(work),
         phase::AUTH_WORD => token::auth_word(work, env),
         phase::TOKEN => token::token(work),
         phase::TOKEN_SPACE => token::token_space(work),
         phase::PERCENT => token::percent(work),
-        phase::COOKIE_NAME => token::cookie_name(work, env),
-        phase::COOKIE_SKIP => token::cookie_skip(work),
         phase::ATTRIBUTE => attribute::value(work),
         phase::CHUNK_SIZE => body::chunk_size(work),
         phase::CHUNK_EXT => body::chunk_ext(work),
@@ -221,11 +224,25 @@ fn start_line<E: Env>(work: &mut Work, env: &mut E, current: u8) {
     }
 }
 
-/// From the rest of one line to the value of the next, in one step as far as the bytes at hand go: these four phases
-/// follow one another at every header, and a step of its own would cost each more than what it does.
+/// From the rest of one line to the value of the next, in one step as far as the bytes at hand go: these phases follow
+/// one another at every header, and a step of its own would cost each more than what it does.
 #[inline(always)]
 fn between_values<E: Env>(work: &mut Work, env: &mut E, current: u8) {
     let mut current = current;
+    if current == phase::GATHER {
+        length::gather(work);
+        current = work.parser.phase;
+        if current != phase::LINE_START || work.available() == 0 {
+            return;
+        }
+    }
+    if current == phase::AGENT {
+        header::agent(work);
+        current = work.parser.phase;
+        if current != phase::SKIP || work.available() == 0 {
+            return;
+        }
+    }
     if current == phase::SKIP {
         header::skip(work);
         current = work.parser.phase;
@@ -248,6 +265,18 @@ fn between_values<E: Env>(work: &mut Work, env: &mut E, current: u8) {
         }
     }
     header::value_space(work, env);
+}
+
+/// The rest of one cookie and the name of the next: as [`between_values`].
+#[inline(always)]
+fn cookies<E: Env>(work: &mut Work, env: &mut E, current: u8) {
+    if current == phase::COOKIE_SKIP {
+        token::cookie_skip(work);
+        if work.parser.phase != phase::COOKIE_NAME || work.available() == 0 {
+            return;
+        }
+    }
+    token::cookie_name(work, env);
 }
 
 /// A completion: consumes nothing. True when the segment is done.

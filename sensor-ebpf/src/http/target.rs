@@ -57,9 +57,9 @@ fn set_segment(work: &mut Work, segment: SegmentHash) {
     work.parser.name_len = len;
 }
 
-/// Path of the target, a word at a time.
+/// A word of the path, into the hash of its segment; true at what ends that.
 #[inline(always)]
-pub fn path<E: Env>(work: &mut Work, env: &mut E) {
+fn path_word(work: &mut Work) -> bool {
     let (word, count, stopped) = take!(work, word =>
         equal(word, splat(b'/')) | equal(word, splat(b'?')) | equal(word, splat(b'#')) | below(word, PRINTABLE));
     let part = keep(word, count);
@@ -73,6 +73,16 @@ pub fn path<E: Env>(work: &mut Work, env: &mut E) {
     segment.absorb(part, count);
     set_segment(work, segment);
     work.pos += count;
+    stopped
+}
+
+/// Path of the target, two words at a time: most segments end in their second.
+#[inline(always)]
+pub fn path<E: Env>(work: &mut Work, env: &mut E) {
+    let mut stopped = path_word(work);
+    if !stopped && work.available() != 0 {
+        stopped = path_word(work);
+    }
     if !stopped {
         return;
     }
@@ -97,8 +107,11 @@ pub fn path<E: Env>(work: &mut Work, env: &mut E) {
         work.parser.phase = phase::QUERY_NAME;
     } else if byte == b'\n' {
         work.parser.phase = phase::LINE_DONE;
+    } else if byte == b' ' {
+        work.pos += 1;
+        work.parser.phase = phase::LINE_WORD;
     } else {
-        // The space itself is read by the next phase, which begins a word behind it.
+        // What stands there is read by the next phase, which begins a word behind it.
         work.parser.phase = phase::LINE_SKIP;
     }
 }

@@ -265,6 +265,12 @@ fn special(work: &mut Work, kind: u8) {
     match byte {
         // The next phase looks at the same byte.
         0..=b' ' | b'&' | b'#' if kind == place::QUERY => done(work, phase::QUERY_SKIP),
+        b'\r' if !work.parser.sip.is_empty() && work.at_line_end() => {
+            // As `token_space` does in two steps.
+            work.parser.token_flags |= token_flag::HELD_SPACE;
+            work.pos += 2;
+            line_end(work);
+        }
         0..=b' ' => work.parser.phase = phase::TOKEN_SPACE,
         b'"' => {
             work.pos += 1;
@@ -311,8 +317,7 @@ pub fn token_space(work: &mut Work) {
     match work.byte(0) {
         b'\n' => {
             work.pos += 1;
-            work.parser.flags |= state_flag::PENDING_TOKEN;
-            work.parser.phase = phase::LINE_START;
+            line_end(work);
         }
         0..=b' ' => {
             work.pos += 1;
@@ -327,6 +332,13 @@ pub fn token_space(work: &mut Work) {
         // More of the credential: what was held back is released when its bytes are taken.
         _ => work.parser.phase = phase::TOKEN,
     }
+}
+
+/// Behind the LF of a credential's line: it is complete unless the next line is folded.
+#[inline(always)]
+fn line_end(work: &mut Work) {
+    work.parser.flags |= state_flag::PENDING_TOKEN;
+    work.parser.phase = phase::LINE_START;
 }
 
 /// The two digits of a percent escape (RFC 3986 §2.1); a lone `%` stays as it is.
@@ -462,7 +474,10 @@ fn finish<E: Env>(work: &mut Work, env: &mut E) {
 pub fn cookie_name<E: Env>(work: &mut Work, env: &mut E) {
     if work.parser.name_len == 0 && matches!(work.byte(0), b' ' | b'\t' | b'\r') {
         work.pos += 1;
-        return;
+        // Nearly always exactly one.
+        if work.available() == 0 || matches!(work.byte(0), b' ' | b'\t' | b'\r') {
+            return;
+        }
     }
     let (word, count, stopped) =
         take!(work, word => equal(word, splat(b'=')) | equal(word, splat(b';')) | below(word, splat(0x21)));

@@ -25,6 +25,11 @@ pub fn observe(skb: *mut __sk_buff, before: impl FnOnce(&mut Work), after: impl 
     let work = unsafe { &mut *work };
     let mut disposition = match packet::parse(skb, &mut work.packet) {
         Ok(()) => FOUND,
+        // ARP and the like: the cheapest of all, on every machine.
+        Err(Counter::PacketNotIp) if !layers::leads_on(Counter::PacketNotIp as u32, &work.packet) => {
+            kernel.add(Counter::PacketNotIp, 1);
+            return;
+        }
         Err(counter) => counter as u32,
     };
     if disposition != FOUND {

@@ -160,6 +160,10 @@ pub fn begin_frame(walk: &mut Walk, frame_len: u32, tunnels: bool) {
 /// True for what stands below IP, like a VLAN tag, and is taken off whether tunnels are followed or not.
 #[inline(always)]
 const fn is_link(kind: u16) -> bool {
+    // All of them are at least that.
+    if kind < ethertype::VLAN {
+        return false;
+    }
     matches!(
         kind,
         ethertype::VLAN

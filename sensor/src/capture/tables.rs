@@ -13,7 +13,7 @@ use sensor_ebpf::wire::{
     method, route_flag, service_flag,
 };
 
-use crate::config::model::{Config, IssueSource, PresentSource, Route, Segment, Service};
+use crate::config::model::{Config, Route, Segment, Service};
 use crate::observation::RouteClass;
 
 /// Most states that the automata of all services have together.
@@ -137,11 +137,10 @@ fn service_config(service: &Service, route_root: u32) -> ServiceConfig {
 fn route_config(route: &Route) -> RouteConfig {
     let mut flags = 0;
     if let Some(rule) = &route.issuance {
-        let body = rule.issues.iter().any(|source| matches!(source, IssueSource::Json(_)));
-        if body || rule.success.json.is_some() || rule.account_pointer.is_some() {
+        if rule.reads_response() {
             flags |= route_flag::TEE_RESPONSE;
         }
-        if rule.presents.iter().any(|source| !matches!(source, PresentSource::Place(_))) {
+        if rule.reads_request() {
             flags |= route_flag::TEE_REQUEST;
         }
     }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::config::model::{Config, Findings, Issuer, Observed, Place, Service};
 use crate::config::{self, shown};
-use crate::detect::{self, RuleSet};
+use crate::detect::{self, Exception, RuleSet};
 use crate::observation::RouteClass;
 
 /// Exit code of a configuration or rule that cannot be used.
@@ -39,7 +39,15 @@ pub fn report(path: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Re
         Ok(rules) => rules,
         Err(errors) => return refused(path, &errors, err),
     };
+    let cases = match detect::check_cases(&config.rules, &rules, &config) {
+        Ok(cases) => cases,
+        Err(errors) => return refused(path, &errors, err),
+    };
     summary(&config, &rules, out)?;
+    if cases > 0 {
+        writeln!(out, "cases     {cases} beside the rules came out as written")?;
+    }
+    exceptions(&rules, out)?;
     for warning in &examined.warnings {
         writeln!(out, "note: {warning}")?;
     }
@@ -75,6 +83,20 @@ fn summary(config: &Config, rules: &RuleSet, out: &mut impl Write) -> io::Result
     for (key, what) in [(config.keys.fingerprint, "fingerprint"), (config.keys.account, "account")] {
         let origin = if key.is_some() { "from its file" } else { "drawn at start, gone with the process" };
         writeln!(out, "key       {what}: {origin}")?;
+    }
+    Ok(())
+}
+
+/// Who may do more than the rules allow, and whose time is over.
+fn exceptions(rules: &RuleSet, out: &mut impl Write) -> io::Result<()> {
+    for exception in &rules.exceptions {
+        writeln!(out, "exception {} ({})", exception.named(), exception.file.display())?;
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    for exception in rules.expired(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)) {
+        let Exception { file, line, title, expires, .. } = exception;
+        let place = format!("{}:{line}:1", file.display());
+        writeln!(out, "note: {place}: the exception `{title}` expired on {expires} and no longer applies.")?;
     }
     Ok(())
 }
@@ -195,7 +217,7 @@ mod tests {
         let file = rules.join("bulk.yml");
         std::fs::write(
             &file,
-            text.replace("field: account", "field: acount").replacen("level: high", "level: hihg", 1),
+            text.replacen("field: account", "field: acount", 2).replacen("level: high", "level: hihg", 1),
         )
         .unwrap();
         let (usable, out, err) = outcome(&path);

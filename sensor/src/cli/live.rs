@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use sensor_ebpf::reason::Counter;
 
 use super::interface::local_addresses;
+use super::reload::Mailbox;
 use super::start::CliError;
 use crate::capture::kernel::{Kernel, KernelResume};
 use crate::capture::ring::Ring;
@@ -35,11 +36,13 @@ pub fn monotonic() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
 }
 
-/// This moment, and how the monotonic clock stands to the wall clock.
+/// This moment, and how the monotonic clock stands to the wall clock: taken once, so that a step of the wall clock moves
+/// nothing while the program runs.
 pub fn started() -> (Instant, Clock) {
-    let at = Instant { monotonic_ns: monotonic(), unix_ns: nanoseconds(ClockId::CLOCK_REALTIME) };
-    let offset = i64::try_from(at.unix_ns).unwrap_or(0) - i64::try_from(at.monotonic_ns).unwrap_or(0);
-    (at, Clock { unix_offset_ns: offset })
+    let (monotonic, unix) = (monotonic(), nanoseconds(ClockId::CLOCK_REALTIME));
+    let offset = i64::try_from(unix).unwrap_or(0) - i64::try_from(monotonic).unwrap_or(0);
+    let clock = Clock { unix_offset_ns: offset };
+    (clock.instant(monotonic), clock)
 }
 
 /// Everything the data plane owns.
@@ -64,6 +67,8 @@ pub struct DataPlane {
     pub lost: u64,
     /// When they were last looked at, monotonic nanoseconds.
     pub looked: u64,
+    /// Where changed rules come from.
+    pub rules: Arc<Mailbox>,
 }
 
 impl DataPlane {
@@ -73,6 +78,9 @@ impl DataPlane {
         let mut addresses = monotonic();
         loop {
             let stopping = stop.load(Ordering::Acquire);
+            if let Some(rules) = self.rules.take() {
+                self.pipeline.replace_rules(&rules);
+            }
             let now = self.turn()?;
             if stopping || now.saturating_sub(published) >= PUBLISH_NS {
                 published = now;

@@ -21,6 +21,7 @@ use crate::ledger::StoreError;
 use crate::metrics::{BindError, MetricsError};
 use crate::object::Stubbed;
 use crate::pipeline::PipelineError;
+use crate::trace::TraceError;
 
 /// Why a command ended early: every variant's text is one paragraph that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,9 @@ pub enum CliError {
     /// See [`KernelError`].
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// See [`TraceError`].
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// See [`SinkError`].
     #[error(transparent)]
     Sink(#[from] SinkError),

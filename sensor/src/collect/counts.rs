@@ -32,8 +32,14 @@ pub struct CollectorCounts {
     pub versions: u64,
     /// Of these, those whose request was not there any more: not judged.
     pub versions_late: u64,
+    /// Of these, requests that the first reading does not have: each an observation of its own, which is not among
+    /// `observations`.
+    pub versions_more: u64,
     /// Of these, that said the same as the first.
     pub versions_same: u64,
+    /// Connections of which another reading was seen, forgotten because there were too many: what they seem to issue is not
+    /// doubted any more.
+    pub shaken_forgotten: u64,
     /// Requests whose PROXY protocol header named a client that was not believed, because its sender is not trusted.
     pub proxies_refused: u64,
     /// Responses without a known request.

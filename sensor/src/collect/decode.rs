@@ -54,6 +54,8 @@ pub enum Record<'a> {
     TeeEnd(EndRecord),
     /// End of the connection.
     Close(RecordHead),
+    /// The answer to a request may be lost.
+    AnswerLost(RecordHead),
 }
 
 /// Raw bytes stay out of whatever prints this.
@@ -64,6 +66,7 @@ impl fmt::Debug for Record<'_> {
             Self::End(end) | Self::TeeEnd(end) => end.fmt(f),
             Self::Tee(head, bytes) => write!(f, "Tee({head:?}, {} bytes)", bytes.len()),
             Self::Close(head) => write!(f, "Close({head:?})"),
+            Self::AnswerLost(head) => write!(f, "AnswerLost({head:?})"),
         }
     }
 }
@@ -74,7 +77,7 @@ impl Record<'_> {
         match self {
             Self::Request(head) | Self::Response(head) | Self::Version(head) => &head.fixed.head,
             Self::End(end) | Self::TeeEnd(end) => &end.head,
-            Self::Tee(head, _) | Self::Close(head) => head,
+            Self::Tee(head, _) | Self::Close(head) | Self::AnswerLost(head) => head,
         }
     }
 }
@@ -125,7 +128,7 @@ impl<'a> Head<'a> {
 
     /// True for a `Set-Cookie` that deletes its cookie: by `Max-Age`, or else by an `Expires` that is over (RFC 6265
     /// §5.3). Within [`CLOCK_LEEWAY_S`] it counts as handed out.
-    fn forgotten(&self, credential: &Credential, at: Instant) -> bool {
+    pub(super) fn forgotten(&self, credential: &Credential, at: Instant) -> bool {
         let flags = credential.flags;
         if flags & (credential_flag::DELETED | credential_flag::LASTS) != 0 {
             return flags & credential_flag::DELETED != 0;
@@ -170,6 +173,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
             Ok(Record::Tee(head, reader.bytes(len)?))
         }
         kind::CLOSE => Ok(Record::Close(head)),
+        kind::ANSWER_LOST => Ok(Record::AnswerLost(head)),
         other => Err(Malformed::Kind(other)),
     }
 }

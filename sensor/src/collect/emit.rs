@@ -1,16 +1,19 @@
 //! What leaves the collector: observations with their transactions, and responses that answer nothing known.
 
+use std::sync::Arc;
+
 use sensor_ebpf::wire::{NO_ROUTE, anomaly, capture, place};
 
+use super::account::{relation, subjects_differ};
 use super::decode::{Head, Record, decode};
-use super::exchange::{applier, service_of};
+use super::exchange::{applier, route_of, service_of};
 use super::issuance::{Applier, Exchange};
-use super::pending::Pending;
+use super::pending::{Answer, Judged, Key, Pending};
 use super::target::RequestLine;
 use super::{Collector, Sink, Transaction, client};
 use crate::config::model::{Config, Service};
 use crate::observation::{
-    Claims, Estimates, Fingerprint, Observation, Outcome, Provenance, Relation, RouteClass, ServiceId, Validity,
+    Claims, Estimates, Fingerprint, Observation, Outcome, Provenance, RouteClass, ServiceId, Validity,
 };
 
 impl Collector {
@@ -22,12 +25,16 @@ impl Collector {
         outcome: Outcome,
         out: &mut impl Sink,
     ) {
-        self.counts.observations += 1;
         let Ok(Record::Request(head) | Record::Version(head)) = decode(pending.request.as_slice()) else { return };
         let line = head.capture(capture::LINE).unwrap_or_default();
         let line = RequestLine::new(line, head.anomaly(anomaly::LINE_CUT));
         let status = response.map(|response| response.fixed.status).filter(|status| *status != 0);
         let worst = pending.worst();
+        let reading = &pending.reading;
+        let account = match pending.class {
+            RouteClass::Login => pending.tried.or(pending.said).or(reading.account),
+            _ => reading.account,
+        };
         let observation = Observation {
             at: self.clock.instant(pending.time_ns),
             service: pending.service,
@@ -44,16 +51,16 @@ impl Collector {
             kid: worst.and_then(|worst| worst.verdict.kid),
             place: worst.map_or(0, |worst| worst.credential.place),
             self_contained: worst.is_some_and(|worst| worst.verdict.self_contained),
-            account: pending.account,
+            account,
             client: pending.client,
             anomalies: pending.anomalies,
-            claims: Claims::default(),
-            claim_anomalies: 0,
-            relation: Relation::Unknown,
-            object: None,
-            target_id: None,
-            canary: false,
-            issued: 0,
+            claims: worst.map_or(Claims::NONE, |worst| worst.verdict.claims),
+            claim_anomalies: worst.map_or(0, |worst| worst.verdict.anomalies) | subjects_differ(pending),
+            relation: relation(reading, worst),
+            object: reading.object,
+            target_id: reading.target_id,
+            canary: reading.canary || self.canaries.has(pending.service, pending.tried.or(pending.said)),
+            issued: pending.issued,
             estimates: Estimates::default(),
         };
         let transaction = Transaction {
@@ -101,6 +108,32 @@ impl Collector {
             anomalies: head.fixed.anomalies,
         };
         out.unmatched(&transaction);
+    }
+
+    /// The answer to a request may have been among bytes that were lost for good: what it may have issued is a gap, once.
+    pub(super) fn answer_lost(&mut self, key: Key, now_ns: u64) {
+        let config = Arc::clone(&self.config);
+        let Some(pending) = self.table.get_mut(key) else { return };
+        if pending.response.is_some() || pending.answer == Answer::PerhapsLost {
+            return;
+        }
+        pending.answer = Answer::PerhapsLost;
+        let service = config.services.get(usize::from(pending.service.0));
+        let rule = route_of(service, pending.route).and_then(|route| route.issuance.as_ref());
+        let issues = match (rule, pending.class) {
+            (Some(rule), RouteClass::Login | RouteClass::Refresh) => rule.issues.len().max(1),
+            _ => 0,
+        };
+        let renews = |index: u8| {
+            service.is_some_and(|service| service.issuers.iter().any(|issuer| issuer.renews.contains(&index)))
+        };
+        let renewed = |one: &&Judged| one.credential.place == place::COOKIE && renews(one.credential.index);
+        let lost = issues.max(pending.credentials.iter().filter(renewed).count()) as u64;
+        if lost > 0 {
+            let (service, from) = (pending.service, self.clock.instant(pending.time_ns));
+            self.counts.issuances.lost += lost;
+            self.ledger.gap(service, from, self.clock.instant(now_ns.max(pending.time_ns)), lost);
+        }
     }
 
     /// The record of the request is lost, but the response names its route: a login still issues what its head says.

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use sensor_ebpf::wire::{EndRecord, NO_ROUTE, NO_SERVICE, RecordHead, anomaly, capture, direction, head_flag};
 
+use super::account::Reading;
 use super::bodies::Body;
 use super::decode::{Head, Record, decode};
 use super::issuance::{self, Applier, Exchange, Success};
 use super::outcome::{self, Length};
-use super::pending::{Judged, Key, Pending, Wanted};
+use super::pending::{Answer, Judged, Key, Pending, Wanted};
 use super::routes::Taken;
 use super::secret::SecretBuf;
 use super::target::{RequestLine, Target};
-use super::{Collector, Sink, account, client, place_of};
-use crate::config::model::{Config, Route, Service};
+use super::{Collector, Sink, client, place_of};
+use crate::config::model::{Config, IssuanceRule, Route, Service};
 use crate::ledger::{Presented, Verdict};
 use crate::observation::{Fingerprint, Instant, Outcome, RouteClass, RouteId, ServiceId};
 
@@ -34,8 +35,15 @@ pub(super) fn route_of(service: Option<&Service>, route: Option<RouteId>) -> Opt
     service?.routes.get(usize::from(route?.0))
 }
 
-fn presented<'a>(service: ServiceId, head: &Head<'a>, credential: &sensor_ebpf::wire::Credential) -> Presented<'a> {
+/// A credential of a request head as the ledger takes it.
+pub(super) fn presented<'a>(
+    service: ServiceId,
+    head: &Head<'a>,
+    credential: &sensor_ebpf::wire::Credential,
+    spends: bool,
+) -> Presented<'a> {
     Presented {
+        spends,
         service,
         place: credential.place,
         index: credential.index,
@@ -54,6 +62,8 @@ macro_rules! applier {
             counts: &mut $collector.counts.issuances,
             fingerprint_key: $collector.keys.fingerprint,
             scratch: &mut $collector.secret,
+            issued: 0,
+            said: None,
         }
     };
 }
@@ -65,6 +75,7 @@ impl Collector {
         while let Some((key, deadline_ns)) = self.table.oldest().filter(|(_, deadline_ns)| *deadline_ns <= now_ns) {
             self.give_up(key, deadline_ns, out);
         }
+        self.expire_more(now_ns, out);
     }
 
     /// A record that found no room in the queue: counted, and doubted where it may have issued something.
@@ -87,11 +98,12 @@ impl Collector {
         }
     }
 
-    pub(super) fn apply(&mut self, record: SecretBuf, out: &mut impl Sink) {
+    pub(super) fn apply(&mut self, mut record: SecretBuf, out: &mut impl Sink) {
+        self.chunks.join(&mut record, self.clock, self.keys.fingerprint);
         match decode(record.as_slice()) {
             Ok(Record::Request(_)) => self.request(record, out),
             Ok(Record::Response(_)) => self.response(record, out),
-            Ok(Record::Version(_)) => self.version(record),
+            Ok(Record::Version(_)) => self.version(record, out),
             Ok(Record::Tee(head, bytes)) => {
                 self.tee(&head, bytes);
                 self.queue.recycle(record);
@@ -110,6 +122,11 @@ impl Collector {
                 while let Some(key) = self.table.first_of(head.flow) {
                     self.give_up(key, head.time_ns, out);
                 }
+                self.close_more(head.flow, out);
+            }
+            Ok(Record::AnswerLost(head)) => {
+                self.queue.recycle(record);
+                self.answer_lost(key_of(&head), head.time_ns);
             }
             // Records are decoded before they are queued.
             Err(_) => self.queue.recycle(record),
@@ -162,7 +179,7 @@ impl Collector {
         }
     }
 
-    fn deadline(&self, now_ns: u64) -> u64 {
+    pub(super) fn deadline(&self, now_ns: u64) -> u64 {
         let wait = u64::try_from(self.config.bounds.unanswered_after.as_nanos()).unwrap_or(u64::MAX);
         now_ns.saturating_add(wait)
     }
@@ -180,16 +197,18 @@ impl Collector {
         self.counts.proxies_refused += u64::from(attributed.refused);
         let at = self.clock.instant(fixed.head.time_ns);
         let mut credentials = self.spare_list();
+        let class = taken.map_or(RouteClass::Other, |taken| taken.class);
+        let matters = matches!(class, RouteClass::AccountRead | RouteClass::Refresh);
         for credential in head.credentials() {
-            let verdict = if service.is_some() {
-                self.ledger.judge(&presented(service_id, head, &credential), at)
-            } else {
-                Verdict::UNKNOWN
-            };
             let allowed = route.is_none_or(|route| {
                 let places = &route.authenticates_with;
                 places.is_empty() || place_of(&credential).is_some_and(|place| places.contains(&place))
             });
+            let verdict = if service.is_some() {
+                self.ledger.judge(&presented(service_id, head, &credential, allowed && matters), at)
+            } else {
+                Verdict::UNKNOWN
+            };
             credentials.push(Judged { credential, verdict, counts: allowed });
         }
 
@@ -201,39 +220,25 @@ impl Collector {
             request: SecretBuf::default(),
             response: None,
             route: taken.map(|taken| taken.route),
-            class: taken.map_or(RouteClass::Other, |taken| taken.class),
+            class,
             credentials,
             doubtful: issuance::incomplete(head),
             anomalies: fixed.anomalies,
-            account: None,
-            target_account: None,
+            reading: Reading::default(),
+            tried: None,
+            said: None,
+            issued: 0,
             client: attributed.client,
-            request_body: if rule.is_some_and(issuance::reads_request) { Wanted::Awaited } else { Wanted::No },
-            wants_response_body: rule.is_some_and(issuance::reads_response),
+            request_body: if rule.is_some_and(IssuanceRule::reads_request) { Wanted::Awaited } else { Wanted::No },
+            wants_response_body: rule.is_some_and(IssuanceRule::reads_response),
             body_bytes: None,
             tee_ended: false,
+            answer: Answer::Awaited,
         };
         if let (Some(route), Some(taken)) = (route, taken) {
             self.find_account(&mut pending, route, taken, head, &target);
         }
         pending
-    }
-
-    fn find_account(
-        &mut self,
-        pending: &mut Pending,
-        route: &Route,
-        taken: Taken,
-        head: &Head<'_>,
-        target: &Target<'_>,
-    ) {
-        let path = self.readings.path(taken);
-        let scratch = &mut self.scratch;
-        pending.target_account = account::from_target(&route.account, target, path, scratch, &self.ledger);
-        let worst = pending.worst().copied();
-        let shown = worst.map(|worst| (worst, presented(pending.service, head, &worst.credential)));
-        let shown = shown.as_ref().map(|(worst, presented)| (worst, presented));
-        pending.account = account::find(&route.account, target, path, shown, scratch, &mut self.ledger);
     }
 
     /// The route by the captured line; by the kernel's word where the line does not hold the whole path.
@@ -291,11 +296,14 @@ impl Collector {
         let at = self.clock.instant(head.fixed.head.time_ns);
         let shaken = self.shaken.has(pending.key.flow);
         let exchange = exchange(pending, shaken, service_config, route, head, at);
-        applier!(self).at_head(&exchange);
+        let mut applier = applier!(self);
+        applier.at_head(&exchange);
+        let issued = applier.issued;
         let needs_body = exchange.needs_body() && outcome::length(head) != Length::Known(0);
         let needs_length = route.is_some_and(|route| {
             pending.body_bytes.is_none() && outcome::judge(&route.outcomes, head, outcome::length(head)).is_none()
         });
+        pending.issued = pending.issued.saturating_add(issued);
         pending.wants_response_body = needs_body && head.flag(head_flag::TEE);
         (pending.wants_response_body && !pending.tee_ended) || needs_length
     }
@@ -351,7 +359,9 @@ impl Collector {
             if let (Some(rule), Some(plain)) = (rule, plain) {
                 let credentials = &mut pending.credentials;
                 let service = pending.service;
-                applier!(self).judge_request_body(service, rule, plain, at, |judged| credentials.push(judged));
+                let mut applier = applier!(self);
+                applier.judge_request_body(service, rule, plain, at, |judged| credentials.push(judged));
+                pending.tried = applier.account_of(&rule.tries, plain);
                 pending.request_body = Wanted::Read;
             }
         }
@@ -368,40 +378,48 @@ impl Collector {
     }
 
     /// Emits the observation of `pending` with what is known of its response.
-    fn complete(&mut self, pending: Pending, now_ns: u64, out: &mut impl Sink) {
+    fn complete(&mut self, mut pending: Pending, now_ns: u64, out: &mut impl Sink) {
         let config = Arc::clone(&self.config);
-        let response = pending.response.as_ref().and_then(|record| match decode(record.as_slice()) {
+        let record = pending.response.take();
+        let response = record.as_ref().and_then(|record| match decode(record.as_slice()) {
             Ok(Record::Response(head)) => Some(head),
             _ => None,
         });
+        self.counts.observations += 1;
         self.counts.unanswered += u64::from(response.is_none());
         let outcome =
-            response.as_ref().map_or(Outcome::Unanswered, |head| self.conclude(&config, &pending, head, now_ns));
+            response.as_ref().map_or(Outcome::Unanswered, |head| self.conclude(&config, &mut pending, head, now_ns));
         self.drop_bodies(pending.key);
         self.emit(&config, &pending, response.as_ref(), outcome, out);
+        pending.response = record;
         self.recycle(pending);
     }
 
     /// Applies what needed the body, and judges the outcome.
-    fn conclude(&mut self, config: &Config, pending: &Pending, head: &Head<'_>, now_ns: u64) -> Outcome {
+    fn conclude(&mut self, config: &Config, pending: &mut Pending, head: &Head<'_>, now_ns: u64) -> Outcome {
         let service = config.services.get(usize::from(pending.service.0));
         let route = route_of(service, pending.route);
         let (Some(service), Some(route)) = (service, route) else { return outcome::judge_bare(head.fixed.status) };
         let shaken = self.shaken.has(pending.key.flow);
         let exchange = exchange(pending, shaken, service, Some(route), head, self.clock.instant(now_ns));
         let mut success = exchange.head_success();
+        let (mut issued, mut said) = (0, None);
         if exchange.needs_body() {
             let body = self.bodies.take(pending.key, direction::RESPONSE);
             let empty = outcome::length(head) == Length::Known(0);
             let whole = if empty { Some(&b""[..]) } else { body.as_ref().and_then(Body::whole) };
             let counts = &mut self.counts.decoding;
             let plain = whole.and_then(|body| self.decompressor.plain(head, body, counts));
-            success = Some(applier!(self).at_body(&exchange, plain));
+            let mut applier = applier!(self);
+            success = Some(applier.at_body(&exchange, plain));
+            (issued, said) = (applier.issued, applier.said);
             self.decompressor.wipe();
             if let Some(body) = body {
                 self.bodies.recycle(body);
             }
         }
+        pending.issued = pending.issued.saturating_add(issued);
+        pending.said = said;
         let length = match (outcome::length(head), pending.body_bytes) {
             (Length::Known(bytes), _) | (_, Some(bytes)) => Length::Known(bytes),
             _ => Length::Unknown,
@@ -442,15 +460,17 @@ fn exchange<'a>(
     at: Instant,
 ) -> Exchange<'a> {
     let uncertain = shaken || pending.uncertain();
+    let rule = route.and_then(|route| route.issuance.as_ref());
+    let unread = pending.request_body == Wanted::Awaited && rule.is_some_and(IssuanceRule::presents_in_body);
     Exchange {
         service: pending.service,
         config,
         route,
         class: pending.class,
         credentials: &pending.credentials,
-        doubtful: pending.doubtful || uncertain || pending.request_body == Wanted::Awaited,
+        doubtful: pending.doubtful || uncertain || unread,
         uncertain,
-        target_account: pending.target_account,
+        target_account: pending.reading.target_account,
         head,
         at,
     }

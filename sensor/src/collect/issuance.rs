@@ -53,23 +53,16 @@ fn waits_for_body(rule: &IssuanceRule) -> bool {
     rule.success.json.is_some()
 }
 
-/// True when something is read from the response body under `rule`.
-pub(super) fn reads_response(rule: &IssuanceRule) -> bool {
-    let body = rule.success.json.is_some() || rule.account_pointer.is_some();
-    body || rule.issues.iter().any(|source| matches!(source, IssueSource::Json(_)))
-}
-
-/// True when something is read from the request body under `rule`.
-pub(super) fn reads_request(rule: &IssuanceRule) -> bool {
-    rule.presents.iter().any(|source| !matches!(source, PresentSource::Place(_)))
-}
-
 /// Applies exchanges to the ledger.
 pub(super) struct Applier<'a> {
     pub ledger: &'a mut Ledger,
     pub counts: &'a mut IssuanceCounts,
     pub fingerprint_key: siphash::Key,
     pub scratch: &'a mut SecretBuf,
+    /// Credentials that became issued.
+    pub issued: u8,
+    /// The account that a login's response names.
+    pub said: Option<AccountHash>,
 }
 
 impl Exchange<'_> {
@@ -97,7 +90,8 @@ impl Exchange<'_> {
 
     /// True when the body is needed to apply this exchange.
     pub fn needs_body(&self) -> bool {
-        !matches!(self.head_success(), None | Some(Success::No)) && self.rule().is_some_and(reads_response)
+        !matches!(self.head_success(), None | Some(Success::No))
+            && self.rule().is_some_and(IssuanceRule::reads_response)
     }
 
     fn sets(&self, wanted: u8, index: u8) -> impl Iterator<Item = Fingerprint> {
@@ -158,6 +152,7 @@ impl Applier<'_> {
         }
         let account =
             rule.account_pointer.as_ref().zip(body).and_then(|(pointer, body)| self.account_in(body, pointer));
+        self.said = account;
         if waits_for_body(rule) || account.is_some() {
             self.issue_from_head(exchange, rule, account);
         }
@@ -176,19 +171,15 @@ impl Applier<'_> {
     ) {
         for source in &rule.presents {
             self.scratch.wipe();
-            let read = match source {
-                PresentSource::Place(_) => false,
-                PresentSource::Json(pointer) => json_text(body, pointer, self.scratch),
-                PresentSource::Form(name) => form_value(body, name, self.scratch),
-            };
+            let read = body_text(source, body, self.scratch);
             let text = canonical(self.scratch.as_slice());
             if !read || text.is_empty() {
                 continue;
             }
             let (flags, claims) = jwt_shape(text);
             let fingerprint = Fingerprint(siphash::hash128(self.fingerprint_key, text));
-            let presented =
-                Presented { service, place: place::BODY, index: 0, scheme: scheme::BARE, fingerprint, flags, claims };
+            let (place, scheme) = (place::BODY, scheme::BARE);
+            let presented = Presented { service, place, index: 0, scheme, fingerprint, flags, claims, spends: true };
             let verdict = self.ledger.judge(&presented, at);
             let credential = sensor_ebpf::wire::Credential {
                 fingerprint: fingerprint.0,
@@ -200,6 +191,18 @@ impl Applier<'_> {
             found(Judged { credential, verdict, counts: true });
         }
         self.scratch.wipe();
+    }
+
+    /// The account that a request body names at the first of `sources` that yields.
+    pub fn account_of(&mut self, sources: &[PresentSource], body: &[u8]) -> Option<AccountHash> {
+        let account = sources.iter().find_map(|source| {
+            self.scratch.wipe();
+            let read = body_text(source, body, self.scratch);
+            let text = self.scratch.as_slice().trim_ascii();
+            (read && !text.is_empty()).then(|| self.ledger.hash_account(text))
+        });
+        self.scratch.wipe();
+        account
     }
 
     fn issue_from_head(&mut self, exchange: &Exchange<'_>, rule: &IssuanceRule, account: Option<AccountHash>) {
@@ -361,7 +364,10 @@ impl Applier<'_> {
         let (service, at) = (exchange.service, exchange.at);
         let issuance = Issuance { service, fingerprint, place, index, at, account, inherits, binds };
         let counter = match self.ledger.issue(issuance) {
-            Issued::Added => &mut self.counts.added,
+            Issued::Added => {
+                self.issued = self.issued.saturating_add(1);
+                &mut self.counts.added
+            }
             Issued::Echo => &mut self.counts.echo,
             Issued::Inherited(_) => &mut self.counts.inherited,
             Issued::Known => &mut self.counts.known,
@@ -389,6 +395,15 @@ impl Applier<'_> {
 /// True when credentials of `head` may be missing from its record.
 pub(super) fn incomplete(head: &Head<'_>) -> bool {
     head.anomaly(anomaly::CAPTURES_LOST) || head.anomaly(anomaly::MORE_CREDENTIALS)
+}
+
+/// Appends the text at a place of a request body to `out`; false if there is none.
+fn body_text(source: &PresentSource, body: &[u8], out: &mut SecretBuf) -> bool {
+    match source {
+        PresentSource::Place(_) => false,
+        PresentSource::Json(pointer) => json_text(body, pointer, out),
+        PresentSource::Form(name) => form_value(body, name, out),
+    }
 }
 
 /// Appends the text of the string or number at `pointer` to `out`; false if there is none.

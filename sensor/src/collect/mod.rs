@@ -8,6 +8,7 @@
 
 mod account;
 mod bodies;
+mod chunks;
 mod client;
 mod cookie_date;
 mod counts;
@@ -29,13 +30,15 @@ pub mod transaction;
 mod version;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_hostile;
 #[cfg(test)]
 mod tests_issuing;
+#[cfg(test)]
+mod tests_reading;
 #[cfg(test)]
 mod tests_versions;
 #[cfg(test)]
@@ -51,7 +54,9 @@ use crate::config::model::{Config, Place};
 use crate::ledger::Ledger;
 use crate::observation::{Instant, Observation};
 
+use account::Canaries;
 use bodies::Bodies;
+use chunks::Chunks;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
 use decompress::Decompressor;
@@ -64,6 +69,8 @@ use secret::SecretBuf;
 use shaken::Shaken;
 pub use transaction::Transaction;
 
+/// Of as many requests as may wait, one such part more may that only other versions have.
+const MORE_PART: usize = 8;
 /// Spare credential lists kept for reuse.
 const SPARE_LISTS: usize = 1024;
 
@@ -86,7 +93,8 @@ pub struct Clock {
 impl Clock {
     /// The instant of a record's time.
     pub fn instant(self, monotonic_ns: u64) -> Instant {
-        Instant { monotonic_ns, unix_ns: monotonic_ns.saturating_add_signed(self.unix_offset_ns) }
+        let unix_ns = monotonic_ns.saturating_add_signed(self.unix_offset_ns);
+        Instant { monotonic_ns: unix_ns, unix_ns }
     }
 }
 
@@ -106,10 +114,14 @@ pub struct Collector {
     config: Arc<Config>,
     keys: Keys,
     clock: Clock,
+    canaries: Canaries,
+    chunks: Chunks,
     ledger: Ledger,
     router: Router,
     queue: Queue,
     table: Table,
+    /// Requests that only other versions of a stream have.
+    more: Table,
     bodies: Bodies,
     decompressor: Decompressor,
     counts: CollectorCounts,
@@ -139,10 +151,13 @@ impl Collector {
             router: Router::new(&config),
             queue: Queue::new(usize::try_from(ring_bytes.saturating_mul(4)).unwrap_or(usize::MAX)),
             table: Table::new(bounds.pending_requests),
+            more: Table::new(bounds.pending_requests / MORE_PART),
             bodies: Bodies::new(bounds.tee_bodies, bounds.tee_bytes),
             decompressor: Decompressor::new(bounds.decoded_bytes),
             keys,
             clock,
+            canaries: Canaries::new(&config, &ledger),
+            chunks: Chunks::new(&config),
             ledger,
             counts: CollectorCounts::default(),
             queued_requests: 0,
@@ -212,6 +227,11 @@ impl Collector {
         &self.counts
     }
 
+    /// True when the records that wait for their time take half of the room there is for them.
+    pub fn is_half_full(&self) -> bool {
+        self.queue.is_half_full()
+    }
+
     /// The ledger.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
@@ -221,6 +241,7 @@ impl Collector {
         self.counts.pending = self.queued_requests + self.table.len() as u64;
         self.counts.tee_truncated = self.bodies.truncated;
         self.counts.tee_evicted = self.bodies.evicted;
+        self.counts.shaken_forgotten = self.shaken.forgotten;
     }
 
     fn spare_list(&mut self) -> Vec<Judged> {

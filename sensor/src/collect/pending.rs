@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ahash::{AHashMap, RandomState};
 use sensor_ebpf::wire::{Credential, FlowId, anomaly};
 
+use super::account::Reading;
 use super::secret::SecretBuf;
 use crate::ledger::Verdict;
 use crate::observation::{AccountHash, Provenance, RouteClass, RouteId, ServiceId};
@@ -51,6 +52,15 @@ pub(super) enum Wanted {
     Read,
 }
 
+/// What is known of an answer that was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It may come.
+    Awaited,
+    /// It may have been among bytes that were lost.
+    PerhapsLost,
+}
+
 /// A judged request.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -69,9 +79,14 @@ pub(super) struct Pending {
     pub doubtful: bool,
     /// Bits of `wire::anomaly`, of all that was seen of the transaction.
     pub anomalies: u32,
-    pub account: Option<AccountHash>,
-    /// The account by path or query alone.
-    pub target_account: Option<AccountHash>,
+    /// Whose data it reads, and what else its target names.
+    pub reading: Reading,
+    /// Of a login: the account that its body names.
+    pub tried: Option<AccountHash>,
+    /// Of a login: the account that its response names.
+    pub said: Option<AccountHash>,
+    /// Credentials that this exchange issued so far.
+    pub issued: u8,
     pub client: IpAddr,
     /// Whether something is read from the request body.
     pub request_body: Wanted,
@@ -81,6 +96,8 @@ pub(super) struct Pending {
     pub body_bytes: Option<u64>,
     /// The response's `TEE_END` was seen.
     pub tee_ended: bool,
+    /// What is known of the answer, as long as there is none.
+    pub answer: Answer,
 }
 
 impl Pending {
@@ -288,13 +305,16 @@ mod tests {
             credentials: Vec::new(),
             doubtful: false,
             anomalies: 0,
-            account: None,
-            target_account: None,
+            reading: Reading::default(),
+            tried: None,
+            said: None,
+            issued: 0,
             client: IpAddr::from([0, 0, 0, 0]),
             request_body: Wanted::No,
             wants_response_body: false,
             body_bytes: None,
             tee_ended: false,
+            answer: Answer::Awaited,
         }
     }
 

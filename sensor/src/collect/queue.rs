@@ -80,6 +80,11 @@ impl Queue {
         Ok(())
     }
 
+    /// True when half of the room is taken.
+    pub fn is_half_full(&self) -> bool {
+        self.bytes > self.max_bytes / 2
+    }
+
     /// The time of the earliest record.
     pub fn next_time(&self) -> Option<u64> {
         self.heap.peek().map(|entry| entry.time_ns)

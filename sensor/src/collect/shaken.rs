@@ -1,7 +1,8 @@
 //! Connections of which another reading was seen: a contradiction about one request may have moved the border of all that
 //! follow it, so that an answer is taken for that of another request.
 //!
-//! Versions flow in; what later responses seem to issue is doubted. Bounded: the oldest is forgotten first.
+//! Versions flow in; what later responses seem to issue is doubted. Bounded: the oldest is forgotten first,
+//! and counted.
 
 use std::collections::VecDeque;
 
@@ -18,11 +19,13 @@ const MOST: usize = 65_536;
 pub(super) struct Shaken {
     known: AHashSet<FlowId>,
     in_order: VecDeque<FlowId>,
+    /// Connections that were forgotten because there were too many.
+    pub forgotten: u64,
 }
 
 impl Default for Shaken {
     fn default() -> Self {
-        Self { known: AHashSet::with_hasher(fixed_state()), in_order: VecDeque::new() }
+        Self { known: AHashSet::with_hasher(fixed_state()), in_order: VecDeque::new(), forgotten: 0 }
     }
 }
 
@@ -37,6 +40,7 @@ impl Shaken {
             && let Some(oldest) = self.in_order.pop_front()
         {
             self.known.remove(&oldest);
+            self.forgotten += 1;
         }
     }
 
@@ -57,6 +61,7 @@ mod tests {
         (0..2 * MOST).for_each(|at| shaken.note(flow(at)));
         shaken.note(flow(2 * MOST - 1));
         assert_eq!((shaken.known.len(), shaken.in_order.len()), (MOST, MOST));
+        assert_eq!(shaken.forgotten, MOST as u64);
         assert!(shaken.has(flow(MOST)) && !shaken.has(flow(MOST - 1)));
     }
 }

@@ -15,7 +15,7 @@ use sensor_ebpf::wire::{
 use super::{Clock, Collector, Keys, Sink, Transaction};
 use crate::config::model::{self, *};
 use crate::ledger::Ledger;
-use crate::observation::{AccountHash, Instant, Observation, Outcome, RouteClass};
+use crate::observation::{AccountHash, Observation, Outcome, RouteClass};
 
 pub const KEYS: Keys = Keys { fingerprint: siphash::Key { k0: 1, k1: 2 }, account: siphash::Key { k0: 3, k1: 4 } };
 /// Time of the first record of a test: long after the ledger's start, so that its horizon has passed.
@@ -58,6 +58,7 @@ fn route(method: &str, template: &str, class: RouteClass) -> Route {
         authenticates_with: Vec::new(),
         outcomes: vec![rule(Outcome::Read, 200, 299), rule(Outcome::Miss, 404, 404), rule(Outcome::Denied, 401, 403)],
         account: Vec::new(),
+        object: None,
         issuance: None,
     }
 }
@@ -172,11 +173,21 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
         name: name.to_owned(),
         iss: None,
         kids: Vec::new(),
+        combinations: Vec::new(),
+        expires: false,
+        expiry_grace: Duration::ZERO,
+        subject: jwt.then(|| "sub".to_owned()),
         places: Vec::new(),
         jwt,
         observed: Observed::All,
-        confirmed: Some(Confirmation { sight: 0.99, by: "ops".to_owned(), on: "2026-01-01".to_owned() }),
+        confirmed: Some(Confirmation {
+            sight: 0.99,
+            by: "ops".to_owned(),
+            on: "2026-01-01".to_owned(),
+            preexisting: None,
+        }),
         max_lifetime: Duration::from_hours(1),
+        preexisting: None,
         renews: if jwt { Vec::new() } else { vec![1] },
         renew_grace: Duration::from_mins(1),
     }
@@ -201,9 +212,11 @@ pub fn config() -> Config {
                 headers: vec!["x-token".to_owned()],
                 query: vec!["token".to_owned(), "key".to_owned()],
                 response_headers: vec!["x-issued".to_owned()],
+                pieces: Vec::new(),
             },
             routes: routes(),
             issuers: vec![issuer("session", false), issuer("tokens", true)],
+            canaries: Canaries::default(),
         }],
         keys: model::Keys::default(),
         ledger: model::Ledger {
@@ -217,6 +230,7 @@ pub fn config() -> Config {
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),
+        estimate: Estimate::default(),
         bounds: Bounds {
             flows: 1024,
             split_heads: 16,
@@ -237,6 +251,7 @@ pub fn config() -> Config {
             kids: 16,
             claims_cache: 16,
             rule_groups: 16,
+            quiet_groups: 16,
             group_values: 16,
         },
     }
@@ -248,7 +263,7 @@ pub fn collector() -> Collector {
 
 pub fn collector_with(config: Config) -> Collector {
     let started = CLOCK.instant(0);
-    let ledger = Ledger::new(&config, KEYS.account, Instant { monotonic_ns: 0, ..started });
+    let ledger = Ledger::new(&config, KEYS.account, started);
     Collector::new(Arc::new(config), KEYS, CLOCK, ledger)
 }
 
@@ -320,6 +335,11 @@ impl RecordBuilder {
     /// Another version of a request.
     pub fn version(flow: u64, txn: u32, at: u64, line: &str) -> Self {
         Self { kind: kind::VERSION, ..Self::request(flow, txn, at, line) }
+    }
+
+    /// Of a version: the first reading has no such request.
+    pub fn more(self) -> Self {
+        Self { flags: self.flags | head_flag::MORE, ..self }
     }
 
     /// A response with a body of 500 bytes.
@@ -413,6 +433,12 @@ impl RecordBuilder {
             self.claims.push((self.credentials.len(), format!("{header}.{payload}").into_bytes()));
         }
         self.credentials.push(credential);
+        self
+    }
+
+    /// Of the latest credential.
+    pub fn credential_flags(mut self, flags: u16) -> Self {
+        self.credentials.last_mut().unwrap().flags |= flags;
         self
     }
 
@@ -547,7 +573,12 @@ impl Kept {
 
 /// Feeds `records` in the given order to a fresh collector and ends the capture.
 pub fn run(records: impl IntoIterator<Item = RecordBuilder>) -> (Kept, Collector) {
-    let mut collector = collector();
+    run_with(config(), records)
+}
+
+/// The same with another configuration.
+pub fn run_with(config: Config, records: impl IntoIterator<Item = RecordBuilder>) -> (Kept, Collector) {
+    let mut collector = collector_with(config);
     let mut kept = Kept::default();
     for record in records {
         collector.record(&record.build());
@@ -561,5 +592,5 @@ pub fn run(records: impl IntoIterator<Item = RecordBuilder>) -> (Kept, Collector
 pub fn check_identities(collector: &Collector, kept: &Kept) {
     let counts = collector.counts();
     assert_eq!(counts.requests, counts.observations + counts.pending);
-    assert_eq!(counts.observations, kept.observations.len() as u64);
+    assert_eq!(counts.observations + counts.versions_more, kept.observations.len() as u64);
 }

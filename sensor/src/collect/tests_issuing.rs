@@ -1,6 +1,6 @@
 //! Logins, refreshes, renewals, binds and logouts.
 
-use sensor_ebpf::wire::{capture, direction::REQUEST, direction::RESPONSE, place};
+use sensor_ebpf::wire::{capture, direction::REQUEST, direction::RESPONSE, kind, place};
 
 use super::decompress::tests::{brotli, gzip};
 use super::testing::*;
@@ -17,7 +17,7 @@ fn uses(token: &str, at: u64) -> R {
 /// Provenance of the use that ends a run of `records`.
 fn provenance_after(records: Vec<R>, token: &str) -> (Provenance, Kept, Collector) {
     let (kept, collector) = run(records.into_iter().chain([uses(token, 5000)]));
-    let last = kept.observations.iter().find(|one| one.at.monotonic_ns == BASE + 5000 * MS).unwrap();
+    let last = kept.observations.iter().find(|one| one.at == CLOCK.instant(BASE + 5000 * MS)).unwrap();
     (last.provenance, kept, collector)
 }
 
@@ -137,7 +137,7 @@ fn unreadable_bodies_are_lost_issuances() {
         let (provenance, kept, collector) = provenance_after(records, "s1");
         assert_ne!(provenance, Provenance::Issued, "{what}");
         assert_eq!(collector.counts().issuances.lost, 2, "{what}: the token and the cookie");
-        let login = kept.observations.iter().find(|one| one.at.monotonic_ns == BASE).unwrap();
+        let login = kept.observations.iter().find(|one| one.at == CLOCK.instant(BASE)).unwrap();
         assert_eq!((login.outcome, login.status), (Outcome::Other, Some(200)), "{what}");
     }
 }
@@ -318,4 +318,36 @@ fn a_lost_login_request_still_issues_or_doubts() {
     assert_eq!(provenance_after(vec![known], "s1").0, Provenance::Issued);
     let body = R::response(1, 0, 1, 200).route("/api/login").teed().length(30);
     assert_eq!(provenance_after(vec![body], "s1").2.counts().issuances.lost, 2);
+}
+
+/// A login's answer in a hole that nothing fills: as many credentials are excused as logins may have been answered there.
+#[test]
+fn an_answer_that_is_lost_is_a_gap_of_its_own_size() {
+    let lost = |flow, txn, at| RecordBuilder::new(kind::ANSWER_LOST, flow, txn).at(at);
+    let read = |flow, at, token: &str| {
+        [
+            RecordBuilder::request(flow, 0, at, "GET /users/7/addresses HTTP/1.1").cookie(token),
+            RecordBuilder::response(flow, 0, at + 1, 200),
+        ]
+    };
+    let login = RecordBuilder::request(1, 0, 0, "POST /login HTTP/1.1");
+    let page = RecordBuilder::request(1, 1, 1, "GET / HTTP/1.1");
+    // Told twice, of a request without an issuance, and of one that is not known.
+    let told = [lost(1, 0, 2), lost(1, 1, 2), lost(1, 0, 3), lost(9, 0, 3)];
+    let (kept, collector) =
+        run([login, page].into_iter().chain(told).chain(read(2, 10, "member")).chain(read(3, 20, "forged")));
+    let seen: Vec<Provenance> = kept.observations.iter().map(|one| one.provenance).take(2).collect();
+    assert_eq!(seen, [Provenance::Unverifiable, Provenance::Unissued]);
+    assert_eq!(collector.counts().issuances.lost, 1);
+
+    // Answered before: nothing was lost. And any answer may renew a cookie that its request presented.
+    let (_, collector) = run([
+        RecordBuilder::request(1, 0, 0, "POST /login HTTP/1.1"),
+        RecordBuilder::response(1, 0, 1, 302).set_cookie("s1"),
+        lost(1, 0, 2),
+    ]);
+    assert_eq!(collector.counts().issuances.lost, 0);
+    let (_, collector) =
+        run([RecordBuilder::request(1, 0, 0, "GET / HTTP/1.1").credential(place::COOKIE, 1, "r1"), lost(1, 0, 2)]);
+    assert_eq!(collector.counts().issuances.lost, 1);
 }

@@ -227,3 +227,75 @@ fn a_version_that_cannot_be_read_hides_no_forged_token() {
         assert!(kept.observations[0].conflict());
     }
 }
+
+/// The other reading has one request more: a pipelined one that the first takes for a body.
+#[test]
+fn a_request_that_only_the_other_version_has_is_an_observation_of_its_own() {
+    let more = |line, token| R::version(2, 1, 11, line).more().cookie(token);
+    let (kept, collector) = after_login([
+        R::request(2, 0, 10, "POST /x HTTP/1.1").cookie("s1"),
+        R::version(2, 0, 11, "GET / HTTP/1.1").cookie("s1"),
+        more(READ, "forged"),
+        // Told again with every further version: once is enough.
+        more(READ, "forged"),
+        R::response(2, 0, 12, 200),
+        // What comes next has the same number, and an answer of its own.
+        R::request(2, 1, 13, READ).cookie("s1"),
+        R::response(2, 1, 14, 200),
+    ]);
+    let [first, next, more] = &kept.observations[..] else { panic!("{:?}", kept.observations) };
+    assert_eq!((first.status, next.status, more.status), (Some(200), Some(200), None));
+    assert_eq!((next.provenance, next.outcome, next.conflict()), (Provenance::Issued, Outcome::Read, false));
+    assert_eq!((more.provenance, more.outcome, more.conflict()), (Provenance::Unissued, Outcome::Unanswered, true));
+    assert_eq!((more.class, more.account), (RouteClass::AccountRead, Some(account("7"))));
+    let counts = collector.counts();
+    assert_eq!((counts.versions, counts.versions_more, counts.versions_late, counts.versions_same), (3, 1, 0, 1));
+    assert_eq!((counts.requests, counts.observations, counts.unanswered), (3, 3, 0), "a version is no request");
+}
+
+#[test]
+fn versions_of_such_a_request_are_merged_and_an_early_answer_is_not_its_own() {
+    let (kept, collector) = after_login([
+        R::request(2, 0, 10, "POST /x HTTP/1.1"),
+        R::version(2, 1, 11, "GET / HTTP/1.1").more().cookie("s1"),
+        R::version(2, 1, 12, READ).more().cookie("forged"),
+        R::response(2, 1, 13, 200).anomalies(anomaly::EARLY).set_cookie("forged2"),
+        R::close(2, 14),
+    ]);
+    let [_, one] = &kept.observations[..] else { panic!("{:?}", kept.observations) };
+    assert_eq!((one.provenance, one.class, one.status), (Provenance::Unissued, RouteClass::AccountRead, None));
+    assert_eq!((kept.json()[1]["credentials"].as_array().unwrap().len(), kept.unmatched.len()), (2, 1));
+    assert_eq!((collector.counts().versions_more, collector.counts().issuances.added), (1, 1));
+}
+
+/// It never issues anything; what it may have issued is one gap, and no more credentials than that are excused.
+#[test]
+fn a_login_that_only_the_other_version_has_is_a_gap() {
+    let read = |flow, token| [R::request(flow, 0, 20 + flow, READ).cookie(token), R::response(flow, 0, 30, 200)];
+    let (kept, collector) = run([
+        R::request(2, 0, 10, "POST /x HTTP/1.1"),
+        R::version(2, 1, 11, "POST /login HTTP/1.1").more(),
+        R::response(2, 0, 12, 302).set_cookie("a"),
+    ]
+    .into_iter()
+    .chain(read(3, "a"))
+    .chain(read(4, "b")));
+    let seen = |flow: usize| kept.observations[flow].provenance;
+    assert_eq!((seen(1), seen(2)), (Provenance::Unverifiable, Provenance::Unissued));
+    assert_eq!((collector.counts().issuances.lost, collector.counts().issuances.added), (1, 0));
+}
+
+#[test]
+fn such_requests_are_bounded_and_none_is_lost() {
+    let mut config = config();
+    config.bounds.pending_requests = 80;
+    let mut collector = collector_with(config);
+    let mut kept = Kept::default();
+    for flow in 0..50 {
+        collector.record(&R::version(flow, 1, flow, READ).more().cookie("forged").build());
+    }
+    collector.advance(BASE + 60 * MS, &mut kept);
+    assert_eq!((kept.observations.len(), collector.counts().evicted), (40, 40));
+    collector.finish(&mut kept);
+    assert_eq!((kept.observations.len(), collector.counts().versions_more), (50, 50));
+}

@@ -12,7 +12,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 /// Most entries that any table may be given.
-const ENTRIES_MAX: u64 = 1 << 24;
+pub(super) const ENTRIES_MAX: u64 = 1 << 24;
 /// Ring sizes: the least that holds several of the largest records, and the most that kernels accept readily.
 const RING_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
@@ -42,6 +42,7 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         kids: count(&mut table, cx, "kids", 4096, 1..=ENTRIES_MAX),
         claims_cache: count(&mut table, cx, "claims_cache", 65_536, 1..=ENTRIES_MAX),
         rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),
+        quiet_groups: count(&mut table, cx, "quiet_groups", 262_144, 1..=ENTRIES_MAX),
         group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
     };
     table.finish(cx);
@@ -55,7 +56,6 @@ pub(super) fn ledger(root: &mut Section, keys: &Keys, cx: &mut Context) -> Ledge
     table.refuse(cx, "import", "issuances from a file");
     table.refuse(cx, "push", "issuances that authenticated sources push");
     table.refuse(cx, "peers", "issuances that other sensors saw");
-    table.refuse(cx, "budgets", "bounds on how many credentials a gap, the horizon or ambiguity may excuse");
     let ledger = Ledger {
         store,
         sync_interval: duration_or(&mut table, cx, "sync_interval", SECOND / 2, 100 * MILLISECOND..=SECOND),
@@ -99,7 +99,7 @@ fn store(table: &mut Section, keys: &Keys, cx: &mut Context) -> LedgerStore {
     LedgerStore::Memory
 }
 
-fn count(
+pub(super) fn count(
     section: &mut Section,
     cx: &mut Context,
     key: &'static str,

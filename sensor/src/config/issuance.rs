@@ -22,6 +22,7 @@ pub(super) fn issuance(
     let issues = each(route, "issues", cx, |item, cx| names::issue(item, credentials, cx));
     let binds = each(route, "binds", cx, |item, cx| names::place(item, credentials, cx));
     let presents = each(route, "presents", cx, |item, cx| names::present(item, credentials, cx));
+    let tries = each(route, "tries", cx, names::tried);
     let account_pointer = route
         .get(cx, "account_pointer")
         .and_then(|item| item.text(cx, "a JSON pointer such as \"/member/id\""))
@@ -34,6 +35,7 @@ pub(super) fn issuance(
         ("binds", &[Login]),
         ("presents", &[Refresh]),
         ("account_pointer", &[Login]),
+        ("tries", &[Login]),
     ] {
         if route.has(key) && !classes.contains(&class) {
             let allowed = classes.iter().map(|class| class.label()).collect::<Vec<_>>().join(", ");
@@ -60,6 +62,7 @@ pub(super) fn issuance(
         binds,
         presents,
         account_pointer,
+        tries,
     })
 }
 

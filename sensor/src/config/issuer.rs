@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::issuance::each;
-use super::model::{Confirmation, Credentials, Issuer, Kid, Observed, Place};
+use super::model::{Confirmation, Credentials, Issuer, Observed, Place};
 use super::names;
 use super::outcome::text;
 use super::reader::{At, Context, Item, Section};
+use super::register;
 use super::scalar;
 use crate::diagnostic::quoted;
 use crate::suggest;
@@ -28,12 +29,17 @@ pub(super) fn issuer(
     let name = table.need(cx, "name", "`name = \"...\"`").and_then(|item| names::label(&item, cx));
     let jwt = table.need(cx, "kind", "`kind = \"jwt\"` or `kind = \"opaque\"`").and_then(|item| kind(&item, cx));
     let iss = text(&mut table, "iss", "the `iss` claim of its tokens", cx);
-    let kids = each(&mut table, "kids", cx, kid);
+    let kids = each(&mut table, "kids", cx, register::kid);
+    let combinations = register::combinations(&mut table, iss.as_deref(), &kids, cx);
+    let expires = table.get(cx, "expires").and_then(|item| item.boolean(cx)).unwrap_or(false);
+    let expiry_grace = scalar::duration_or(&mut table, cx, "expiry_grace", Duration::ZERO, Duration::ZERO..=3650 * DAY);
+    let subject = register::subject(&mut table, cx);
     let places = each(&mut table, "places", cx, |item, cx| names::place(item, credentials, cx));
     let (observed, confirmed) = sight(&mut table, cx);
     let max_lifetime = table
         .need(cx, "max_lifetime", "how long its longest-lived credential is valid, such as `max_lifetime = \"12h\"`")
         .and_then(|item| scalar::duration(&item, cx, Duration::from_secs(1)..=3650 * DAY));
+    let preexisting = table.get(cx, "preexisting").and_then(|item| item.integer(cx, register::POPULATION));
     let renews = each(&mut table, "renews", cx, |item, cx| renewed(item, credentials, &places, cx));
     let grace = Duration::ZERO..=DAY;
     let renew_grace = scalar::duration_or(&mut table, cx, "renew_grace", Duration::from_mins(1), grace);
@@ -45,7 +51,7 @@ pub(super) fn issuer(
         );
     }
     if jwt == Some(false) {
-        for key in ["iss", "kids"] {
+        for key in ["iss", "kids", "combinations", "expires", "expiry_grace", "subject"] {
             if table.has(key) {
                 let message = format!("`{key}` is part of a JWT, and this issuer is `opaque`");
                 cx.error(table.key_at(key), message, "Remove it, or write `kind = \"jwt\"`");
@@ -57,7 +63,23 @@ pub(super) fn issuer(
     let (name, jwt) = (name?, jwt?);
     let label = name.value.clone();
     let max_lifetime = max_lifetime.unwrap_or(DAY);
-    let issuer = Issuer { name: label, iss, kids, places, jwt, observed, confirmed, max_lifetime, renews, renew_grace };
+    let issuer = Issuer {
+        name: label,
+        iss,
+        kids,
+        combinations,
+        expires,
+        expiry_grace,
+        subject,
+        places,
+        jwt,
+        observed,
+        confirmed,
+        max_lifetime,
+        preexisting,
+        renews,
+        renew_grace,
+    };
     refuse_overlap(&name, at, &issuer, known, cx);
     Some((name, issuer))
 }
@@ -72,29 +94,6 @@ fn kind(item: &Item, cx: &mut Context) -> Option<bool> {
             None
         }
     }
-}
-
-fn kid(item: &Item, cx: &mut Context) -> Option<Kid> {
-    if !item.is_table() {
-        let text = item.text(cx, "a key id, or a table such as { kid = \"2024-04\", retired = 2025-01-01 }")?;
-        return non_empty(text.value, text.at, cx).map(|kid| Kid { kid, retired_unix: None });
-    }
-    let mut table = item.section(cx, "a table")?;
-    let kid = table
-        .need(cx, "kid", "`kid = \"...\"`")
-        .and_then(|item| item.text(cx, "the key id in double quotes"))
-        .and_then(|text| non_empty(text.value, text.at, cx));
-    let retired = table.get(cx, "retired").and_then(|item| scalar::date(&item, cx));
-    table.finish(cx);
-    Some(Kid { kid: kid?, retired_unix: retired.as_ref().map(scalar::unix_seconds) })
-}
-
-fn non_empty(kid: &str, at: usize, cx: &mut Context) -> Option<String> {
-    if kid.is_empty() {
-        cx.error(at, "an empty `kid` names no key", "Write the key id as the token's header has it");
-        return None;
-    }
-    Some(kid.to_owned())
 }
 
 fn sight(table: &mut Section, cx: &mut Context) -> (Observed, Option<Confirmation>) {
@@ -134,7 +133,7 @@ fn confirmation(issuer: &mut Section, cx: &mut Context) -> Option<Confirmation> 
     let mut table = issuer.table(cx, "confirmed", example);
     if !given {
         // Only so that the keys are known.
-        for key in ["sight", "by", "on"] {
+        for key in ["sight", "by", "on", "preexisting"] {
             table.get(cx, key);
         }
         return None;
@@ -144,8 +143,9 @@ fn confirmation(issuer: &mut Section, cx: &mut Context) -> Option<Confirmation> 
     let by = table.need(cx, "by", "who confirms it, such as `by = \"name\"`").and_then(|item| names::label(&item, cx));
     let on = table.need(cx, "on", "when it was confirmed, such as `on = 2026-01-31`");
     let on = on.and_then(|item| scalar::date(&item, cx)).and_then(|when| when.date);
+    let preexisting = table.get(cx, "preexisting").and_then(|item| item.integer(cx, register::POPULATION));
     table.finish(cx);
-    Some(Confirmation { sight: sight?, by: by?.value, on: on?.to_string() })
+    Some(Confirmation { sight: sight?, by: by?.value, on: on?.to_string(), preexisting })
 }
 
 fn share(item: &Item, cx: &mut Context) -> Option<f64> {

@@ -5,6 +5,8 @@
 //! column and what to write instead. What the schema has and this version lacks is refused by name, never ignored.
 
 mod bounds;
+mod canaries;
+mod estimate;
 mod issuance;
 mod issuer;
 mod keys;
@@ -12,6 +14,7 @@ pub mod model;
 mod names;
 mod outcome;
 mod reader;
+mod register;
 mod route;
 mod scalar;
 mod service;
@@ -138,6 +141,7 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         findings: findings(&mut root, cx),
         metrics_listen: metrics(&mut root, cx),
         bounds: bounds::bounds(&mut root, cx),
+        estimate: estimate::estimate(&mut root, cx),
     };
     shards(&mut root, cx);
     sinks(&mut root, cx);

@@ -41,6 +41,8 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// Every bound (DESIGN invariant 4).
     pub bounds: Bounds,
+    /// What estimators keep, and the doubt that is budgeted.
+    pub estimate: Estimate,
 }
 
 /// The header in which trusted proxies name the client. Any other one passes through them as the client wrote it.
@@ -76,7 +78,7 @@ impl std::fmt::Debug for Keys {
 }
 
 /// One protected listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Service {
     /// Name: label in metrics, rules and findings.
     pub name: String,
@@ -90,6 +92,19 @@ pub struct Service {
     pub routes: Vec<Route>,
     /// Issuers, in file order.
     pub issuers: Vec<Issuer>,
+    /// Decoy accounts that nobody ever logs into.
+    pub canaries: Canaries,
+}
+
+/// Account identifiers of decoys, as routes name them. They never leave the process but as keyed hashes.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Canaries(pub Vec<String>);
+
+/// Who is a decoy must not be told by what prints this.
+impl std::fmt::Debug for Canaries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Canaries({})", self.0.len())
+    }
 }
 
 /// One listen address.
@@ -115,6 +130,15 @@ pub struct Credentials {
     /// Response headers that hand out credentials, lower case, at most `RESPONSE_HEADERS_MAX`
     /// (collected from the routes' `issues`).
     pub response_headers: Vec<String>,
+    /// Credentials that come in several cookies.
+    pub pieces: Vec<Pieces>,
+}
+
+/// A credential that is cut into several cookies, and stands in for all of them as the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// Indexes into [`Credentials::cookies`], in their order: the cookie as a whole, then its pieces.
+    pub cookies: Vec<u8>,
 }
 
 /// A credential place by name, as routes and issuers refer to it.
@@ -149,6 +173,8 @@ pub struct Route {
     pub outcomes: Vec<OutcomeRule>,
     /// Where the account stands, first that yields wins.
     pub account: Vec<AccountSource>,
+    /// Where the object stands that the target names beside the account: [`AccountSource::Path`] or `Query`.
+    pub object: Option<AccountSource>,
     /// What a login, refresh or logout does.
     pub issuance: Option<IssuanceRule>,
 }
@@ -232,6 +258,26 @@ pub struct IssuanceRule {
     pub presents: Vec<PresentSource>,
     /// Where the account stands in the response body (JSON pointer), for accounts that only a login names.
     pub account_pointer: Option<String>,
+    /// Where a login's request body names the account that is tried; the first that yields wins. Never `Place`.
+    pub tries: Vec<PresentSource>,
+}
+
+impl IssuanceRule {
+    /// True when the request body tells which credential is presented.
+    pub fn presents_in_body(&self) -> bool {
+        self.presents.iter().any(|source| !matches!(source, PresentSource::Place(_)))
+    }
+
+    /// True when something is read from the request body.
+    pub fn reads_request(&self) -> bool {
+        self.presents_in_body() || !self.tries.is_empty()
+    }
+
+    /// True when something is read from the response body.
+    pub fn reads_response(&self) -> bool {
+        let body = self.success.json.is_some() || self.account_pointer.is_some();
+        body || self.issues.iter().any(|source| matches!(source, IssueSource::Json(_)))
+    }
 }
 
 /// What makes a login successful.
@@ -272,7 +318,7 @@ pub enum PresentSource {
 }
 
 /// Who hands credentials out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Issuer {
     /// Name: label in rules, metrics and findings.
     pub name: String,
@@ -280,6 +326,14 @@ pub struct Issuer {
     pub iss: Option<String>,
     /// `kid`s registered for it; empty: any.
     pub kids: Vec<Kid>,
+    /// Which `kid`, `iss`, `aud` and `scope` go together; empty: any.
+    pub combinations: Vec<Combination>,
+    /// Its tokens always carry `exp`.
+    pub expires: bool,
+    /// How long after `exp` its tokens are still accepted.
+    pub expiry_grace: Duration,
+    /// The claim that names whose a token is; none: its tokens name nobody.
+    pub subject: Option<String>,
     /// Places where its credentials stand; empty: any.
     pub places: Vec<Place>,
     /// True for JWTs, false for opaque credentials.
@@ -290,6 +344,8 @@ pub struct Issuer {
     pub confirmed: Option<Confirmation>,
     /// Longest lifetime of its credentials.
     pub max_lifetime: Duration,
+    /// Most distinct credentials that may be older than the horizon; none: as many as come.
+    pub preexisting: Option<u64>,
     /// Cookies (indexes) that any response may rewrite; the child inherits its parent's provenance.
     pub renews: Vec<u8>,
     /// How long a renewed parent stays valid.
@@ -297,20 +353,40 @@ pub struct Issuer {
 }
 
 /// A registered signing key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kid {
     /// The `kid` header parameter (RFC 7515 §4.1.4).
     pub kid: String,
+    /// Who answers for it: a person or a team.
+    pub owner: Option<String>,
+    /// When it was made, seconds since 1970.
+    pub created_unix: Option<u64>,
     /// Since when it must not be used, seconds since 1970.
     pub retired_unix: Option<u64>,
+    /// Since when its owner is gone, seconds since 1970.
+    pub owner_left_unix: Option<u64>,
+}
+
+/// Claims that were registered together. What is not stated may be anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Combination {
+    /// `kid`
+    pub kid: Option<String>,
+    /// `iss`
+    pub iss: Option<String>,
+    /// `aud`: all of it, words sorted and joined by a space.
+    pub aud: Option<String>,
+    /// `scope`, likewise.
+    pub scope: Option<String>,
 }
 
 /// Declared sight of an issuer's issuances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Observed {
     /// Every issuance passes the sensor.
     All,
     /// Some do (the default).
+    #[default]
     Part,
     /// None do.
     None,
@@ -325,12 +401,19 @@ pub struct Confirmation {
     pub by: String,
     /// When, `YYYY-MM-DD`.
     pub on: String,
+    /// Distinct credentials that may be older than the horizon, as measured.
+    pub preexisting: Option<u64>,
 }
 
 impl Issuer {
     /// True when an unknown credential of this issuer may be called `unissued`.
     pub fn accountable(&self) -> bool {
         self.observed == Observed::All && self.confirmed.is_some()
+    }
+
+    /// Most distinct credentials that may be older than the horizon: as stated, else as confirmed.
+    pub fn horizon_budget(&self) -> Option<u64> {
+        self.preexisting.or(self.confirmed.as_ref().and_then(|confirmed| confirmed.preexisting))
     }
 }
 
@@ -410,6 +493,52 @@ pub struct Bounds {
     pub claims_cache: usize,
     /// Groups of one rule kept at once.
     pub rule_groups: usize,
+    /// Groups of one rule that have hardly anything in them yet.
+    pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
+}
+
+/// What estimators keep, and the doubt that is budgeted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// Walks over identifiers followed at once; half as many clients and networks.
+    pub walks: usize,
+    /// Clients, networks and keys whose misses are followed at once.
+    pub misses: usize,
+    /// Clients among whom the members of a drift are looked for.
+    pub members: usize,
+    /// Bits that remember the clients of a day, three days at once.
+    pub known_clients: usize,
+    /// Shares of account reads that may be doubtful.
+    pub doubt: Doubt,
+}
+
+/// Budgets of doubt, each a share (0–1) of the account reads of an hour. They are declared, never learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Doubt {
+    /// Credentials that may be older than the horizon, once the longest lifetime has been watched.
+    pub preexisting: f64,
+    /// Credentials of wholly observed issuers of which nothing can be known, and credentials of no declared issuer.
+    pub unverifiable: f64,
+    /// Requests that the server may have read differently.
+    pub ambiguous: f64,
+    /// Requests of which two versions were seen.
+    pub conflict: f64,
+    /// Credentials shaped like a JWT that do not decode.
+    pub malformed: f64,
+    /// Doubtful reads of an hour below which no budget counts as spent.
+    pub least: u64,
+}
+
+impl Default for Estimate {
+    fn default() -> Self {
+        Self { walks: 65_536, misses: 65_536, members: 16_384, known_clients: 1 << 24, doubt: Doubt::default() }
+    }
+}
+
+impl Default for Doubt {
+    fn default() -> Self {
+        Self { preexisting: 0.02, unverifiable: 0.02, ambiguous: 0.01, conflict: 0.000_5, malformed: 0.001, least: 50 }
+    }
 }

@@ -164,18 +164,35 @@ pub(super) fn place(item: &Item, credentials: &Credentials, cx: &mut Context) ->
 pub(super) fn present(item: &Item, credentials: &Credentials, cx: &mut Context) -> Option<PresentSource> {
     let example = format!("{PLACE_EXAMPLE}, \"json:/pointer\" or \"form:NAME\"");
     let text = item.text(cx, &example)?;
-    if let Some(value) = text.value.strip_prefix("json:") {
-        return pointer(At { value, at: text.at }, cx).map(PresentSource::Json);
-    }
-    if let Some(name) = text.value.strip_prefix("form:") {
-        check_length(At { value: name, at: text.at }, "form field", cx)?;
-        return Some(PresentSource::Form(name.to_owned()));
+    if let Ok(source) = in_body(text, cx) {
+        return source;
     }
     if let Ok(place) = place_of(text, credentials, cx) {
         return place.map(PresentSource::Place);
     }
     cx.error(text.at, format!("{} is not a place in a request", quoted(text.value)), format!("Write {example}"));
     None
+}
+
+/// Where a login's request body names the account that is tried.
+pub(super) fn tried(item: &Item, cx: &mut Context) -> Option<PresentSource> {
+    let example = "\"json:/pointer\" or \"form:NAME\"";
+    let text = item.text(cx, example)?;
+    in_body(text, cx).unwrap_or_else(|()| {
+        let message = format!("{} is not a place in a request body", quoted(text.value));
+        cx.error(text.at, message, format!("Write {example}"));
+        None
+    })
+}
+
+/// A place in a request body; `Err` when `text` names something else.
+fn in_body(text: At<&str>, cx: &mut Context) -> Result<Option<PresentSource>, ()> {
+    if let Some(value) = text.value.strip_prefix("json:") {
+        return Ok(pointer(At { value, at: text.at }, cx).map(PresentSource::Json));
+    }
+    let name = text.value.strip_prefix("form:").ok_or(())?;
+    let usable = check_length(At { value: name, at: text.at }, "form field", cx);
+    Ok(usable.map(|()| PresentSource::Form(name.to_owned())))
 }
 
 /// Where a response hands a credential out. A header named here joins the service's response headers.

@@ -41,7 +41,7 @@ pub(super) fn route(
     let segments = path.and_then(|text| template::segments(text, cx));
     let authenticates_with = each(&mut table, "authenticates_with", cx, |item, cx| names::place(item, credentials, cx));
     let account = accounts(&mut table, segments.as_deref(), credentials, cx);
-    table.refuse(cx, "object", "walk statistics over the object that a path names");
+    let object = object(&mut table, segments.as_deref(), credentials, cx);
     let issuance = issuance::issuance(&mut table, class, credentials, cx);
     let success = issuance.as_ref().map(|rule| &rule.success);
     let outcomes = outcome::outcomes(&mut table, class.unwrap_or(RouteClass::Other), success, cx);
@@ -50,11 +50,12 @@ pub(super) fn route(
     let (class, path, segments) = (class?, path?, segments?);
     taken.claim_path(&methods, path, &segments, cx);
     let account = account.unwrap_or_else(|| default_account(class, &segments));
+    let object = object.or_else(|| default_object(class, &segments, &account));
     let name = name.unwrap_or_else(|| At { value: default_name(&methods, path.value), at: path.at });
     taken.claim_name(&name, cx);
     let template = path.value.to_owned();
     let name = name.value;
-    Some(Route { name, methods, segments, template, class, authenticates_with, outcomes, account, issuance })
+    Some(Route { name, methods, segments, template, class, authenticates_with, outcomes, account, object, issuance })
 }
 
 fn class_of(item: &Item, cx: &mut Context) -> Option<RouteClass> {
@@ -151,6 +152,31 @@ fn account(
         format!("Write {example}"),
     );
     None
+}
+
+/// What the target names beside the account, if the route says so.
+fn object(
+    table: &mut Section,
+    segments: Option<&[Segment]>,
+    credentials: &Credentials,
+    cx: &mut Context,
+) -> Option<AccountSource> {
+    let item = table.get(cx, "object")?;
+    let source = account(&item, segments, credentials, cx)?;
+    if !matches!(source, AccountSource::Path(_) | AccountSource::Query(_)) {
+        let message = format!("{} does not name an object of the target", item.name());
+        cx.error(item.at, message, "Write \"path:NAME\" or \"query:NAME\"");
+        return None;
+    }
+    Some(source)
+}
+
+/// Of an account read: the last path parameter that is not the account.
+fn default_object(class: RouteClass, segments: &[Segment], account: &[AccountSource]) -> Option<AccountSource> {
+    let is_account = |index| account.contains(&AccountSource::Path(index));
+    let named = |index: &usize| segments.get(*index).and_then(parameter).is_some() && !is_account(*index);
+    let last = (0..segments.len()).rev().find(named).filter(|_| class == RouteClass::AccountRead);
+    last.map(AccountSource::Path)
 }
 
 fn path_parameter(name: At<&str>, segments: &[Segment], cx: &mut Context) -> Option<AccountSource> {

@@ -11,6 +11,7 @@
 use saphyr_parser::ScalarStyle;
 
 use super::error::{advice, quoted};
+use super::predicate::{all, any};
 use super::yaml::{Mistakes, Node, Place, Value};
 
 /// Deepest nesting of parentheses and `not`.
@@ -33,6 +34,16 @@ impl Expr {
             Self::Not(inner) => !inner.holds(selection),
             Self::All(parts) => parts.iter().all(|part| part.holds(selection)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(selection)),
+        }
+    }
+
+    /// What it comes to when some selections are not known to hold or not (`None`).
+    pub fn decided(&self, selection: &impl Fn(usize) -> Option<bool>) -> Option<bool> {
+        match self {
+            Self::Selection(index) => selection(*index),
+            Self::Not(inner) => inner.decided(selection).map(|holds| !holds),
+            Self::All(parts) => all(parts.iter().map(|part| part.decided(selection))),
+            Self::Any(parts) => any(parts.iter().map(|part| part.decided(selection))),
         }
     }
 

@@ -1,17 +1,21 @@
-//! The engine: observations in, findings out.
+//! The engine: observations and events in, findings out.
 //!
-//! One [`RuleState`] per rule, independent of the others. Time is that of the observations and of [`Detectors::tick`],
-//! never a clock of its own, so a replay gives the same findings. In steady state (no new group, no report) nothing is
-//! allocated.
+//! One [`RuleState`] per rule, independent of the others; [`Shades`] says which of them an observation can concern. Time is
+//! that of the observations and of [`Detectors::tick`], never a clock of its own, so a replay gives the same findings. In
+//! steady state (no new group, no report) nothing is allocated.
 
-use sensor_ebpf::siphash;
+use std::sync::Arc;
 
 use super::Labels;
-use super::field::{Field, OVERFLOW, hex};
-use super::group::GroupKey;
+use super::field::{Field, Key, Source, Subject};
+use super::group::{GroupKey, Taken};
 use super::groups::{Groups, Slot};
-use super::predicate::Kids;
+use super::names::Names;
+use super::quiet::{Quiet, Seen};
+use super::report;
 use super::rule::{CompiledRule, Count, GROUP_FIELDS_MAX};
+use super::shade::Shades;
+use super::stand_in::stand_in;
 use super::window::SLICES;
 use crate::config::model::Bounds;
 use crate::finding::model::{Activity, Finding};
@@ -19,12 +23,16 @@ use crate::observation::{Estimate, Instant, Observation};
 
 /// An open finding is reported again when its count has grown by this factor since the last report.
 const GROWTH: u64 = 2;
+/// Rules whose threshold is at least this keep groups by client, credential and the like quiet at first.
+const QUIET_FROM: u64 = 4;
 
 /// What a rule's state amounts to, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleStats {
     /// Groups kept.
     pub groups: usize,
+    /// Groups kept that have hardly anything in them yet.
+    pub quiet: usize,
     /// Findings open.
     pub open: usize,
     /// Observations that matched and counted.
@@ -35,6 +43,8 @@ pub struct RuleStats {
     pub late: u64,
     /// Groups pushed out because the table was full.
     pub evicted: u64,
+    /// Of quiet groups, those pushed out.
+    pub evicted_quiet: u64,
     /// Observations counted in the overflow group, because every group kept was near its threshold.
     pub overflowed: u64,
 }
@@ -43,14 +53,22 @@ pub struct RuleStats {
 #[derive(Debug)]
 pub struct Detectors {
     rules: Vec<RuleState>,
+    shades: Shades,
+    bounds: Bounds,
+    seed: [u64; 2],
+    /// When the first slice of any rule ends.
+    next_ns: u64,
 }
 
 #[derive(Debug)]
 struct RuleState {
-    rule: CompiledRule,
+    rule: Arc<CompiledRule>,
     /// Length of a slice.
     slice_ns: u64,
-    kids: Kids,
+    names: Names,
+    /// Of each guard.
+    guards: Vec<Names>,
+    quiet: Option<Quiet>,
     groups: Groups,
     /// Newest slice seen.
     now: u64,
@@ -60,95 +78,207 @@ struct RuleState {
 }
 
 impl Detectors {
-    /// Starts all `rules` empty.
-    pub fn new(rules: &[CompiledRule], bounds: &Bounds) -> Self {
-        Self { rules: rules.iter().map(|rule| RuleState::new(rule.clone(), bounds)).collect() }
+    /// Starts all `rules` empty. `seed` is secret, so that nobody chooses values that share a place in tables, and the
+    /// same in each run over the same capture.
+    pub fn new(rules: &[CompiledRule], bounds: &Bounds, seed: [u64; 2]) -> Self {
+        let mut detectors =
+            Self { rules: Vec::new(), shades: Shades::new(0), bounds: bounds.clone(), seed, next_ns: 0 };
+        detectors.replace(rules);
+        detectors
+    }
+
+    /// Runs `rules` from now on. Rules that are the same as before (id, file, exceptions) go on with what they have
+    /// counted; findings of rules that are gone are dropped without a word.
+    pub fn replace(&mut self, rules: &[CompiledRule]) {
+        let mut before = std::mem::take(&mut self.rules);
+        let same = |state: &RuleState, rule: &CompiledRule| {
+            let exception = |rule: &CompiledRule| rule.exception.as_ref().map(|exception| exception.id.clone());
+            let (own, new) = (&state.rule, rule);
+            own.info.id == new.info.id && own.state == new.state && exception(own) == exception(new)
+        };
+        for rule in rules {
+            let kept = before.iter().position(|state| same(state, rule)).map(|index| before.swap_remove(index));
+            let state = kept.unwrap_or_else(|| RuleState::new(rule.clone(), &self.bounds, self.seed));
+            self.rules.push(state);
+        }
+        self.shades = Shades::new(self.rules.len());
+        self.next_ns = 0;
     }
 
     /// Takes one observation. Findings that it opens, grows or (by its time) closes are appended to `out`.
     pub fn observe(&mut self, o: &Observation, labels: &dyn Labels, out: &mut Vec<Finding>) {
-        for rule in &mut self.rules {
-            rule.observe(o, labels, out);
+        self.advance(o.at.monotonic_ns, labels, out);
+        let subject = Subject { o, e: None };
+        let candidates = self.shades.candidates(o, self.rules.iter().map(|state| &*state.rule));
+        for (word, set) in candidates.iter().enumerate() {
+            let mut set = *set;
+            while set != 0 {
+                let index = word * 64 + usize::try_from(set.trailing_zeros()).unwrap_or(0);
+                set &= set - 1;
+                if let Some(rule) = self.rules.get_mut(index) {
+                    rule.observe(subject, labels, out);
+                }
+            }
         }
     }
 
     /// Takes one event of an estimator, like an observation.
-    pub fn estimate(&mut self, _estimate: &Estimate, _labels: &dyn Labels, _out: &mut Vec<Finding>) {}
+    pub fn estimate(&mut self, estimate: &Estimate, labels: &dyn Labels, out: &mut Vec<Finding>) {
+        self.advance(estimate.at.monotonic_ns, labels, out);
+        let o = stand_in(estimate);
+        let subject = Subject { o: &o, e: Some(estimate) };
+        for rule in self.rules.iter_mut().filter(|state| state.rule.source == Source::Estimate) {
+            rule.observe(subject, labels, out);
+        }
+    }
 
     /// Says what time it is when no observations come. Findings that are over by then are appended to `out`.
     pub fn tick(&mut self, now: Instant, labels: &dyn Labels, out: &mut Vec<Finding>) {
-        for rule in &mut self.rules {
-            rule.advance(now.monotonic_ns, labels, out);
+        self.advance(now.monotonic_ns, labels, out);
+    }
+
+    fn advance(&mut self, now_ns: u64, labels: &dyn Labels, out: &mut Vec<Finding>) {
+        if now_ns < self.next_ns {
+            return;
         }
+        for rule in &mut self.rules {
+            rule.advance(now_ns, labels, out);
+        }
+        self.next_ns = self.rules.iter().map(|rule| rule.slice_end_ns).min().unwrap_or(u64::MAX);
     }
 
     /// The state of each rule, in the order they were given.
     pub fn stats(&self) -> impl Iterator<Item = (&CompiledRule, RuleStats)> {
-        self.rules.iter().map(|state| {
-            let stats = RuleStats { groups: state.groups.len(), evicted: state.groups.evicted, ..state.stats };
-            (&state.rule, stats)
-        })
+        self.rules.iter().map(|state| (&*state.rule, state.stats()))
     }
 }
 
 impl RuleState {
-    fn new(rule: CompiledRule, bounds: &Bounds) -> Self {
+    fn new(rule: CompiledRule, bounds: &Bounds, seed: [u64; 2]) -> Self {
+        let many = rule.group_by.iter().any(|field| field.is_many());
+        let counts = matches!(rule.count, Count::Events | Count::Distinct(_)) && rule.source == Source::Observation;
+        let small = many && counts && rule.threshold >= QUIET_FROM;
         Self {
             slice_ns: rule.timespan_ns.div_ceil(SLICES).max(1),
-            kids: Kids::new(&rule.kids, bounds.kids),
+            names: Names::new(&rule.patterns, bounds.kids),
+            guards: rule.guards.iter().map(|guard| Names::new(&guard.patterns, bounds.kids)).collect(),
+            quiet: small.then(|| Quiet::new(bounds.quiet_groups, seed)),
             groups: Groups::new(bounds.rule_groups, bounds.group_values),
             now: 0,
             slice_end_ns: 0,
             stats: RuleStats::default(),
-            rule,
+            rule: Arc::new(rule),
         }
     }
 
-    fn observe(&mut self, o: &Observation, labels: &dyn Labels, out: &mut Vec<Finding>) {
-        self.advance(o.at.monotonic_ns, labels, out);
-        let kid = self.kids.literal(o.kid, labels);
-        if !self.rule.detections.iter().any(|detection| detection.matches(o, kid)) {
+    fn stats(&self) -> RuleStats {
+        let (quiet, evicted_quiet) = self.quiet.as_ref().map_or((0, 0), |quiet| (quiet.len(), quiet.evicted));
+        let groups = self.groups.len() + quiet;
+        RuleStats { groups, quiet, evicted: self.groups.evicted, evicted_quiet, ..self.stats }
+    }
+
+    /// Bits of the base rules that `s` matches (the first only, unless all count), if it may count.
+    fn matched(&mut self, s: Subject<'_>, labels: &dyn Labels) -> u32 {
+        let fitting = self.names.fitting(s, labels);
+        let mut matching = (0u32..)
+            .zip(&self.rule.detections)
+            .filter(|(_, detection)| detection.matches(s, &fitting))
+            .map(|(step, _)| 1u32.checked_shl(step).unwrap_or(0));
+        let steps = match self.rule.count {
+            Count::Steps | Count::Ordered => matching.fold(0, |all, step| all | step),
+            Count::Events | Count::Distinct(_) => matching.next().map_or(0, |_| 1),
+        };
+        let lets = steps != 0
+            && self.rule.guards.iter().zip(&mut self.guards).all(|(guard, names)| guard.lets(s, names, labels));
+        if lets { steps } else { 0 }
+    }
+
+    fn observe(&mut self, s: Subject<'_>, labels: &dyn Labels, out: &mut Vec<Finding>) {
+        let steps = self.matched(s, labels);
+        if steps == 0 {
             return;
         }
-        let slice = o.at.monotonic_ns / self.slice_ns;
+        let at = s.o.at;
+        let slice = at.monotonic_ns / self.slice_ns;
         if slice + SLICES < self.now {
             self.stats.late += 1;
             return;
         }
         let value = match self.rule.count {
-            Count::Events => None,
             Count::Distinct(field) => {
-                let value = field.key(o);
+                let value = field.key(s);
                 if value.is_none() {
                     self.stats.without_value += 1;
                     return;
                 }
                 value
             }
+            Count::Events | Count::Steps | Count::Ordered => None,
         };
         let mut key = GroupKey([None; GROUP_FIELDS_MAX]);
         for (slot, field) in key.0.iter_mut().zip(&self.rule.group_by) {
-            *slot = field.key(o);
+            *slot = field.key(s);
         }
         self.stats.matched += 1;
-        let slot = self.groups.slot(key, self.now);
+        let client = Field::address(s);
+        let Some(slot) = self.whole(&key, value.as_ref(), s, slice) else { return };
         self.stats.overflowed += u64::from(slot == Slot::Overflow);
+        let (count, timespan_ns) = (self.rule.count, self.rule.timespan_ns);
         let Some(group) = self.groups.get(slot) else { return };
         group.advance(self.now);
-        let client = Field::Client.key(o).unwrap_or_default();
-        group.take(o, value.as_ref(), &client, slice);
+        let requests = s.e.map_or(1, |e| e.requests);
+        let taken = Taken { value: value.as_ref(), steps, account: s.o.account, client, at, slice, count: 1, requests };
+        group.take(&taken, count, timespan_ns);
+        if let Some(e) = s.e {
+            group.more(&e.accounts, &e.clients, slice);
+        }
         self.judge(slot, labels, out);
+    }
+
+    /// The whole group that `s` is to be counted in, made if need be; `None` when it was counted in a quiet one.
+    fn whole(&mut self, key: &GroupKey, value: Option<&Key>, s: Subject<'_>, slice: u64) -> Option<Slot> {
+        let Some(quiet) = self.quiet.as_mut() else { return Some(self.groups.slot(*key, self.now)) };
+        if let Some(slot) = self.groups.find(key) {
+            return Some(slot);
+        }
+        let at_ns = s.o.at.monotonic_ns;
+        let client = Field::Client.key(s).unwrap_or_default();
+        let (now, most) = (self.now, self.rule.threshold / 2);
+        let grown = quiet.take(key, Seen { value, client: &client, at_ns, slice, now, most })?;
+        let slot = self.groups.slot(*key, now);
+        let (count, timespan_ns) = (self.rule.count, self.rule.timespan_ns);
+        let group = self.groups.get(slot)?;
+        group.advance(now);
+        for (seen, slice) in grown.seen().filter(|(seen, _)| seen.count > 0) {
+            // A slice is all that is known of when, but for the first.
+            let since_ns = slice.saturating_mul(self.slice_ns).max(grown.first_ns);
+            let unix_ns = s.o.at.unix_ns.saturating_sub(at_ns.saturating_sub(since_ns));
+            let account =
+                (count == Count::Distinct(Field::Account)).then_some(crate::observation::AccountHash(seen.value));
+            let taken = Taken {
+                value: value.is_some().then_some(&seen.value),
+                steps: 1,
+                account,
+                client: Some(std::net::Ipv6Addr::from(seen.client).into()),
+                at: Instant { monotonic_ns: since_ns, unix_ns },
+                slice,
+                count: seen.count.into(),
+                requests: seen.count.into(),
+            };
+            group.take(&taken, count, timespan_ns);
+        }
+        Some(slot)
     }
 
     /// Opens or reports again what `slot` has come to.
     fn judge(&mut self, slot: Slot, labels: &dyn Labels, out: &mut Vec<Finding>) {
-        let events = self.rule.count == Count::Events;
+        let kind = self.rule.count;
         let Some(group) = self.groups.get(slot) else { return };
-        let (count, _) = group.count(events);
+        let (count, _) = group.count(kind);
         let activity = match &mut group.incident {
             None if count >= self.rule.threshold => {
                 let (rule, key) = (&self.rule, group.key);
-                group.open(events, |first| uid(rule, key, first, labels));
+                group.open(kind, |first| report::uid(rule, key, first, labels));
                 self.stats.open += 1;
                 Some(Activity::Open)
             }
@@ -172,13 +302,16 @@ impl RuleState {
         }
         self.now = now_ns / self.slice_ns;
         self.slice_end_ns = (self.now + 1).saturating_mul(self.slice_ns);
-        let events = self.rule.count == Count::Events;
+        if let Some(quiet) = &mut self.quiet {
+            quiet.sweep(self.now);
+        }
+        let kind = self.rule.count;
         for slot in self.groups.slots() {
             let Some(group) = self.groups.get(slot) else { continue };
             if !group.is_over(self.now) {
                 if group.incident.is_none() {
                     group.advance(self.now);
-                    let (count, _) = group.count(events);
+                    let (count, _) = group.count(kind);
                     self.groups.file(slot, count, self.rule.threshold, false, false);
                 }
                 continue;
@@ -192,8 +325,6 @@ impl RuleState {
         }
     }
 
-    /// Appends a report of the finding at `slot`. It is dated by its last observation or, closing, by `over_ns`, the
-    /// moment from which nothing was left in the window; so it does not depend on how often time is told.
     fn report(
         &mut self,
         slot: Slot,
@@ -202,75 +333,16 @@ impl RuleState {
         labels: &dyn Labels,
         out: &mut Vec<Finding>,
     ) {
-        let rule = &self.rule;
-        let Some(group) = self.groups.get(slot) else { return };
-        let (account_sample, client_sample) = group.samples();
-        let key = group.key;
-        let Some(incident) = &group.incident else { return };
-        let ((distinct, exact), (clients, clients_exact)) = (incident.count(), incident.clients.count());
-        let last = incident.last;
-        let at = over_ns.map_or(last, |over| Instant {
-            monotonic_ns: over,
-            unix_ns: last.unix_ns.saturating_add(over.saturating_sub(last.monotonic_ns)),
-        });
-        out.push(Finding {
-            uid: incident.uid.clone(),
-            activity,
-            rule_id: rule.info.id.clone(),
-            title: rule.info.title.clone(),
-            rule_version: rule.version.clone(),
-            description: rule.description.clone(),
-            tags: rule.tags.clone(),
-            level: rule.info.level,
-            at,
-            first: incident.first,
-            last,
-            group: group_texts(rule, key, labels),
-            counted_field: match rule.count {
-                Count::Events => "observation",
-                Count::Distinct(field) => field.label(),
-            }
-            .to_owned(),
-            distinct,
-            exact: exact && clients_exact,
-            observations: incident.observations,
-            clients,
-            client_sample,
-            account_sample,
-            window_s: rule.timespan_ns / 1_000_000_000,
-            threshold: rule.threshold,
-        });
-    }
-}
-
-/// The group's fields and values; `overflow` for each when the table was full.
-fn group_texts(rule: &CompiledRule, key: Option<GroupKey>, labels: &dyn Labels) -> Vec<(String, String)> {
-    let texts = rule.group_by.iter().enumerate().map(|(index, field)| {
-        let text = match key {
-            None => OVERFLOW.to_owned(),
-            Some(key) => field.text(key.0.get(index).copied().flatten(), labels),
-        };
-        (field.label().to_owned(), text)
-    });
-    texts.collect()
-}
-
-/// The finding's id: a hash of rule, group and first observation, the same on every run over the same traffic.
-fn uid(rule: &CompiledRule, key: Option<GroupKey>, first: Instant, labels: &dyn Labels) -> String {
-    let mut bytes = rule.info.id.as_bytes().to_vec();
-    for (index, (field, text)) in group_texts(rule, key, labels).iter().enumerate() {
-        // Absent and called "none" are two groups.
-        let present = key.is_some_and(|key| key.0.get(index).copied().flatten().is_some());
-        for part in [field.as_str(), text.as_str()] {
-            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(part.as_bytes());
+        if let Some(group) = self.groups.get(slot) {
+            out.extend(report::finding(&self.rule, group, activity, over_ns, labels));
         }
-        bytes.push(u8::from(present));
     }
-    bytes.extend_from_slice(&first.unix_ns.to_le_bytes());
-    hex(&siphash::hash128(siphash::Key::default(), &bytes))
 }
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "language_tests.rs"]
+mod language_tests;

@@ -79,6 +79,14 @@ impl Groups {
         self.index.len() + usize::from(self.overflow_used)
     }
 
+    /// The group of `key`, if there is one.
+    pub fn find(&self, key: &GroupKey) -> Option<Slot> {
+        if self.index.is_empty() {
+            return None;
+        }
+        self.index.get(key).map(|slot| Slot::Own(*slot))
+    }
+
     /// The group of `key`, made if need be.
     pub fn slot(&mut self, key: GroupKey, now: u64) -> Slot {
         if let Some(slot) = self.index.get(&key) {

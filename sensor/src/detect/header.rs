@@ -3,6 +3,7 @@
 //! Owns [`Table`], the checked view of a mapping, and [`Header`].
 
 use super::error::{advice, listed, quoted};
+use super::field::Source;
 use super::yaml::{Key, Mistakes, Node, Place, Value};
 use crate::finding::model::Level;
 
@@ -23,6 +24,7 @@ const KEYS: &[&str] = &[
     "logsource",
     "detection",
     "correlation",
+    "exception",
     "falsepositives",
     "level",
     "tags",
@@ -209,6 +211,19 @@ fn is_uuid(text: &str) -> bool {
     lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
+/// Days from 1970-01-01 to a date `YYYY-MM-DD` (Hinnant, "chrono-compatible low-level date algorithms").
+pub(super) fn days(text: &str) -> Option<u64> {
+    if !is_date(text) {
+        return None;
+    }
+    let mut parts = text.split('-').map(|part| part.parse::<u64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let year = if month <= 2 { year - 1 } else { year };
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let (era, of_era) = (year / 400, year % 400);
+    (era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year).checked_sub(719_468)
+}
+
 fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let number = |index: usize, digits: usize, range: std::ops::RangeInclusive<u16>| {
@@ -221,21 +236,32 @@ fn is_date(text: &str) -> bool {
     parts.len() == 3 && number(0, 4, 1970..=9999) && number(1, 2, 1..=12) && number(2, 2, 1..=31)
 }
 
-/// Checks `logsource`: this program has one source.
-pub(super) fn logsource(table: &Table<'_>, mistakes: &mut Mistakes<'_>) {
+/// Checks `logsource`: this program has two sources, told apart by `category`.
+pub(super) fn logsource(table: &Table<'_>, mistakes: &mut Mistakes<'_>) -> Source {
     let Some((_, node)) = table.get("logsource") else {
         mistakes.add(table.at, "`logsource` is missing", "Add `logsource:` with `product: authsensor` below it");
-        return;
+        return Source::Observation;
     };
-    let Some(source) = Table::new(node, "`logsource`", mistakes) else { return };
-    source.only(&["product", "definition"], &["category", "service"], mistakes);
+    let Some(source) = Table::new(node, "`logsource`", mistakes) else { return Source::Observation };
+    source.only(&["product", "category", "definition"], &["service"], mistakes);
     source.text("definition", false, mistakes);
+    let mut category = Source::Observation;
+    if let Some((text, at)) = source.text("category", false, mistakes) {
+        match Source::ALL.into_iter().find(|source| source.label() == text) {
+            Some(known) => category = known,
+            None => {
+                let known = Source::ALL.map(Source::label);
+                mistakes.add(at, format!("{} is no category", quoted(text)), advice(text, &known));
+            }
+        }
+    }
     if let Some((product, at)) = source.text("product", true, mistakes)
         && product != "authsensor"
     {
         let message = format!("{} is a log source that this program does not have", quoted(product));
         mistakes.add(at, message, format!("Write {}", listed(&["authsensor"])));
     }
+    category
 }
 
 #[cfg(test)]
@@ -251,5 +277,6 @@ mod tests {
         for bad in ["2026-13-01", "2026-1-01", "2026/01/01", "2026-01-32", "", "2026-01-01-01", "+026-01-01"] {
             assert!(!is_date(bad), "{bad}");
         }
+        assert_eq!((days("1970-01-01"), days("2000-03-01"), days("2026-11-22")), (Some(0), Some(11_017), Some(20_779)));
     }
 }

@@ -5,29 +5,43 @@
 //! [`Observation`](crate::observation::Observation) after another, keeps bounded sliding windows per rule and group, and
 //! gives [`Finding`](crate::finding::model::Finding)s. Same observations in the same order give the same findings.
 
+mod cases;
+mod compile;
 mod condition;
+mod correlation;
 mod distinct;
 mod engine;
 mod error;
+mod exception;
 mod field;
 mod group;
 mod groups;
 mod header;
+mod modifier;
+mod names;
 mod predicate;
+mod quiet;
+mod report;
 mod rule;
+mod sample;
+mod shade;
+mod stand_in;
 mod window;
 mod yaml;
 
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+pub use cases::check as check_cases;
 pub use engine::{Detectors, RuleStats};
 pub use error::RuleError;
+pub use exception::Exception;
 pub use rule::{CompiledRule, RuleInfo};
 
 use crate::config::model::Config;
-use crate::observation::{Interned, IssuerId, RouteId, ServiceId};
+use crate::observation::{ClaimName, Interned, IssuerId, RouteId, ServiceId};
 
 /// Largest rule file, bytes.
 const FILE_MAX: u64 = 1 << 20;
@@ -40,21 +54,34 @@ pub trait Labels {
     fn route(&self, service: ServiceId, route: RouteId) -> &str;
     /// Name of an issuer of `service`.
     fn issuer(&self, service: ServiceId, issuer: IssuerId) -> &str;
-    /// The interned `kid`. One number must always give the same text: rules remember the answer.
-    fn kid(&self, kid: Interned) -> &str;
+    /// An interned name of the table `of`. One number must always give the same text: rules remember the answer.
+    fn name(&self, of: ClaimName, id: Interned) -> &str;
 }
 
 /// All rules of a run.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
-    /// In file order (directories: by file name), then in document order.
+    /// In file order (directories: by file name), then in document order. The ceilings of exceptions stand as rules of
+    /// their own behind the rule that they are exceptions to.
     pub rules: Vec<CompiledRule>,
+    /// The exceptions, expired ones among them.
+    pub exceptions: Vec<Arc<Exception>>,
 }
 
 impl RuleSet {
     /// Id, title, level and hash of each rule.
     pub fn info(&self) -> impl Iterator<Item = &RuleInfo> {
-        self.rules.iter().map(|rule| &rule.info)
+        self.each().map(|rule| &rule.info)
+    }
+
+    /// Each rule once, without the ceilings of exceptions.
+    pub fn each(&self) -> impl Iterator<Item = &CompiledRule> {
+        self.rules.iter().filter(|rule| rule.exception.is_none())
+    }
+
+    /// The exceptions that no longer apply at a time, nanoseconds since 1970.
+    pub fn expired(&self, unix_ns: u64) -> impl Iterator<Item = &Exception> {
+        self.exceptions.iter().filter(move |exception| exception.until_unix_ns <= unix_ns).map(|exception| &**exception)
     }
 }
 
@@ -63,7 +90,8 @@ impl RuleSet {
 /// All mistakes of all files come back at once, in the order of files and lines.
 pub fn load(paths: &[PathBuf], config: &Config) -> Result<RuleSet, Vec<RuleError>> {
     let mut errors = Vec::new();
-    let mut set = RuleSet::default();
+    let mut rules = Vec::new();
+    let mut exceptions = Vec::new();
     let mut ids = rule::Ids::new();
     for path in paths {
         let files = match files(path) {
@@ -77,7 +105,9 @@ pub fn load(paths: &[PathBuf], config: &Config) -> Result<RuleSet, Vec<RuleError
             match read(&file) {
                 Ok(text) => {
                     let mut mistakes = yaml::Mistakes::new(&file);
-                    set.rules.extend(rule::compile(&file, &text, config, &mut ids, &mut mistakes));
+                    let compiled = rule::compile(&file, &text, config, &mut ids, &mut mistakes);
+                    rules.extend(compiled.rules);
+                    exceptions.extend(compiled.exceptions);
                     let mut found = mistakes.list;
                     found.sort_by_key(|error| (error.line, error.column));
                     errors.append(&mut found);
@@ -86,7 +116,10 @@ pub fn load(paths: &[PathBuf], config: &Config) -> Result<RuleSet, Vec<RuleError
             }
         }
     }
-    if errors.is_empty() { Ok(set) } else { Err(errors) }
+    if errors.is_empty() {
+        rules = exception::apply(rules, &exceptions, &mut errors);
+    }
+    if errors.is_empty() { Ok(RuleSet { rules, exceptions: exception::infos(&exceptions) }) } else { Err(errors) }
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, RuleError> {

@@ -180,6 +180,19 @@ impl Window {
         }
     }
 
+    /// Values that are counted exactly.
+    pub fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// Gives each value in the window to `take`, as long as they are counted exactly.
+    pub fn each(&self, mut take: impl FnMut(&Key)) {
+        let oldest = self.newest.saturating_sub(SLICES);
+        if let State::Exact { last, .. } = &self.state {
+            last.iter().filter(|(_, slice)| **slice >= oldest).for_each(|(key, _)| take(key));
+        }
+    }
+
     /// The window's values as the start of a count that forgets nothing.
     pub fn distinct(&mut self) -> Distinct {
         self.refresh();

@@ -10,9 +10,10 @@ use std::net::IpAddr;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
+use super::action;
 use super::attack::technique;
-use super::model::{Activity, Finding, Level};
-use crate::observation::Instant;
+use super::model::{Activity, AlertReason, Finding, Level};
+use crate::observation::{Fingerprint, Instant};
 
 /// Schema version that is written.
 pub const VERSION: &str = "1.8.0";
@@ -36,6 +37,7 @@ pub struct DetectionFinding<'f> {
     severity: &'static str,
     confidence_id: u8,
     confidence: &'static str,
+    confidence_score: u8,
     status_id: u8,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +49,7 @@ pub struct DetectionFinding<'f> {
     end_time: u64,
     metadata: Metadata<'f>,
     finding_info: FindingInfo<'f>,
+    remediation: Remediation,
     evidences: Vec<Evidence<'f>>,
     resources: Vec<Resource>,
     observables: Vec<Observable>,
@@ -74,8 +77,24 @@ struct FindingInfo<'f> {
     desc: &'f str,
     analytic: Analytic<'f>,
     attacks: Vec<Attack>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    related_events: Vec<Related<'f>>,
     first_seen_time: u64,
     last_seen_time: u64,
+}
+
+/// What to do first.
+#[derive(Debug, Serialize)]
+struct Remediation {
+    desc: String,
+}
+
+/// The finding that opened first about the same thing.
+#[derive(Debug, Serialize)]
+struct Related<'f> {
+    uid: &'f str,
+    type_uid: u32,
+    type_name: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,11 +140,22 @@ struct Counts<'f> {
     group: &'f [(String, String)],
     counted_field: &'f str,
     distinct: u64,
+    accounts: u64,
     clients: u64,
     exact: bool,
     observations: u64,
     threshold: u64,
     window_seconds: u64,
+    kids: &'f [String],
+    routes: &'f [String],
+    #[serde(serialize_with = "texts")]
+    credentials: &'f [Fingerprint],
+    /// What speaks against it.
+    doubts: &'f [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alert: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exception: Option<&'f str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,6 +180,10 @@ fn ordered<S: Serializer>(pairs: &&[(String, String)], serializer: S) -> Result<
     map.end()
 }
 
+fn texts<S: Serializer>(fingerprints: &&[Fingerprint], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(fingerprints.iter().map(ToString::to_string))
+}
+
 /// The event for `finding`.
 pub fn event(finding: &Finding) -> DetectionFinding<'_> {
     let (activity_id, activity_name, type_name) = match finding.activity {
@@ -158,7 +192,7 @@ pub fn event(finding: &Finding) -> DetectionFinding<'_> {
         Activity::Close => (3, "Close", "Detection Finding: Close"),
     };
     let (severity_id, severity) = severity(finding.level);
-    let (confidence_id, confidence) = confidence(finding.level);
+    let (confidence_id, confidence) = finding.confidence.band();
     let closed = finding.activity == Activity::Close;
     let resources: Vec<Resource> =
         finding.account_sample.iter().map(|account| Resource { r#type: "account", uid: account.to_string() }).collect();
@@ -176,12 +210,13 @@ pub fn event(finding: &Finding) -> DetectionFinding<'_> {
         severity,
         confidence_id,
         confidence,
+        confidence_score: finding.confidence.score,
         // "In Progress" would claim that someone reviews it, which the sensor cannot know.
         status_id: if closed { 4 } else { 1 },
         status: if closed { "Resolved" } else { "New" },
         status_detail: closed
             .then_some("Nothing more was seen for the rule's window; whether it was reviewed is not known here."),
-        is_alert: !closed,
+        is_alert: finding.standing.alert.is_some(),
         message: message(finding),
         // `integer_t` is a signed 32-bit number; the exact figure stands in the evidence.
         count: u32::try_from(finding.observations.min(i32::MAX as u64)).unwrap_or(i32::MAX as u32),
@@ -205,9 +240,11 @@ pub fn event(finding: &Finding) -> DetectionFinding<'_> {
                 version: &finding.rule_version,
             },
             attacks: attacks(&finding.tags),
+            related_events: related(finding),
             first_seen_time: milliseconds(finding.first),
             last_seen_time: milliseconds(finding.last),
         },
+        remediation: Remediation { desc: remediation(finding) },
         evidences: evidences(finding),
         observables: observables(finding, &resources),
         resources,
@@ -228,14 +265,17 @@ fn severity(level: Level) -> (u8, &'static str) {
     }
 }
 
-/// Rules state doubt in their level (an opaque credential without a login is nearly always missing coverage and
-/// therefore medium), so confidence follows it.
-fn confidence(level: Level) -> (u8, &'static str) {
-    match level {
-        Level::Informational | Level::Low => (1, "Low"),
-        Level::Medium => (2, "Medium"),
-        Level::High | Level::Critical => (3, "High"),
-    }
+/// The parent stands where OCSF has related events; the family's first report is its `Create`.
+fn related(finding: &Finding) -> Vec<Related<'_>> {
+    let parent = finding.standing.parent.as_deref();
+    let parent =
+        parent.map(|uid| Related { uid, type_uid: CLASS_UID * 100 + 1, type_name: "Detection Finding: Create" });
+    parent.into_iter().collect()
+}
+
+fn remediation(finding: &Finding) -> String {
+    let [first, second, third] = action::first(finding);
+    format!("1. {first}. 2. {second}. 3. {third}.")
 }
 
 fn attacks(tags: &[String]) -> Vec<Attack> {
@@ -254,11 +294,18 @@ fn evidences(finding: &Finding) -> Vec<Evidence<'_>> {
         group: &finding.group,
         counted_field: &finding.counted_field,
         distinct: finding.distinct,
+        accounts: finding.accounts,
         clients: finding.clients,
         exact: finding.exact,
         observations: finding.observations,
         threshold: finding.threshold,
         window_seconds: finding.window_s,
+        kids: &finding.scope.kids,
+        routes: &finding.scope.routes,
+        credentials: &finding.scope.credentials,
+        doubts: &finding.confidence.reasons,
+        alert: finding.standing.alert.map(AlertReason::label),
+        exception: finding.exception.as_deref(),
     };
     let mut clients = finding.client_sample.iter().map(|ip| Endpoint { ip: *ip });
     let mut evidences = vec![Evidence { src_endpoint: clients.next(), data: Some(counts) }];
@@ -283,7 +330,7 @@ fn observables(finding: &Finding, resources: &[Resource]) -> Vec<Observable> {
 }
 
 /// One plain sentence: what, how many, from how many addresses, where, and the bound it passed.
-fn message(finding: &Finding) -> String {
+pub fn message(finding: &Finding) -> String {
     let about = if finding.exact { "" } else { "about " };
     let mut text = format!("{}: {about}{}", finding.title, things(finding.distinct, &finding.counted_field));
     if finding.counted_field != "client" {
@@ -303,7 +350,11 @@ fn message(finding: &Finding) -> String {
     if !finding.group.is_empty() {
         text.push(')');
     }
-    let _ = write!(text, "; the rule speaks from {} in {}.", finding.threshold, span(finding.window_s));
+    let who = match &finding.exception {
+        Some(exception) => format!("the exception \"{}\" ends at", shown(exception)),
+        None => "the rule speaks from".to_owned(),
+    };
+    let _ = write!(text, "; {who} {} in {}.", finding.threshold, span(finding.window_s));
     if finding.activity == Activity::Close {
         text.push_str(" Nothing more was seen since.");
     }
@@ -313,6 +364,7 @@ fn message(finding: &Finding) -> String {
 fn things(count: u64, field: &str) -> String {
     match field {
         "observation" => plural(count, "request", "requests"),
+        "estimate" => plural(count, "estimate", "estimates"),
         "account" => plural(count, "account", "accounts"),
         "client" => plural(count, "address", "addresses"),
         field => format!("{count} different values of {field}"),
@@ -338,7 +390,7 @@ fn span(seconds: u64) -> String {
 }
 
 /// A group value as a sentence may repeat it: what could mislead a terminal or a reader is escaped, length is bounded.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     let mut out = String::new();
     for character in value.chars().take(SHOWN_MAX) {
         if character.is_control()

@@ -1,7 +1,9 @@
 use serde_json::Value;
 
 use super::*;
-use crate::observation::AccountHash;
+use crate::finding::confidence::Confidence;
+use crate::finding::model::{AlertReason, Scope, Standing};
+use crate::observation::{AccountHash, Fingerprint};
 
 pub(crate) fn finding() -> Finding {
     let instant = |ms: u64| Instant { monotonic_ns: ms * 1_000_000, unix_ns: (1_763_000_000_000 + ms) * 1_000_000 };
@@ -14,6 +16,7 @@ pub(crate) fn finding() -> Finding {
         description: "Why it matters.".to_owned(),
         tags: ["attack.t1606", "attack.t1550.001", "owasp.api2", "ismsp.2.11.3"].map(str::to_owned).to_vec(),
         level: Level::High,
+        exception: None,
         at: instant(65_500),
         first: instant(0),
         last: instant(65_500),
@@ -22,6 +25,7 @@ pub(crate) fn finding() -> Finding {
             .to_vec(),
         counted_field: "account".to_owned(),
         distinct: 10,
+        accounts: 10,
         exact: true,
         observations: 12,
         clients: 3,
@@ -29,6 +33,13 @@ pub(crate) fn finding() -> Finding {
         account_sample: vec![AccountHash([0xab; 16]), AccountHash([0xcd; 16])],
         window_s: 86_400,
         threshold: 10,
+        scope: Scope {
+            routes: vec!["addresses".to_owned()],
+            credentials: vec![Fingerprint([0xee; 16])],
+            ..Scope::default()
+        },
+        standing: Standing { parent: None, alert: Some(AlertReason::Opened) },
+        confidence: Confidence { score: 95, reasons: Vec::new() },
     }
 }
 
@@ -91,14 +102,15 @@ fn every_required_and_promised_field_has_its_type() {
 }
 
 #[test]
-fn ids_follow_activity_and_level() {
-    let ids = |activity, level| {
-        let event = json(&Finding { activity, level, ..finding() });
+fn ids_follow_activity_level_and_confidence() {
+    let ids = |activity, level, score| {
+        let confidence = Confidence { score, reasons: Vec::new() };
+        let event = json(&Finding { activity, level, confidence, ..finding() });
         ["type_uid", "status_id", "severity_id", "confidence_id"].map(|key| event[key].as_u64().unwrap())
     };
-    assert_eq!(ids(Activity::Open, Level::Critical), [200_401, 1, 5, 3]);
-    assert_eq!(ids(Activity::Update, Level::Medium), [200_402, 1, 3, 2]);
-    assert_eq!(ids(Activity::Close, Level::Informational), [200_403, 4, 1, 1]);
+    assert_eq!(ids(Activity::Open, Level::Critical, 80), [200_401, 1, 5, 3]);
+    assert_eq!(ids(Activity::Update, Level::Medium, 79), [200_402, 1, 3, 2]);
+    assert_eq!(ids(Activity::Close, Level::Informational, 49), [200_403, 4, 1, 1]);
 }
 
 #[test]
@@ -115,6 +127,13 @@ fn the_line_is_the_golden_one() {
     let mut line = Vec::new();
     write_line(&finding(), &mut line).unwrap();
     let golden = include_str!("../../tests/data/finding.ocsf.ndjson").replace("@VERSION@", env!("CARGO_PKG_VERSION"));
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let (vendor, version) = ("\"vendor_name\":\"authsensor\",\"version\":\"", env!("CARGO_PKG_VERSION"));
+        let fresh =
+            String::from_utf8_lossy(&line).replace(&format!("{vendor}{version}"), &format!("{vendor}@VERSION@"));
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/finding.ocsf.ndjson"), fresh).unwrap();
+        return;
+    }
     assert_eq!(String::from_utf8_lossy(&line), golden, "the format changed: check it, then replace the file");
 }
 

@@ -3,6 +3,8 @@
 //! A gap excuses as many distinct credentials as issuances were lost in it and no more, so that whoever floods logins
 //! to make doubt, or forges `iat` into a gap, runs into the budget.
 
+use super::store::Id;
+use super::table::ClockMap;
 use super::verdict::Leeway;
 use crate::observation::{Instant, ServiceId};
 
@@ -26,11 +28,28 @@ pub struct Gaps {
     pub lost: u64,
     /// Distinct credentials excused.
     pub excused: u64,
+    /// Credentials judged `unissued` although a gap covers them: its budget is spent.
+    pub refused: u64,
+    /// Who was excused; apart from all others that are presented, so that no flood of these makes one pay twice.
+    given: ClockMap<(), Id>,
+}
+
+/// What gaps say of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excuse {
+    /// No gap covers it.
+    None,
+    /// One does, and its budget is spent.
+    Spent,
+    /// Its issuance may have been lost.
+    Given,
 }
 
 impl Gaps {
-    pub fn new(services: usize, leeway: Leeway) -> Self {
-        Self { services: vec![Vec::new(); services], leeway, lost: 0, excused: 0 }
+    /// None yet; at most `remembered` excused credentials are remembered.
+    pub fn new(services: usize, leeway: Leeway, remembered: usize) -> Self {
+        let given = ClockMap::new(remembered);
+        Self { services: vec![Vec::new(); services], leeway, lost: 0, excused: 0, refused: 0, given }
     }
 
     /// Records that `lost` issuances of `service` were lost between `from` and `to`. Gaps older than `keep` ns before
@@ -71,27 +90,49 @@ impl Gaps {
         self.lost = lost;
     }
 
-    /// True when a gap may have lost the issuance of a credential presented at `at`, issued at `iat` if it says so,
-    /// of an issuer whose credentials live for at most `lifetime` ns. Takes one from the gap's budget.
-    pub fn excuse(&mut self, service: ServiceId, iat: Option<i64>, at: Instant, lifetime: u64) -> bool {
+    /// Takes over that an earlier run excused `id`.
+    pub fn restore_given(&mut self, id: Id) {
+        if self.given.get_mut(&id).is_none() {
+            self.given.insert(id, ());
+        }
+    }
+
+    /// Whether a gap may have lost the issuance of a credential presented at `at`, issued at `iat` if it says so, of an
+    /// issuer whose credentials live for at most `lifetime` ns. With `spends` a new one takes one from the gap's budget.
+    pub fn excuse(
+        &mut self,
+        service: ServiceId,
+        id: Id,
+        iat: Option<i64>,
+        at: Instant,
+        lifetime: u64,
+        spends: bool,
+    ) -> Excuse {
         let leeway = self.leeway;
-        let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return false };
-        let covers = |gap: &&mut Gap| {
-            gap.left > 0
-                && match iat {
-                    Some(iat) => {
-                        iat >= gap.from_unix.saturating_sub(leeway.unix)
-                            && iat <= gap.to_unix.saturating_add(leeway.unix)
-                    }
-                    None => {
-                        gap.to_monotonic.saturating_add(lifetime).saturating_add(leeway.monotonic) >= at.monotonic_ns
-                    }
-                }
+        let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return Excuse::None };
+        if gaps.is_empty() {
+            return Excuse::None;
+        }
+        if self.given.get_mut(&id).is_some() {
+            return Excuse::Given;
+        }
+        let covers = |gap: &Gap| match iat {
+            Some(iat) => {
+                iat >= gap.from_unix.saturating_sub(leeway.unix) && iat <= gap.to_unix.saturating_add(leeway.unix)
+            }
+            None => gap.to_monotonic.saturating_add(lifetime).saturating_add(leeway.monotonic) >= at.monotonic_ns,
         };
-        let Some(gap) = gaps.iter_mut().find(covers) else { return false };
-        gap.left -= 1;
-        self.excused += 1;
-        true
+        let Some(gap) = gaps.iter_mut().find(|gap| gap.left > 0 && covers(gap)) else {
+            let spent = gaps.iter().any(covers);
+            self.refused += u64::from(spent && spends);
+            return if spent { Excuse::Spent } else { Excuse::None };
+        };
+        if spends {
+            gap.left -= 1;
+            self.excused += 1;
+            self.given.insert(id, ());
+        }
+        Excuse::Given
     }
 
     /// Gaps kept, and what is left of their budgets.
@@ -122,35 +163,57 @@ mod tests {
         Instant { monotonic_ns: s * 1_000_000_000, unix_ns: (1_000_000 + s) * 1_000_000_000 }
     }
 
+    fn id(n: u8) -> Id {
+        Id(u64::from_be_bytes([n; 8]))
+    }
+
+    fn gaps(leeway: u64) -> Gaps {
+        Gaps::new(1, Duration::from_secs(leeway).into(), 100)
+    }
+
     #[test]
     fn covers_its_time_and_its_count() {
-        let mut gaps = Gaps::new(1, Duration::from_secs(10).into());
+        let mut gaps = gaps(10);
         gaps.add(SERVICE, at(100), at(110), 2, u64::MAX);
-        let mut excuse = |iat| gaps.excuse(SERVICE, iat, at(200), 1000);
-        assert!(!excuse(Some(1_000_089)));
-        assert!(!excuse(Some(1_000_121)));
-        assert!(excuse(Some(1_000_090)));
-        assert!(excuse(Some(1_000_120)));
-        assert!(!excuse(Some(1_000_105)), "budget");
-        assert_eq!((gaps.excused, gaps.lost), (2, 2));
+        let mut excuse = |n, iat| gaps.excuse(SERVICE, id(n), Some(iat), at(200), 1000, true);
+        assert_eq!(excuse(1, 1_000_089), Excuse::None);
+        assert_eq!(excuse(2, 1_000_121), Excuse::None);
+        assert_eq!(excuse(3, 1_000_090), Excuse::Given);
+        assert_eq!(excuse(4, 1_000_120), Excuse::Given);
+        assert_eq!(excuse(5, 1_000_105), Excuse::Spent);
+        assert_eq!(excuse(3, 1_000_090), Excuse::Given, "the same one again");
+        assert_eq!((gaps.excused, gaps.lost, gaps.refused), (2, 2, 1));
+    }
+
+    #[test]
+    fn what_spends_nothing_leaves_the_budget() {
+        let mut gaps = gaps(10);
+        gaps.add(SERVICE, at(100), at(110), 1, u64::MAX);
+        for n in 0..50 {
+            assert_eq!(gaps.excuse(SERVICE, id(n), None, at(120), u64::MAX, false), Excuse::Given);
+        }
+        assert_eq!(gaps.excuse(SERVICE, id(60), None, at(120), u64::MAX, true), Excuse::Given);
+        assert_eq!(gaps.excuse(SERVICE, id(61), None, at(120), u64::MAX, false), Excuse::Spent);
+        assert_eq!((gaps.excused, gaps.refused), (1, 0));
     }
 
     #[test]
     fn opaque_credentials_outlive_a_gap_by_their_lifetime() {
-        let mut gaps = Gaps::new(1, Duration::from_secs(10).into());
+        let mut gaps = gaps(10);
         gaps.add(SERVICE, at(100), at(110), 9, u64::MAX);
-        assert!(gaps.excuse(SERVICE, None, at(220), 100_000_000_000));
-        assert!(!gaps.excuse(SERVICE, None, at(221), 100_000_000_000));
+        assert_eq!(gaps.excuse(SERVICE, id(1), None, at(220), 100_000_000_000, true), Excuse::Given);
+        assert_eq!(gaps.excuse(SERVICE, id(2), None, at(221), 100_000_000_000, true), Excuse::None);
     }
 
     #[test]
     fn merging_keeps_the_sum_and_the_bound() {
-        let mut gaps = Gaps::new(1, Duration::ZERO.into());
+        let mut gaps = gaps(0);
         for n in 0..1000 {
             gaps.add(SERVICE, at(n * 10), at(n * 10 + 1), 1, u64::MAX);
         }
         assert_eq!(gaps.left(), (GAPS_MAX, 1000));
-        assert!(gaps.excuse(SERVICE, Some(1_000_000), at(0), 0), "the oldest is still covered");
+        let oldest = gaps.excuse(SERVICE, id(1), Some(1_000_000), at(0), 0, true);
+        assert_eq!(oldest, Excuse::Given, "the oldest is still covered");
         gaps.add(ServiceId(9), at(0), at(1), 1, 0);
         gaps.add(SERVICE, at(1), at(2), 0, 0);
         assert_eq!(gaps.lost, 1000, "no such service, nothing lost");

@@ -12,7 +12,7 @@ use sensor_ebpf::wire::{credential_flag, place, scheme};
 
 use super::claims::{Claims, Facts, Form};
 use super::{Presented, nanos};
-use crate::config::model::{Config, Place};
+use crate::config::model::{self as config, Config, Place, Service};
 use crate::observation::{Interned, IssuerId, ServiceId};
 
 /// Lifetime assumed for what a service without issuers hands out.
@@ -23,9 +23,15 @@ const DEFAULT_LIFETIME: Duration = Duration::from_hours(24);
 pub struct Issuer {
     pub id: IssuerId,
     iss: Option<Interned>,
-    /// `kid` and since when it is retired (seconds since 1970).
-    kids: Vec<(Interned, Option<i64>)>,
+    kids: Vec<SigningKey>,
+    combinations: Vec<Combination>,
+    /// What holds of `exp`.
+    pub expiry: Expiry,
+    /// Which claim names whose a token is.
+    pub subject: Subject,
     places: Vec<Place>,
+    /// Some login binds credentials of its places: they are presented before they are issued.
+    pub bound: bool,
     pub jwt: bool,
     pub accountable: bool,
     /// Longest lifetime of its credentials, ns.
@@ -34,32 +40,130 @@ pub struct Issuer {
     pub row: usize,
 }
 
-/// What the registered keys say of a `kid`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyState {
-    /// Registered, or no key is.
-    Good,
-    /// Not registered, while others are.
-    Unknown,
-    /// Retired.
-    Retired,
+/// What holds of `exp` in an issuer's tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiry {
+    /// They always carry it.
+    pub always: bool,
+    /// Seconds after it that they are still accepted.
+    pub grace: i64,
 }
 
-impl Issuer {
-    /// The state of `kid` at `unix` (seconds since 1970).
-    pub fn key_state(&self, kid: Option<Interned>, unix: i64) -> KeyState {
-        if self.kids.is_empty() {
-            return KeyState::Good;
+/// A registered key; times are seconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub struct SigningKey {
+    kid: Interned,
+    pub created: Option<i64>,
+    pub retired: Option<i64>,
+    pub owner_left: Option<i64>,
+}
+
+/// Where an issuer's tokens name whose they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// They name nobody.
+    Nobody,
+    /// `sub`
+    Sub,
+    /// Another claim, by its place among those that the configuration names.
+    Claim(usize),
+}
+
+/// What was registered together; `None`: anything.
+#[derive(Debug)]
+struct Combination {
+    kid: Option<Interned>,
+    iss: Option<Interned>,
+    aud: Option<Interned>,
+    scope: Option<Interned>,
+}
+
+/// What the register says of a `kid`.
+#[derive(Clone, Copy, Debug)]
+pub enum Registered<'a> {
+    /// No key is registered.
+    Any,
+    /// Others are, this one is not.
+    Unknown,
+    /// It is.
+    Known(&'a SigningKey),
+}
+
+impl SigningKey {
+    fn new(kid: &config::Kid, claims: &mut Claims) -> Self {
+        let date = |unix: Option<u64>| unix.map(|unix| i64::try_from(unix).unwrap_or(i64::MAX));
+        Self {
+            kid: claims.seen.kids.declare(&kid.kid),
+            created: date(kid.created_unix),
+            retired: date(kid.retired_unix),
+            owner_left: date(kid.owner_left_unix),
         }
-        match self.kids.iter().find(|(known, _)| Some(*known) == kid) {
-            None => KeyState::Unknown,
-            Some((_, Some(retired))) if unix >= *retired => KeyState::Retired,
-            Some(_) => KeyState::Good,
+    }
+}
+
+impl Combination {
+    fn new(from: &config::Combination, claims: &mut Claims) -> Self {
+        let names = &mut claims.seen;
+        Self {
+            kid: from.kid.as_deref().map(|kid| names.kids.declare(kid)),
+            iss: from.iss.as_deref().map(|iss| names.iss.declare(iss)),
+            aud: from.aud.as_deref().map(|aud| names.aud.declare(aud)),
+            scope: from.scope.as_deref().map(|scope| names.scope.declare(scope)),
         }
     }
 
+    fn fits(&self, facts: &Facts) -> bool {
+        let same = |stated: Option<Interned>, said| stated.is_none() || stated == said;
+        let claims = &facts.claims;
+        same(self.kid, facts.kid)
+            && same(self.iss, claims.iss)
+            && same(self.aud, claims.aud)
+            && same(self.scope, claims.scope)
+    }
+}
+
+impl Issuer {
+    fn new(service: &Service, from: &config::Issuer, id: IssuerId, row: usize, claims: &mut Claims) -> Self {
+        let logins = service.routes.iter().filter_map(|route| route.issuance.as_ref());
+        let mut binds = logins.flat_map(|rule| &rule.binds);
+        Self {
+            id,
+            iss: from.iss.as_deref().map(|iss| claims.seen.iss.declare(iss)),
+            kids: from.kids.iter().map(|kid| SigningKey::new(kid, claims)).collect(),
+            combinations: from.combinations.iter().map(|one| Combination::new(one, claims)).collect(),
+            expiry: Expiry {
+                always: from.expires,
+                grace: i64::try_from(from.expiry_grace.as_secs()).unwrap_or(i64::MAX),
+            },
+            subject: match from.subject.as_deref() {
+                None => Subject::Nobody,
+                Some("sub") => Subject::Sub,
+                Some(claim) => claims.place_of(claim).map_or(Subject::Nobody, Subject::Claim),
+            },
+            bound: binds.any(|place| from.places.is_empty() || from.places.contains(place)),
+            places: from.places.clone(),
+            jwt: from.jwt,
+            accountable: from.accountable(),
+            lifetime: nanos(from.max_lifetime),
+            row,
+        }
+    }
+
+    /// What the register says of `kid`.
+    pub fn registered(&self, kid: Option<Interned>) -> Registered<'_> {
+        if self.kids.is_empty() {
+            return Registered::Any;
+        }
+        self.kids.iter().find(|known| Some(known.kid) == kid).map_or(Registered::Unknown, Registered::Known)
+    }
+
+    /// True when nothing was registered together, or what a token says was.
+    pub fn combines(&self, facts: &Facts) -> bool {
+        self.combinations.is_empty() || self.combinations.iter().any(|one| one.fits(facts))
+    }
+
     fn knows(&self, kid: Option<Interned>) -> bool {
-        self.kids.is_empty() || self.kids.iter().any(|(known, _)| Some(*known) == kid)
+        self.kids.is_empty() || self.kids.iter().any(|known| Some(known.kid) == kid)
     }
 
     /// Bodies have no configurable place: there a JWT is told by its `iss`, an opaque credential only by an issuer
@@ -73,34 +177,31 @@ impl Issuer {
 #[derive(Debug)]
 pub struct Issuers {
     services: Vec<Vec<Issuer>>,
+    /// Every registered key with the `iss` that it is registered for.
+    keys: Vec<(Interned, Option<Interned>)>,
 }
 
 impl Issuers {
     /// Compiles the issuers of `config`, declaring their names to `claims`.
     pub fn new(config: &Config, claims: &mut Claims) -> Self {
         let mut row = 0;
-        let services = config.services.iter().map(|service| {
-            let issuers = service.issuers.iter().zip(0u16..).map(|(issuer, id)| {
+        let mut services = Vec::new();
+        for service in &config.services {
+            let mut issuers = Vec::new();
+            for (issuer, id) in service.issuers.iter().zip(0u16..) {
+                issuers.push(Issuer::new(service, issuer, IssuerId(id), row, claims));
                 row += 1;
-                Issuer {
-                    id: IssuerId(id),
-                    iss: issuer.iss.as_deref().map(|iss| claims.iss.declare(iss)),
-                    kids: (issuer.kids.iter())
-                        .map(|kid| {
-                            let retired = kid.retired_unix.map(|unix| i64::try_from(unix).unwrap_or(i64::MAX));
-                            (claims.kids.declare(&kid.kid), retired)
-                        })
-                        .collect(),
-                    places: issuer.places.clone(),
-                    jwt: issuer.jwt,
-                    accountable: issuer.accountable(),
-                    lifetime: nanos(issuer.max_lifetime),
-                    row: row - 1,
-                }
-            });
-            issuers.collect()
-        });
-        Self { services: services.collect() }
+            }
+            services.push(issuers);
+        }
+        let all = services.iter().flatten();
+        let keys = all.flat_map(|issuer: &Issuer| issuer.kids.iter().map(|key| (key.kid, issuer.iss))).collect();
+        Self { services, keys }
+    }
+
+    /// True when `kid` is registered for another `iss` than this.
+    pub fn registered_elsewhere(&self, kid: Option<Interned>, iss: Option<Interned>) -> bool {
+        kid.is_some_and(|kid| self.keys.iter().any(|(known, owner)| *known == kid && *owner != iss))
     }
 
     /// All issuers with their services, by [`Issuer::row`].
@@ -130,7 +231,7 @@ impl Issuers {
                 Some(issuer) => (Some(issuer), false),
                 None => (jwt(&|_| true), true),
             },
-            Form::Read => (jwt(&|issuer| issuer.iss == facts.iss), true),
+            Form::Read => (jwt(&|issuer| issuer.iss == facts.claims.iss), true),
             Form::Header { .. } | Form::Unread => match jwt(&|_| true) {
                 Some(issuer) => (Some(issuer), true),
                 None => match opaque() {
@@ -139,6 +240,14 @@ impl Issuers {
                 },
             },
         }
+    }
+
+    /// The issuer whose session stands at a place of a request.
+    pub fn standing_at(&self, service: ServiceId, place: u8, index: u8) -> Option<&Issuer> {
+        let issuers = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
+        let at = request_place(place, index);
+        let standing = || issuers.iter().filter(|issuer| issuer.stands_at(at));
+        standing().find(|issuer| !issuer.jwt).or_else(|| standing().next())
     }
 
     /// Longest lifetime (ns) that a credential handed out at a place of `service` can have.

@@ -13,8 +13,10 @@
 //!   trace: not among the seen ones, nor among those without an issuer. A JWT does not hide behind such a scheme word.
 //! - A credential in the store has the stored provenance whatever issuer it matches, or none. One that is not in the
 //!   store and matches no declared issuer is `unverifiable`.
-//! - `preexisting` has no budget in this version: whoever forges an `iat` before the horizon, or leaves it out, is
-//!   believed until the ledger has watched for the issuer's longest lifetime. Such judgements are counted.
+//! - Whoever forges an `iat` before the horizon, or leaves it out, is believed until the ledger has watched for the
+//!   issuer's longest lifetime, but no more distinct credentials than the issuer's budget: those beyond it are
+//!   `unverifiable`, marked `horizon_budget_spent` and counted. Without a budget (none stated, none confirmed) they are
+//!   only counted. An `iat` forged into a gap spends that gap's budget; beyond it the credential is `unissued`.
 //! - Memory of presented credentials is bounded: an attacker who floods it can make an echo look like an issuance.
 //!   It costs him `max_seen` requests with fresh credentials between two uses of the forged one, and shows in
 //!   [`LedgerStats::seen_evictions`].
@@ -24,14 +26,19 @@ mod claims;
 mod evicted;
 mod gaps;
 mod issuers;
+mod json;
+mod names;
 mod persist;
+mod population;
 mod rates;
+mod register;
 mod sight;
 mod stats;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod verdict;
 
 use std::fmt;
@@ -42,17 +49,22 @@ use sensor_ebpf::siphash::{self, hash128};
 use self::claims::Claims;
 use self::evicted::Evicted;
 use self::gaps::Gaps;
-use self::issuers::{Issuer, Issuers};
+use self::issuers::{Issuers, Subject};
 use self::persist::Marks;
+use self::population::Population;
 use self::sight::Window;
 use self::stats::UnmatchedList;
 use self::store::{Amendment, Answer, Entry, Id, Issue, Key, Store};
 use self::table::ClockMap;
+use self::unknown::{Question, Sighted, Unknown, Use};
 use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
-use crate::observation::{AccountHash, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity};
+use crate::observation::{
+    self, AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
+};
 
 pub use self::archive::{Archive, Archived, Imported, Standing};
+pub use self::names::joined;
 pub use self::sight::Sight;
 pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
 pub use self::store::{Loaded, StoreError};
@@ -113,12 +125,14 @@ pub struct Presented<'a> {
     pub flags: u16,
     /// Of a JWT, the base64url text `header.payload`; never the signature.
     pub claims: Option<&'a [u8]>,
+    /// It is to authenticate a read of personal data or an exchange: a budget of doubt that it needs is spent.
+    pub spends: bool,
 }
 
 /// Claims name people, so they stay out of whatever prints this.
 impl fmt::Debug for Presented<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, place, index, scheme, fingerprint, flags, claims } = self;
+        let Self { service, place, index, scheme, fingerprint, flags, claims, spends: _ } = self;
         write!(f, "Presented({service:?} {fingerprint} place {place}.{index} scheme {scheme} flags {flags:#x} ")?;
         write!(f, "claims {} bytes)", claims.map_or(0, <[u8]>::len))
     }
@@ -139,6 +153,12 @@ pub struct Verdict {
     pub self_contained: bool,
     /// Whose it is, by what the login said.
     pub account: Option<AccountHash>,
+    /// Whose it is, by what it says itself.
+    pub subject: Option<AccountHash>,
+    /// What it says of itself.
+    pub claims: observation::Claims,
+    /// What is odd about that: bits of [`claim_anomaly`](crate::observation::claim_anomaly).
+    pub anomalies: u16,
     /// False when the scheme proves a secret anew in every request: the fingerprint names nothing.
     pub stable: bool,
 }
@@ -154,17 +174,11 @@ impl Verdict {
         kid: None,
         self_contained: false,
         account: None,
+        subject: None,
+        claims: observation::Claims::NONE,
+        anomalies: 0,
         stable: true,
     };
-}
-
-/// A presented credential that is not in the store.
-#[derive(Clone, Copy, Debug)]
-struct Use {
-    /// When it was first presented, monotonic ns.
-    first: u64,
-    /// A gap has excused it.
-    excused: bool,
 }
 
 /// The set of issuances, the horizon, and the gaps. Single-threaded. (No `Debug`: it holds the account key.)
@@ -176,6 +190,7 @@ pub struct Ledger {
     claims: Claims,
     issuers: Issuers,
     windows: Vec<Window>,
+    populations: Vec<Population>,
     unmatched: UnmatchedList,
     horizon: Horizon,
     account_key: siphash::Key,
@@ -198,12 +213,14 @@ impl Ledger {
             lifetime,
             retention: lifetime.min(nanos(RETENTION_MAX)),
         };
+        let declared = config.services.iter().flat_map(|service| &service.issuers);
         Self {
             store: Store::new(bounds, &config.services, started.monotonic_ns),
             evicted: Evicted::new(capacity),
             seen: ClockMap::new(config.ledger.max_seen),
-            gaps: Gaps::new(issuers.services(), leeway),
+            gaps: Gaps::new(issuers.services(), leeway, config.ledger.max_seen),
             windows: vec![Window::default(); issuers.iter().count()],
+            populations: declared.map(|issuer| Population::new(issuer.horizon_budget())).collect(),
             claims,
             issuers,
             unmatched: UnmatchedList::default(),
@@ -261,7 +278,8 @@ impl Ledger {
 
     fn issue_new(&mut self, key: Key, issuance: &Issuance, expires: u64) -> Issued {
         let id = self.store.id(&key);
-        let first_use = self.seen.peek(&id).map(|seen| seen.first);
+        let used = self.seen.peek(&id).copied();
+        let first_use = used.map(|used| used.first);
         let binds = issuance.binds && issuance.inherits.is_none();
         // A use that was judged before an earlier issuance came in does not make that issuance an echo.
         if !binds && first_use.is_some_and(|first| first <= issuance.at.monotonic_ns) {
@@ -289,7 +307,21 @@ impl Ledger {
             }
             return Issued::Full;
         }
+        if let Some(used) = used.filter(|_| binds) {
+            self.sight_of_bound(issuance, used);
+        }
         if issuance.inherits.is_some() { Issued::Inherited(provenance) } else { Issued::Added }
+    }
+
+    /// A bound credential was presented before it was issued: its issuance was seen all the same.
+    fn sight_of_bound(&mut self, issuance: &Issuance, used: Use) {
+        let issuer = self.issuers.standing_at(issuance.service, issuance.place, issuance.index);
+        let Some(window) = issuer.and_then(|issuer| self.windows.get_mut(issuer.row)) else { return };
+        match used.sighted {
+            Sighted::Not => window.count(issuance.at, |sight| sight.seen += 1),
+            Sighted::Unseen => window.correct(issuance.at),
+            Sighted::Otherwise => {}
+        }
     }
 
     /// Makes room for an issuance and records it.
@@ -330,6 +362,7 @@ impl Ledger {
         }
         let answer = self.store.presented(&key, !jwt, at);
         let id = self.store.id(&key);
+        let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {
                 store: &mut self.store,
@@ -337,10 +370,14 @@ impl Ledger {
                 seen: &mut self.seen,
                 gaps: &mut self.gaps,
                 windows: &mut self.windows,
+                populations: &mut self.populations,
                 counts: &mut self.counts,
                 horizon: &self.horizon,
             };
-            unknown.judge(id, key.service, issuer, facts.iat, at)
+            let question = Question { key, id, issuer, iat: claims.iat, at, spends: presented.spends };
+            let (provenance, spent) = unknown.judge(&question);
+            anomalies |= spent;
+            provenance
         });
         let mut account = None;
         if let Answer::Known(entry) = &answer {
@@ -350,6 +387,11 @@ impl Ledger {
                 window.count(at, |sight| sight.seen += 1);
             }
         }
+        let subject = match issuer.map_or(Subject::Sub, |issuer| issuer.subject) {
+            Subject::Nobody => None,
+            Subject::Sub => claims.sub,
+            Subject::Claim(place) => self.claims.nth_account(presented, place),
+        };
         Verdict {
             provenance,
             validity: verdict::validity(&facts, jwt, issuer, at, self.horizon.leeway),
@@ -357,6 +399,9 @@ impl Ledger {
             kid: facts.kid,
             self_contained: jwt,
             account,
+            subject,
+            claims,
+            anomalies,
             stable: true,
         }
     }
@@ -381,15 +426,21 @@ impl Ledger {
 
     /// A `kid` in printable form, cut to 64 characters.
     pub fn kid(&self, kid: Interned) -> &str {
-        self.claims.kids.show(kid)
+        self.name(ClaimName::Kid, kid)
+    }
+
+    /// The printable form of an interned name of the given table, cut to 64 characters.
+    pub fn name(&self, of: ClaimName, id: Interned) -> &str {
+        self.claims.show(of, id)
     }
 
     /// Counts, sizes and, by issuer, horizon and sight. For the control plane: it allocates.
     pub fn stats(&self) -> LedgerStats {
         let (gaps, gap_left) = self.gaps.left();
         let (claims_decoded, claims_evictions) = self.claims.counts();
-        let (kids, kids_overflow) = self.claims.kids.counts();
+        let (kids, kids_overflow) = self.claims.seen.kids.counts();
         let issuers = self.issuers.iter().map(|(service, issuer)| {
+            let population = self.populations.get(issuer.row);
             let since = self.horizon.since_unix_ns(service);
             let watched = issuer.lifetime.saturating_add(self.horizon.leeway.monotonic);
             IssuerStats {
@@ -399,6 +450,9 @@ impl Ledger {
                 horizon_unix: unix_seconds(since),
                 complete_unix: unix_seconds(since.saturating_add(watched)),
                 sight: self.windows.get(issuer.row).map(Window::sum).unwrap_or_default(),
+                population: population.map_or(0, Population::distinct),
+                population_budget: population.and_then(Population::budget),
+                population_exceeded: population.map_or(0, |population| population.exceeded),
             }
         });
         LedgerStats {
@@ -410,6 +464,7 @@ impl Ledger {
             gap_lost: self.gaps.lost,
             gap_left,
             gap_excused: self.gaps.excused,
+            gap_refused: self.gaps.refused,
             unmatched: self.unmatched.total,
             unmatched_overflow: self.unmatched.overflow,
             claims_decoded,
@@ -447,64 +502,8 @@ fn kept_until(expires: u64) -> u64 {
 /// as an echo and count as issued.
 fn remember(seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) {
     if entry.used && entry.provenance != Provenance::Issued && seen.peek(&id).is_none() {
-        seen.insert(id, Use { first: at.monotonic_ns, excused: false });
+        seen.insert(id, Use::new(at.monotonic_ns, Sighted::Otherwise));
     }
-}
-
-/// The parts of the ledger that decide on a credential which is not in the store.
-struct Unknown<'a> {
-    store: &'a mut Store,
-    evicted: &'a Evicted,
-    seen: &'a mut ClockMap<Use, Id>,
-    gaps: &'a mut Gaps,
-    windows: &'a mut [Window],
-    counts: &'a mut LedgerStats,
-    horizon: &'a Horizon,
-}
-
-impl Unknown<'_> {
-    fn judge(self, id: Id, service: ServiceId, issuer: Option<&Issuer>, iat: Option<i64>, at: Instant) -> Provenance {
-        let (fresh, excused) = if let Some(seen) = self.seen.get_mut(&id) {
-            seen.first = seen.first.min(at.monotonic_ns);
-            (false, seen.excused)
-        } else {
-            let forgotten = self.seen.insert(id, Use { first: at.monotonic_ns, excused: false });
-            self.store.write_use(id, at.monotonic_ns, false, at, forgotten);
-            (true, false)
-        };
-        let Some(issuer) = issuer else { return Provenance::Unverifiable };
-        if self.evicted.contains(id, at.monotonic_ns) {
-            self.counts.eviction_excused += 1;
-            return Provenance::Unverifiable;
-        }
-        let preexisting = self.horizon.may_precede(service, iat, issuer.lifetime, at);
-        if let Some(window) = self.windows.get_mut(issuer.row).filter(|_| fresh) {
-            window.count(at, |sight| if preexisting { sight.preexisting += 1 } else { sight.unseen += 1 });
-        }
-        if !issuer.accountable {
-            return Provenance::Unverifiable;
-        }
-        if preexisting {
-            self.counts.preexisting += 1;
-            return Provenance::Preexisting;
-        }
-        if excused {
-            return Provenance::Unverifiable;
-        }
-        if self.gaps.excuse(service, iat, at, issuer.lifetime) {
-            if let Some(seen) = self.seen.get_mut(&id) {
-                seen.excused = true;
-                self.store.write_use(id, seen.first, true, at, None);
-            }
-            return Provenance::Unverifiable;
-        }
-        Provenance::Unissued
-    }
-}
-
-/// A use that an earlier run wrote down.
-fn unknown_use(first: u64, excused: bool) -> Use {
-    Use { first, excused }
 }
 
 const SECOND: u64 = 1_000_000_000;

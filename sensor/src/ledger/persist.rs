@@ -10,10 +10,14 @@ use std::time::Duration;
 
 use super::rates::Busiest;
 use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError};
-use super::{FolderStats, Ledger, kept_until, nanos, unix_seconds, unknown_use};
+use super::unknown::Use;
+use super::{FolderStats, Ledger, kept_until, nanos, unix_seconds};
 use crate::collect::Keys;
 use crate::config::model::{Config, LedgerStore};
 use crate::observation::{Instant, ServiceId};
+
+/// Between two times that populations are written, which are 4 KiB each.
+const POPULATIONS_NS: u64 = 10_000_000_000;
 
 /// When the ledger next says where it stands.
 #[derive(Debug, Default)]
@@ -22,6 +26,8 @@ pub struct Marks {
     names: Vec<String>,
     every: u64,
     next: u64,
+    /// When populations are next written.
+    populations: u64,
     /// What the start found.
     pub loaded: Loaded,
 }
@@ -49,12 +55,22 @@ impl Ledger {
         if let Some(saved) = disk.saved()? {
             self.restore(&saved, config, started);
         }
+        for (service, issuer) in self.issuers.iter() {
+            let names = self.store.names(service, issuer.id);
+            let written = names.map(|names| disk.population(names)).transpose()?.flatten();
+            if let (Some(written), Some(population)) = (written, self.populations.get_mut(issuer.row)) {
+                population.restore(&written);
+            }
+        }
         for used in disk.uses() {
             let used = used?;
             let id = self.store.restored_id(used.bits);
-            let ago = started.unix_ns.saturating_sub(used.first_unix_ns);
+            let (used, given) = Use::restored(used, started);
             if self.seen.peek(&id).is_none() {
-                self.seen.insert(id, unknown_use(started.monotonic_ns.saturating_sub(ago), used.excused));
+                self.seen.insert(id, used);
+            }
+            if given {
+                self.gaps.restore_given(id);
             }
         }
         let Self { store, evicted, .. } = self;
@@ -116,6 +132,10 @@ impl Ledger {
 
     fn mark(&mut self, at: Instant) {
         self.marks.next = at.monotonic_ns.saturating_add(self.marks.every);
+        if at.monotonic_ns >= self.marks.populations {
+            self.marks.populations = at.monotonic_ns.saturating_add(POPULATIONS_NS);
+            self.write_populations();
+        }
         let saved = self.saved(at, false);
         self.store.mark(saved);
     }
@@ -123,8 +143,18 @@ impl Ledger {
     /// Writes what is left and closes the folder in order. Afterwards the ledger goes on in memory only.
     pub fn close(&mut self, at: Instant) {
         if self.store.journal().is_some() {
+            self.write_populations();
             let saved = self.saved(at, true);
             self.store.close(saved);
+        }
+    }
+
+    fn write_populations(&mut self) {
+        for (service, issuer) in self.issuers.iter() {
+            let Some(names) = self.store.names(service, issuer.id) else { continue };
+            if let Some(registers) = self.populations.get_mut(issuer.row).and_then(|population| population.to_save()) {
+                self.store.write_population(names, registers);
+            }
         }
     }
 

@@ -54,6 +54,18 @@ impl Window {
         }
     }
 
+    /// A credential that was counted as unseen turns out to have been issued after its first use: it was bound.
+    pub fn correct(&mut self, at: Instant) {
+        self.count(at, |sight| sight.seen += 1);
+        let newest_first = (0..BUCKETS as u64).map(|back| place(self.last.wrapping_sub(back)));
+        for bucket in newest_first {
+            if let Some(counts) = self.buckets.get_mut(bucket).filter(|counts| counts.unseen > 0) {
+                counts.unseen -= 1;
+                return;
+            }
+        }
+    }
+
     /// Sum over the window, as of the last count.
     pub fn sum(&self) -> Sight {
         self.buckets.iter().fold(Sight::default(), |sum, bucket| Sight {

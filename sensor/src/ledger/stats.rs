@@ -41,7 +41,7 @@ pub struct LedgerStats {
     pub seen_evictions: u64,
     /// Judgements on credentials after their logout or longest lifetime.
     pub used_after_end: u64,
-    /// Judgements of `preexisting`. They have no budget in this version.
+    /// Judgements of `preexisting`.
     pub preexisting: u64,
     /// Gaps kept.
     pub gaps: usize,
@@ -51,6 +51,8 @@ pub struct LedgerStats {
     pub gap_left: u64,
     /// Distinct credentials that gaps excused.
     pub gap_excused: u64,
+    /// Judgements of `unissued` on credentials that a gap covers whose budget is spent.
+    pub gap_refused: u64,
     /// Judgements on credentials of no declared issuer.
     pub unmatched: u64,
     /// Those beyond the bounded list.
@@ -103,6 +105,12 @@ pub struct IssuerStats {
     pub complete_unix: i64,
     /// Newly used credentials of the last day.
     pub sight: Sight,
+    /// Distinct credentials so far that may be older than the horizon, within 2 %.
+    pub population: u64,
+    /// Most of them.
+    pub population_budget: Option<u64>,
+    /// Those beyond.
+    pub population_exceeded: u64,
 }
 
 /// A kind of credential that matches no declared issuer. Its texts come from traffic, cut and made printable.
@@ -138,7 +146,7 @@ impl UnmatchedList {
     /// Counts one.
     pub fn count(&mut self, presented: &Presented<'_>, facts: &Facts) {
         self.total += 1;
-        let kind = (presented.service, presented.place, presented.index, facts.iss, facts.kid);
+        let kind = (presented.service, presented.place, presented.index, facts.claims.iss, facts.kid);
         if let Some(count) = self.kinds.get_mut(&kind) {
             *count += 1;
         } else if self.kinds.len() < UNMATCHED_MAX {
@@ -154,8 +162,8 @@ impl UnmatchedList {
             service,
             place,
             index,
-            iss: iss.map(|iss| claims.iss.show(iss)),
-            kid: kid.map(|kid| claims.kids.show(kid)),
+            iss: iss.map(|iss| claims.seen.iss.show(iss)),
+            kid: kid.map(|kid| claims.seen.kids.show(kid)),
             count,
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::claims::{Facts, Form};
-use super::issuers::{Issuer, KeyState};
+use super::issuers::{Issuer, Registered};
 use super::store::Answer;
 use crate::observation::{Instant, Provenance, ServiceId, Validity};
 
@@ -83,14 +83,18 @@ pub fn validity(facts: &Facts, jwt: bool, issuer: Option<&Issuer>, at: Instant, 
     }
     let now = super::seconds(at);
     if matches!(facts.form, Form::Read | Form::Header { .. }) {
-        match issuer.map_or(KeyState::Good, |issuer| issuer.key_state(facts.kid, now)) {
-            KeyState::Good => {}
-            KeyState::Unknown => return Validity::UnknownKey,
-            KeyState::Retired => return Validity::RetiredKey,
+        match issuer.map_or(Registered::Any, |issuer| issuer.registered(facts.kid)) {
+            Registered::Unknown => return Validity::UnknownKey,
+            Registered::Known(key) if key.retired.is_some_and(|retired| now >= retired) => {
+                return Validity::RetiredKey;
+            }
+            Registered::Any | Registered::Known(_) => {}
         }
     }
-    match facts.exp {
-        Some(exp) if now > exp.saturating_add(leeway.unix) => Validity::Expired,
+    let grace = issuer.map_or(0, |issuer| issuer.expiry.grace);
+    match facts.claims.exp {
+        // A service whose sessions slide accepts tokens for a while after their end.
+        Some(exp) if now > exp.saturating_add(leeway.unix).saturating_add(grace) => Validity::Expired,
         _ => Validity::Ok,
     }
 }

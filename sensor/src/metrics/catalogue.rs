@@ -172,6 +172,8 @@ families! {
         "Compressed login and refresh bodies by what became of them; all but those decoded leave a gap.";
     VERSIONS: Counter "authsensor_request_versions_total" ["result"] in "versions",
         "Retransmissions that said something else than the request that was read, by whether they were judged with it.";
+    SHAKEN_FORGOTTEN: Counter "authsensor_contradicted_flows_forgotten_total" [] in "flows",
+        "Connections whose requests were read in two versions, forgotten because there were too many: what they issue then is not doubted.";
     PROXY_REFUSED: Counter "authsensor_proxy_addresses_refused_total" [] in "requests",
         "Requests of connections whose PROXY protocol header came from a peer that is no trusted proxy: not believed.";
     RING_UNREAD: Gauge "authsensor_ring_unread_bytes" ["ring"] in "bytes",
@@ -200,6 +202,8 @@ families! {
 
     RULE_INFO: Gauge "authsensor_rule_info" ["id", "title", "level", "version"] in "1",
         "A rule that is loaded.";
+    RULE_RELOADS: Counter "authsensor_rule_reloads_total" ["result"] in "loads",
+        "Rules read anew while running (a file changed, or SIGHUP), by whether they are in force: of refused ones, none is.";
     FINDINGS: Counter "authsensor_findings_total" ["rule", "level"] in "findings",
         "Findings opened.";
     DETECTION_LATENCY: Histogram "authsensor_detection_latency_seconds" [] in "seconds",

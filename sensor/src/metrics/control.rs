@@ -1,7 +1,7 @@
 //! What the control plane copies in from time to time: state of collector, ledger, rules, BPF programs and bounds.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus::core::{AtomicF64 as F64, AtomicU64 as U64};
@@ -44,8 +44,12 @@ pub struct CollectorView {
     pub decoding: DecodingCounts,
     /// Other versions of a request that were judged with it.
     pub versions_judged: u64,
+    /// Requests that only another version has.
+    pub versions_more: u64,
     /// Other versions of a request that came too late.
     pub versions_late: u64,
+    /// Connections of which another reading was seen, and that were forgotten.
+    pub shaken_forgotten: u64,
     /// Requests behind a PROXY protocol header of a peer that is not trusted.
     pub proxies_refused: u64,
     /// Bytes of the event ring that were not read yet.
@@ -130,8 +134,16 @@ bounds! {
     ClaimsCache = "claims_cache", |config| config.bounds.claims_cache;
     /// `bounds.rule_groups`
     RuleGroups = "rule_groups", |config| config.bounds.rule_groups;
+    /// `bounds.quiet_groups`
+    QuietGroups = "quiet_groups", |config| config.bounds.quiet_groups;
     /// `bounds.group_values`
     GroupValues = "group_values", |config| config.bounds.group_values;
+    /// `estimate.walks`: walks and readers that had to go or were turned away; newcomers do so in normal service.
+    Walks = "walks", |config| config.estimate.walks;
+    /// `estimate.misses`
+    Misses = "misses", |config| config.estimate.misses;
+    /// `estimate.members`
+    Members = "members", |config| config.estimate.members;
     /// `ledger.max_seen`
     MaxSeen = "max_seen", |config| config.ledger.max_seen;
 }
@@ -181,7 +193,9 @@ pub(super) struct Collecting {
     unstable: Total,
     coded: Vec<Total>,
     versions_judged: Total,
+    versions_more: Total,
     versions_late: Total,
+    shaken_forgotten: Total,
     proxies_refused: Total,
     event_ring: IntGauge,
     byte_ring: IntGauge,
@@ -212,7 +226,9 @@ impl Collecting {
             unstable: Total::new(catalogue::UNSTABLE.counter(registry)?),
             coded: coded.into_iter().collect::<Result<_, prometheus::Error>>()?,
             versions_judged: Total::new(versions.get_metric_with_label_values(&["judged"])?),
+            versions_more: Total::new(versions.get_metric_with_label_values(&["more"])?),
             versions_late: Total::new(versions.get_metric_with_label_values(&["late"])?),
+            shaken_forgotten: Total::new(catalogue::SHAKEN_FORGOTTEN.counter(registry)?),
             proxies_refused: Total::new(catalogue::PROXY_REFUSED.counter(registry)?),
             event_ring: unread.get_metric_with_label_values(&["event"])?,
             byte_ring: unread.get_metric_with_label_values(&["byte"])?,
@@ -232,7 +248,9 @@ impl Collecting {
             total.set(count);
         }
         self.versions_judged.set(view.versions_judged);
+        self.versions_more.set(view.versions_more);
         self.versions_late.set(view.versions_late);
+        self.shaken_forgotten.set(view.shaken_forgotten);
         self.proxies_refused.set(view.proxies_refused);
         self.event_ring.set(signed(view.event_ring_unread));
         self.byte_ring.set(signed(view.byte_ring_unread));
@@ -312,9 +330,35 @@ impl Issuing {
     }
 }
 
+/// What came of reading the rules anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// They are in force.
+    Loaded,
+    /// They are the same as before.
+    Unchanged,
+    /// They have mistakes; those before stay in force.
+    Refused,
+}
+
+impl Reload {
+    const ALL: [Self; 3] = [Self::Loaded, Self::Unchanged, Self::Refused];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Rules and findings.
 pub(super) struct Rules {
-    levels: Vec<(String, Level)>,
+    /// Looked at when a finding opens, which is rare.
+    levels: RwLock<Vec<(String, Level)>>,
+    info: IntGaugeVec,
+    reloads: IntCounterVec,
     findings: IntCounterVec,
     latency: Histogram,
 }
@@ -322,23 +366,45 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn new(registry: &Registry, rules: &[RuleInfoLite]) -> Result<Self, prometheus::Error> {
         let info: IntGaugeVec = catalogue::RULE_INFO.gauges(registry)?;
-        let findings = catalogue::FINDINGS.counters(registry)?;
+        let reloads: IntCounterVec = catalogue::RULE_RELOADS.counters(registry)?;
+        for result in Reload::ALL {
+            reloads.get_metric_with_label_values(&[result.label()])?;
+        }
+        let own = Self {
+            levels: RwLock::default(),
+            info,
+            reloads,
+            findings: catalogue::FINDINGS.counters(registry)?,
+            latency: catalogue::DETECTION_LATENCY.histogram(registry, LATENCY_BUCKETS)?,
+        };
+        own.replace(rules)?;
+        Ok(own)
+    }
+
+    /// Names `rules` as those that are loaded; counts of findings of others stay.
+    pub(super) fn replace(&self, rules: &[RuleInfoLite]) -> Result<(), prometheus::Error> {
+        self.info.reset();
         for rule in rules {
             let labels = [&rule.id, &rule.title, level_label(rule.level), &rule.version];
-            info.get_metric_with_label_values(&labels)?.set(1);
-            findings.get_metric_with_label_values(&[rule.id.as_str(), level_label(rule.level)])?;
+            self.info.get_metric_with_label_values(&labels)?.set(1);
+            self.findings.get_metric_with_label_values(&[rule.id.as_str(), level_label(rule.level)])?;
         }
-        Ok(Self {
-            levels: rules.iter().map(|rule| (rule.id.clone(), rule.level)).collect(),
-            findings,
-            latency: catalogue::DETECTION_LATENCY.histogram(registry, LATENCY_BUCKETS)?,
-        })
+        *self.levels.write().unwrap_or_else(PoisonError::into_inner) =
+            rules.iter().map(|rule| (rule.id.clone(), rule.level)).collect();
+        Ok(())
+    }
+
+    pub(super) fn reloaded(&self, result: Reload) {
+        if let Ok(counter) = self.reloads.get_metric_with_label_values(&[result.label()]) {
+            counter.inc();
+        }
     }
 
     pub(super) fn finding(&self, rule_id: &str, latency: Duration) {
         // A rule that was not announced is counted under one name: ids come from files, but only announced ones are
         // known to be few.
-        let known = self.levels.iter().find(|(id, _)| id == rule_id);
+        let levels = self.levels.read().unwrap_or_else(PoisonError::into_inner);
+        let known = levels.iter().find(|(id, _)| id == rule_id);
         let labels = known.map_or(["(other)", "(other)"], |(id, level)| [id, level_label(*level)]);
         if let Ok(counter) = self.findings.get_metric_with_label_values(&labels) {
             counter.inc();

@@ -12,10 +12,31 @@ use crate::slow::SlowCounts;
 const BYTES: [(&str, Counter); 3] =
     [("parsed", Counter::BytesParsed), ("skipped", Counter::BytesSkipped), ("gap", Counter::BytesGap)];
 /// Values of the `event` label, in the order of [`events`].
-pub(super) const EVENTS: [&str; 6] = ["evicted", "hole", "out_of_window", "conflict", "unjudged", "version"];
+pub(super) const EVENTS: [&str; 9] = [
+    "evicted",
+    "evicted_resting",
+    "evicted_found",
+    "evicted_share",
+    "hole",
+    "out_of_window",
+    "conflict",
+    "unjudged",
+    "version",
+];
 
 fn events(counts: &SlowCounts) -> [u64; EVENTS.len()] {
-    [counts.evicted, counts.holes, counts.out_of_window, counts.conflicts, counts.unjudged, counts.versions]
+    let for_other_reasons = counts.evicted_resting + counts.evicted_found + counts.evicted_share;
+    [
+        counts.evicted.saturating_sub(for_other_reasons),
+        counts.evicted_resting,
+        counts.evicted_found,
+        counts.evicted_share,
+        counts.holes,
+        counts.out_of_window,
+        counts.conflicts,
+        counts.unjudged,
+        counts.versions,
+    ]
 }
 
 /// Its metrics.

@@ -5,10 +5,12 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{AccountHash, Instant, Interned, IssuerId, RouteClass, RouteId, ServiceId};
 
 /// What estimators add to an observation that belongs to what they follow; 0: it belongs to nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Estimates {
     /// Distinct identifiers that this client has walked, in order or evenly stepped, up to this one.
     pub walk_client: u32,
@@ -76,7 +78,7 @@ vocabulary! {
 }
 
 /// An event of an estimator. Rare, so it owns what it says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Estimate {
     /// When it was decided.
     pub at: Instant,

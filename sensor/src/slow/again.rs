@@ -4,7 +4,7 @@
 //! compares it with the first, and takes the worse of two that differ.
 
 use sensor_ebpf::flow::{Flow, FlowKey, QUEUE, half_flag, phase};
-use sensor_ebpf::wire::{HeadRecord, RecordHead, SEGMENT_LAST, SegmentRecord, anomaly, direction, kind};
+use sensor_ebpf::wire::{HeadRecord, RecordHead, SEGMENT_LAST, SegmentRecord, anomaly, direction, head_flag, kind};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
@@ -22,6 +22,8 @@ pub(super) struct Version<'a> {
     pub(super) captured: Option<Box<Captured>>,
     pub(super) bytes: &'a [u8],
     pub(super) now: u64,
+    /// Transaction number of the first request that the first reading does not have (yet).
+    pub(super) more_from: u32,
 }
 
 impl Version<'_> {
@@ -41,7 +43,10 @@ impl Version<'_> {
         };
         shared.versions.follow(self.now, &mut self.flow, &segment);
         shared.versions.drop_kept(self.flow.id);
+        // What was made so far goes first.
+        shared.tell(&[]);
         let mut found = false;
+        let more_from = self.more_from;
         let (records, counts) = (&mut shared.records, &mut shared.counts);
         shared.versions.drain(|record| {
             if record.get(KIND_AT) != Some(&kind::REQUEST) {
@@ -54,6 +59,11 @@ impl Version<'_> {
             if let Some(kind) = records.get_mut(at + KIND_AT) {
                 *kind = VERSION;
             }
+            if is_more(record, more_from)
+                && let Some(flags) = records.get_mut(at + FLAGS_AT)
+            {
+                *flags |= head_flag::MORE;
+            }
         });
         found
     }
@@ -61,6 +71,13 @@ impl Version<'_> {
 
 /// Where a record has its kind.
 const KIND_AT: usize = std::mem::offset_of!(RecordHead, kind);
+/// Where the record of a head has its flags.
+const FLAGS_AT: usize = std::mem::offset_of!(HeadRecord, flags);
+
+/// True for the record of a request whose number is `from` or a later one.
+fn is_more(record: &[u8], from: u32) -> bool {
+    read::read::<RecordHead>(record).is_some_and(|(head, _)| head.txn.wrapping_sub(from).cast_signed() >= 0)
+}
 
 /// A segment of seen bytes, of a request without an answer, that the kernel sent to be compared.
 pub(super) struct Comparison {
@@ -69,11 +86,21 @@ pub(super) struct Comparison {
     whole: bool,
     /// When the latest piece came: a version is told behind its request.
     time: u64,
+    /// Requests that the first reading has, as far as is known.
+    requested: u32,
 }
 
 impl Comparison {
     pub(super) fn new(first: &SegmentRecord) -> Self {
-        Self { first: *first, bytes: Zeroizing::new(Vec::new()), whole: true, time: 0 }
+        let requested = first.head.txn.wrapping_add(1);
+        Self { first: *first, bytes: Zeroizing::new(Vec::new()), whole: true, time: 0, requested }
+    }
+
+    /// The first reading has requests up to this number: what the segment repeats of them is none that it lacks.
+    pub(super) fn knows(&mut self, requested: u32) {
+        if requested.wrapping_sub(self.requested).cast_signed() > 0 {
+            self.requested = requested;
+        }
     }
 
     /// One more piece; true when it was the last.
@@ -109,7 +136,7 @@ impl Comparison {
             let earlier = u32::try_from(head.offset).unwrap_or(u32::MAX).saturating_sub(1).min(QUEUE);
             for txn in (1..=earlier).rev().map(|back| head.txn.wrapping_sub(back)) {
                 shared.counts.unjudged += 1;
-                shared.records.extend_from_slice(&doubt(RecordHead { txn, ..head }));
+                shared.tell(&doubt(RecordHead { txn, ..head }));
             }
         }
         let from = usize::try_from(behind).ok().and_then(|behind| self.bytes.get(behind..));
@@ -121,20 +148,21 @@ impl Comparison {
             flow.requested = head.txn;
             flow.answered = flow.requested;
             flow.request.parser.phase = phase::START;
-            let version = Version { key: self.first.key, flow, captured: None, bytes, now: self.time };
+            let (key, now, more_from) = (self.first.key, self.time, self.requested);
+            let version = Version { key, flow, captured: None, bytes, now, more_from };
             if version.judge(shared) {
                 return;
             }
         }
         shared.counts.unjudged += 1;
-        shared.records.extend_from_slice(&doubt(head));
+        shared.tell(&doubt(head));
     }
 }
 
 /// Says that there may be another version of a request of `flow`, of which nothing is known.
 pub(super) fn tell_doubt(flow: &Flow, txn: u32, now: u64, shared: &mut Shared) {
     let head = RecordHead { service: flow.service, flow: flow.id, txn, time_ns: now, ..RecordHead::default() };
-    shared.records.extend_from_slice(&doubt(head));
+    shared.tell(&doubt(head));
 }
 
 /// A version of which nothing is known but that there may be one.

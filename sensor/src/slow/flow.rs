@@ -3,11 +3,16 @@
 use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, QUEUE, flow_flag, half_flag, phase};
 use sensor_ebpf::http::in_head;
 use sensor_ebpf::packet::tcp_flag;
-use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind};
+use sensor_ebpf::wire::{
+    FlowId, HandoverRecord, RecordHead, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind,
+};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
 use super::again;
+use super::border::Border;
+use super::read;
+use super::room::{Rank, Seat};
 use super::stream::{Hole, Pushed, Stream};
 use super::{Resume, Shared};
 use crate::capture::host::Followed;
@@ -32,23 +37,18 @@ struct Orphan {
 struct Mark {
     requested: u32,
     consumed: u64,
-    /// The head that was open there, if the flow was handed over inside one.
+    /// What the parser was in there, if not between two messages: the head that was open when the flow was handed over,
+    /// or what it is in behind a hole.
     open: Option<Box<(Parser, Option<Box<Captured>>)>>,
 }
 
-/// Where the kernel stopped in the request stream: segments that reach back behind it contradict what only it has read.
-#[derive(Clone, Copy)]
-struct Border {
-    /// Sequence number of the first byte that was handed over.
-    next: u32,
-    /// Sequence number of the first byte of the last message in front of it.
-    message: u32,
-    /// Its transaction number.
-    txn: u32,
-    /// Requests that waited for an answer, up to that one.
-    waiting: u32,
-    /// What the server acknowledged.
-    acknowledged: u32,
+/// How a flow came here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// With its state.
+    HandedOver,
+    /// Without: that was lost, or is on its way.
+    Found,
 }
 
 /// What one side of the connection sends.
@@ -65,6 +65,10 @@ struct Side {
 impl Side {
     fn hole(&self) -> Option<Hole> {
         self.stream.as_ref().and_then(Stream::hole)
+    }
+
+    fn lacks_its_end(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::lacks_its_end)
     }
 
     fn rests(&self) -> bool {
@@ -89,8 +93,12 @@ pub(super) struct SlowFlow {
     doubtful: bool,
     /// The kernel was told that it may take the flow back.
     offered: bool,
+    origin: Origin,
+    /// Since when the server's end has been there, and not the bytes in front of it, nanoseconds.
+    lacks_end: Option<u64>,
     last: u64,
     counted: usize,
+    seat: Seat,
 }
 
 impl SlowFlow {
@@ -109,8 +117,11 @@ impl SlowFlow {
             heads_to: 0,
             doubtful: false,
             offered: false,
+            origin: Origin::HandedOver,
+            lacks_end: None,
             last: 0,
             counted: 0,
+            seat: Seat::default(),
         }
     }
 
@@ -123,7 +134,7 @@ impl SlowFlow {
         flow.response.parser.phase = phase::LOST;
         flow.requested = FOUND | (number & 0x3fff) << 16;
         flow.answered = flow.requested;
-        Self::new(record.key, &flow)
+        Self { origin: Origin::Found, ..Self::new(record.key, &flow) }
     }
 
     /// Its id.
@@ -134,6 +145,11 @@ impl SlowFlow {
     /// Epoch of its request half.
     pub(super) fn epoch(&self) -> u16 {
         self.flow.request.epoch
+    }
+
+    /// Requests that were read of it, as their transaction numbers count them.
+    pub(super) fn requested(&self) -> u32 {
+        self.flow.requested
     }
 
     /// True when a reset ended it.
@@ -149,6 +165,22 @@ impl SlowFlow {
     /// Something came.
     pub(super) fn touch(&mut self, now: u64) {
         self.last = now;
+    }
+
+    /// Where it stands in the order of those who go when there is no room.
+    pub(super) fn seat(&self) -> Seat {
+        self.seat
+    }
+
+    /// Takes its place in that order.
+    pub(super) fn sit(&mut self) -> Seat {
+        let rank = match self.origin {
+            _ if self.offered => Rank::Resting,
+            Origin::Found => Rank::Found,
+            Origin::HandedOver => Rank::Followed,
+        };
+        self.seat = Seat::new(&self.key, rank, self.last, self.flow.id);
+        self.seat
     }
 
     /// What it was last counted with, bytes.
@@ -188,6 +220,7 @@ impl SlowFlow {
             *self = Self::new(record.key, &record.flow);
             self.orphans = orphans;
         }
+        self.origin = Origin::HandedOver;
         // The kernel does not know yet that the flow left HTTP here.
         let passed = self.flow.flags & flow_flag::PASSED;
         self.flow.flags = passed | record.flow.flags & !flow_flag::SLOW;
@@ -207,7 +240,7 @@ impl SlowFlow {
         if way == direction::REQUEST {
             let open = in_head(half.parser.phase).then(|| Box::new((half.parser, captured.clone())));
             self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open };
-            self.border = border(&record.flow);
+            self.border = Border::of(&record.flow);
         }
         if let Some(captured) = captured {
             half.flags |= half_flag::SLOT;
@@ -227,14 +260,7 @@ impl SlowFlow {
     /// when what it says is known, or not of interest.
     pub(super) fn looks_back(&mut self, record: &SegmentRecord) -> Option<SegmentRecord> {
         let border = self.border.filter(|_| record.head.direction == direction::REQUEST)?;
-        let end = record.sequence.wrapping_add(record.len);
-        let before = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() < 0;
-        let known = |acknowledged: u32| acknowledged != 0 && !before(acknowledged, end);
-        if !before(record.sequence, border.next)
-            || known(border.acknowledged)
-            || self.response.acknowledged.is_some_and(known)
-            || !(border.waiting > 1 || before(border.message, end))
-        {
+        if !border.reaches_back(record, self.response.acknowledged) {
             return None;
         }
         if self.mark.open.is_some() {
@@ -242,11 +268,7 @@ impl SlowFlow {
             self.doubtful = true;
             return None;
         }
-        let mut again = *record;
-        again.acknowledged = border.message;
-        again.head.txn = border.txn;
-        again.head.offset = border.waiting.into();
-        Some(again)
+        Some(border.compared(record))
     }
 
     /// A piece of a segment came.
@@ -317,6 +339,9 @@ impl SlowFlow {
             pushed = stream.push(segment.sequence, &segment.bytes, fin, segment.time);
         }
         shared.counts.out_of_window += u64::from(pushed == Pushed::OutOfWindow);
+        if segment.direction == direction::RESPONSE && self.lacks_end.is_none() && self.response.lacks_its_end() {
+            self.lacks_end = Some(segment.time);
+        }
     }
 
     /// True when the segment is a reset that its receiver believes: one that stands exactly where the stream does (RFC
@@ -336,11 +361,11 @@ impl SlowFlow {
         for way in [direction::REQUEST, direction::RESPONSE] {
             self.deliver(way, shared);
             self.pass_confirmed(way, now, shared);
+            // And what else they may have been, before they are answered.
+            self.compare(now, shared);
         }
-        self.compare(now, shared);
         if self.reset {
             self.give_up(u64::MAX, now, shared);
-            self.compare(now, shared);
         }
         // A half that was never handed over may have ended on the fast path.
         let flags = self.flow.flags;
@@ -408,13 +433,44 @@ impl SlowFlow {
         shared.counts.holes += 1;
         let segment = Followed { key, direction: way, bytes: &[], ending: false, acknowledged: None };
         shared.engine.gap(now, &mut self.flow, &segment, missing);
+        if way == direction::RESPONSE && self.flow.response.parser.phase == phase::LOST {
+            self.lose_answers(now, shared);
+        }
+        if way == direction::REQUEST {
+            // What is remembered begins here: other versions of it are read from the state that the parser is in now.
+            let half = &self.flow.request;
+            let open = (half.parser.phase != phase::START).then(|| Box::new((half.parser, None)));
+            self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open };
+        }
+    }
+
+    /// Bytes of answers were lost for good: says so of every request that waits for one.
+    pub(super) fn lose_answers(&mut self, now: u64, shared: &mut Shared) {
+        if self.flow.flags & flow_flag::PASSED != 0 {
+            return;
+        }
+        let waiting = self.flow.requested.wrapping_sub(self.flow.answered).min(QUEUE);
+        for txn in (0..waiting).map(|ahead| self.flow.answered.wrapping_add(ahead)) {
+            let size = u32::try_from(size_of::<RecordHead>()).unwrap_or(0);
+            let lost = RecordHead {
+                kind: kind::ANSWER_LOST,
+                direction: direction::RESPONSE,
+                size,
+                service: self.flow.service,
+                flow: self.flow.id,
+                txn,
+                time_ns: now,
+                ..RecordHead::default()
+            };
+            shared.tell(&read::head_bytes(&lost));
+        }
     }
 
     /// Since when it has been waiting for missing bytes, or for the state of a half; `u64::MAX` when it does not.
     pub(super) fn waits_since(&self) -> u64 {
         let hole = |side: &Side| side.hole().map_or(u64::MAX, |hole| hole.since);
         let orphan = self.orphans.first().map_or(u64::MAX, |orphan| orphan.time);
-        hole(&self.request).min(hole(&self.response)).min(orphan)
+        hole(&self.request).min(hole(&self.response)).min(orphan).min(self.lacks_end.unwrap_or(u64::MAX))
     }
 
     /// Gives up every hole that has been there since `late` or before.
@@ -427,6 +483,13 @@ impl SlowFlow {
             while self.side(way).hole().is_some_and(|hole| hole.since <= late) {
                 self.skip(way, now, shared);
                 self.deliver(way, shared);
+            }
+            self.compare(now, shared);
+        }
+        if self.lacks_end.is_some_and(|since| since <= late) {
+            self.lacks_end = None;
+            if self.response.lacks_its_end() {
+                self.lose_answers(now, shared);
             }
         }
     }
@@ -468,8 +531,8 @@ impl SlowFlow {
                 let open = self.mark.open.as_deref();
                 copy.request.parser = open.map_or_else(Parser::default, |open| open.0);
                 let captured = open.and_then(|open| open.1.clone());
-                let record = again::Version { key: self.key, flow: copy, captured, bytes: &version.bytes, now };
-                record.judge(shared);
+                let (key, bytes, more_from) = (self.key, &version.bytes, self.flow.requested);
+                again::Version { key, flow: copy, captured, bytes, now, more_from }.judge(shared);
             }
         }
         let counts = stream.take_counts();
@@ -485,7 +548,7 @@ impl SlowFlow {
             }
         }
         // The head that stood open there is not among the requests yet.
-        let passed = |border: Border| self.flow.answered.wrapping_sub(border.txn).cast_signed() > 0;
+        let passed = |border: Border| border.is_passed(self.flow.answered);
         if self.border.is_some_and(passed) {
             self.border = None;
         }
@@ -533,19 +596,6 @@ impl SlowFlow {
         };
         resume.put(&self.key, &entry);
     }
-}
-
-/// The border of a flow whose request half was just handed over; none when nothing waits for an answer there.
-fn border(flow: &Flow) -> Option<Border> {
-    let (half, open) = (&flow.request, in_head(flow.request.parser.phase));
-    let waiting = flow.requested.wrapping_sub(flow.answered).wrapping_add(u32::from(open));
-    let back = half.consumed.wrapping_sub(half.parser.message_at);
-    if half.parser.phase == phase::LOST || waiting == 0 || half.parser.body_bytes >= back {
-        return None;
-    }
-    let message = half.next_sequence.wrapping_sub(u32::try_from(back).ok()?);
-    let txn = if open { flow.requested } else { flow.requested.wrapping_sub(1) };
-    Some(Border { next: half.next_sequence, message, txn, waiting, acknowledged: half.acknowledged })
 }
 
 /// Records of this kind are what a version of a request is told as.

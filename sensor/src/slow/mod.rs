@@ -4,13 +4,16 @@
 //! Records come in from capture; those that are not for the slow path pass through. The bytes of handed-over flows are put
 //! in order ([`stream`]) and parsed by the same functions as in the kernel, from the state in which the kernel stopped;
 //! what that makes goes out as the same records. Where a flow comes to rest between two messages, [`Resume`] tells the
-//! kernel where it may go on. Everything is bounded by the configuration: the flow that was quiet for longest goes first,
-//! and is counted.
+//! kernel where it may go on. Everything is bounded by the configuration; who goes when a bound is reached says [`room`], and
+//! it is counted.
 
 mod again;
+mod border;
 mod flow;
+mod limits;
 mod pieces;
 mod read;
+mod room;
 pub mod stream;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -28,11 +31,12 @@ use zeroize::Zeroize as _;
 use crate::capture::fragments::Piece;
 use crate::capture::host::{self, HostEngine};
 use crate::capture::tables::Tables;
-use crate::config::model::Bounds;
 
 use again::Comparison;
 use flow::SlowFlow;
+pub use limits::{Limits, SlowCounts};
 use pieces::{Unclaimed, Whole};
+use room::{Room, Why};
 
 /// Where the kernel (or the engine that plays it) is told that it may take a flow back.
 pub trait Resume {
@@ -40,71 +44,6 @@ pub trait Resume {
     fn put(&mut self, key: &FlowKey, entry: &ResumeEntry);
     /// It may not.
     fn remove(&mut self, key: &FlowKey);
-}
-
-/// Bounds of the slow path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Flows that it follows at once.
-    pub flows: usize,
-    /// Bytes that it holds.
-    pub held_bytes: usize,
-    /// Bytes that wait behind a hole in one half.
-    pub half_bytes: usize,
-    /// Bytes of a request that are remembered to compare retransmissions with: the longest head.
-    pub head_bytes: usize,
-    /// Fragmented IP packets that are put together at once, and segments out of such that wait for their flow.
-    pub fragments: usize,
-    /// How long missing bytes are waited for.
-    pub hole_timeout: Duration,
-}
-
-impl From<&Bounds> for Limits {
-    fn from(bounds: &Bounds) -> Self {
-        Self {
-            flows: bounds.slow_flows,
-            held_bytes: bounds.slow_path_bytes,
-            half_bytes: bounds.slow_half_bytes,
-            head_bytes: bounds.head_bytes as usize,
-            fragments: bounds.fragments,
-            hole_timeout: bounds.hole_timeout,
-        }
-    }
-}
-
-impl Default for Limits {
-    /// Those of a configuration that says nothing.
-    fn default() -> Self {
-        Self {
-            flows: 16_384,
-            held_bytes: 64 << 20,
-            half_bytes: 1 << 20,
-            head_bytes: 64 << 10,
-            fragments: 1024,
-            hole_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
-/// What the slow path counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SlowCounts {
-    /// Flows that it follows.
-    pub flows: u64,
-    /// Bytes that it holds.
-    pub held: u64,
-    /// Flows that went because a bound was reached.
-    pub evicted: u64,
-    /// Holes that were given up.
-    pub holes: u64,
-    /// Segments out of every window.
-    pub out_of_window: u64,
-    /// Segments that contradict what was seen before.
-    pub conflicts: u64,
-    /// Contradictions of which no other version could be made.
-    pub unjudged: u64,
-    /// Other versions of requests that were sent to be judged.
-    pub versions: u64,
 }
 
 /// What flows of the slow path share.
@@ -121,12 +60,22 @@ struct Shared {
     records: Vec<u8>,
 }
 
+impl Shared {
+    /// A record that the parser did not make: it goes out behind what the parser made so far, and in front of what it
+    /// makes then. A version must stand behind its request, and in front of the answer and the end of the connection.
+    fn tell(&mut self, record: &[u8]) {
+        let records = &mut self.records;
+        self.engine.drain(|made| records.extend_from_slice(made));
+        records.extend_from_slice(record);
+    }
+}
+
 /// The slow path of one shard. (No `Debug`: it holds raw bytes.)
 pub struct SlowPath {
     shared: Shared,
     flows: HashMap<FlowId, Box<SlowFlow>>,
-    /// Flows by when something last came.
-    quiet: BTreeSet<(u64, FlowId)>,
+    /// Flows by who goes first.
+    room: Room,
     /// Flows by what they hold.
     large: BTreeSet<(usize, FlowId)>,
     comparisons: HashMap<FlowId, Comparison>,
@@ -162,7 +111,7 @@ impl SlowPath {
                 records: Vec::new(),
             },
             flows: HashMap::new(),
-            quiet: BTreeSet::new(),
+            room: Room::new(limits.flows),
             large: BTreeSet::new(),
             comparisons: HashMap::new(),
             by_key: HashMap::new(),
@@ -193,7 +142,7 @@ impl SlowPath {
             }
             kind::AGAIN => {
                 if let Some((segment, bytes)) = read::read::<SegmentRecord>(record) {
-                    self.again(&segment, bytes, out);
+                    self.again(&segment, bytes, None, out);
                 }
             }
             kind::FRAGMENT => {
@@ -250,7 +199,7 @@ impl SlowPath {
         }
         let over = flow.settle(now, &mut self.shared, resume);
         if let Some(first) = again.or_else(|| self.comparisons.contains_key(&id).then_some(*record)) {
-            self.again(&first, bytes, out);
+            self.again(&first, bytes, Some(flow.requested()), out);
         }
         if over {
             self.over(&flow, out);
@@ -341,7 +290,9 @@ impl SlowPath {
         self.flush(out);
     }
 
-    fn again(&mut self, record: &SegmentRecord, bytes: &[u8], out: &mut impl FnMut(&[u8])) {
+    /// A piece of a segment to be compared with what was read before; of a flow that is followed, `requested` is how far
+    /// that reaches.
+    fn again(&mut self, record: &SegmentRecord, bytes: &[u8], requested: Option<u32>, out: &mut impl FnMut(&[u8])) {
         if self.comparisons.len() >= COMPARISONS_MAX && !self.comparisons.contains_key(&record.head.flow) {
             // Pieces of one segment follow each other: what waits for its last one lost it.
             let mut cut: Vec<_> = self.comparisons.drain().collect();
@@ -351,6 +302,9 @@ impl SlowPath {
             }
         }
         let comparison = self.comparisons.entry(record.head.flow).or_insert_with(|| Comparison::new(record));
+        if let Some(requested) = requested {
+            comparison.knows(requested);
+        }
         if comparison.add(record, bytes, self.shared.head_bytes)
             && let Some(comparison) = self.comparisons.remove(&record.head.flow)
         {
@@ -436,7 +390,7 @@ impl SlowPath {
 
     fn take(&mut self, id: FlowId) -> Option<Box<SlowFlow>> {
         let flow = self.flows.remove(&id)?;
-        self.quiet.remove(&(flow.last(), id));
+        self.room.remove(&flow.seat());
         self.large.remove(&(flow.counted(), id));
         self.shared.counts.held = self.shared.counts.held.saturating_sub(flow.counted() as u64);
         Some(flow)
@@ -450,21 +404,34 @@ impl SlowPath {
             if self.flows.len() <= self.flows_max && self.unburden(now, resume, out) {
                 continue;
             }
-            let Some(&(last, oldest)) = self.quiet.first() else { break };
-            let Some(mut flow) = self.take(oldest) else { break };
-            self.shared.counts.evicted += 1;
-            flow.give_up(u64::MAX, last.max(now), &mut self.shared);
-            flow.settle(now, &mut self.shared, resume);
-            flow.abandon(now, &mut self.shared);
-            self.shared.engine.drop_kept(oldest);
+            let Some((first, why)) = self.room.first_out() else { break };
+            let Some(flow) = self.take(first) else { break };
+            self.evict(flow, why, now, resume);
         }
         self.flush(out);
+    }
+
+    /// A flow goes because there is no room: what it holds is parsed, what it waits for is not waited for.
+    fn evict(&mut self, mut flow: Box<SlowFlow>, why: Why, now: u64, resume: &mut impl Resume) {
+        let counts = &mut self.shared.counts;
+        counts.evicted += 1;
+        match why {
+            Why::Resting => counts.evicted_resting += 1,
+            Why::Found => counts.evicted_found += 1,
+            Why::Share => counts.evicted_share += 1,
+            Why::Quiet => {}
+        }
+        flow.give_up(u64::MAX, flow.last().max(now), &mut self.shared);
+        flow.settle(now, &mut self.shared, resume);
+        flow.lose_answers(now, &mut self.shared);
+        flow.abandon(now, &mut self.shared);
+        self.shared.engine.drop_kept(flow.id());
     }
 
     fn keep(&mut self, mut flow: Box<SlowFlow>) {
         let id = flow.id();
         self.shared.counts.held += flow.count() as u64;
-        self.quiet.insert((flow.last(), id));
+        self.room.insert(&flow.sit());
         self.large.insert((flow.counted(), id));
         self.flows.insert(id, flow);
     }
@@ -486,9 +453,9 @@ impl SlowPath {
 
     /// Gives what was made to `out`.
     fn flush(&mut self, out: &mut impl FnMut(&[u8])) {
-        self.shared.engine.drain(&mut *out);
         host::each(&self.shared.records, &mut *out);
         self.shared.records.zeroize();
+        self.shared.engine.drain(&mut *out);
     }
 }
 

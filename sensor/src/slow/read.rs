@@ -38,6 +38,12 @@ pub(super) fn boxed<T: Plain>(bytes: &[u8]) -> Option<Box<T>> {
     }
 }
 
+/// The bytes of a record that is a head alone.
+pub(super) fn head_bytes(record: &RecordHead) -> [u8; size_of::<RecordHead>()] {
+    // SAFETY: a structure of integers without padding (its size is asserted), as an array of as many bytes.
+    unsafe { std::mem::transmute_copy(record) }
+}
+
 /// The bytes of a record.
 pub(super) fn bytes(record: &HeadRecord) -> [u8; size_of::<HeadRecord>()] {
     // SAFETY: a structure of integers without padding (its size is asserted), as an array of as many bytes.

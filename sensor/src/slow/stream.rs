@@ -357,6 +357,11 @@ impl Stream {
         self.ends.contains(&self.position) && !self.pieces.contains_key(&self.position)
     }
 
+    /// True when the end is known to lie ahead, nothing is held in between, and bytes are missing up to there.
+    pub fn lacks_its_end(&self) -> bool {
+        self.pieces.is_empty() && self.ends.iter().any(|end| *end > self.position) && !self.finished()
+    }
+
     fn advance(&mut self, by: u64) {
         self.position += by;
         self.next = self.next.wrapping_add(low_bits(by));

@@ -90,3 +90,24 @@ proptest! {
         prop_assert_eq!(parts.heads.len(), whole.heads.len());
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// Values about as long as what is gathered of one, with folds: where they are cut off is their own matter.
+    #[test]
+    fn long_lengths_and_codings_cut_anywhere_the_same(
+        coding in any::<bool>(),
+        value in "(chunked|gzip,|[a-c]{2}|[0-9]{1,3}|, ?| |\r\n |;){4,14}(chunked|[0-9]{2})?",
+        at in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
+        every in any::<bool>(),
+    ) {
+        let name = if coding { "Transfer-Encoding" } else { "Content-Length" };
+        let text = format!("GET / HTTP/1.1\r\n{name}:{value}\r\nHost: h\r\n\r\n");
+        let mut cuts: Vec<usize> = if every { (1..text.len()).collect() } else { at.iter().map(|at| at.index(text.len())).collect() };
+        cuts.sort_unstable();
+        let (whole, _) = output(text.as_bytes(), &[]);
+        let (parts, _) = output(text.as_bytes(), &cuts);
+        prop_assert_eq!(&parts.heads, &whole.heads, "{:?}", text);
+    }
+}

@@ -201,6 +201,7 @@ impl Output {
                 body.extend(bytes);
             }
             Record::Close(_) => self.closes += 1,
+            Record::AnswerLost(_) => {}
         }
     }
 }

@@ -36,6 +36,7 @@ fn route(method: &str, template: &str) -> Route {
         authenticates_with: Vec::new(),
         outcomes: Vec::new(),
         account: Vec::new(),
+        object: None,
         issuance: None,
     }
 }

@@ -4,7 +4,7 @@
 use sensor::capture::offline::Offline;
 use sensor::collect::decode::{Record, decode};
 use sensor::slow::Limits;
-use sensor_ebpf::wire::{anomaly, capture};
+use sensor_ebpf::wire::{anomaly, capture, head_flag};
 
 use crate::rig::{ACK, FIN, From, SYN, segment_of, tables};
 
@@ -19,6 +19,10 @@ struct Seen {
     versions: Vec<String>,
     doubted: Vec<u32>,
     answers: usize,
+    /// Targets of requests that only another version has.
+    more: Vec<String>,
+    /// Kinds of what came, in order.
+    order: Vec<&'static str>,
 }
 
 struct Talk {
@@ -26,6 +30,8 @@ struct Talk {
     at: u64,
     client: u32,
     server: u32,
+    /// Last byte of the client's address, if not the usual one.
+    address: u8,
     port: u16,
     seen: Seen,
 }
@@ -37,7 +43,8 @@ fn len(bytes: &[u8]) -> u32 {
 impl Talk {
     fn with(limits: Limits) -> Self {
         let engine = Offline::new(tables(), false, 1024, 64, limits);
-        let mut talk = Self { engine, at: 0, client: 1000, server: 5000, port: 40_000, seen: Seen::default() };
+        let (at, client, server, port) = (0, 1000, 5000, 40_000);
+        let mut talk = Self { engine, at, client, server, address: 0, port, seen: Seen::default() };
         talk.connect(40_000);
         talk
     }
@@ -56,6 +63,9 @@ impl Talk {
         self.at += 1;
         let mut frame = segment_of(self.port, from, sequence, flags, payload);
         frame[42..46].copy_from_slice(&acknowledged.to_be_bytes());
+        if self.address > 0 {
+            frame[if from == From::Client { 29 } else { 33 }] = self.address;
+        }
         self.engine.ethernet(self.at, &frame, u32::try_from(frame.len()).unwrap());
         let seen = &mut self.seen;
         self.engine.drain(|record| seen.note(record));
@@ -96,11 +106,21 @@ impl Seen {
         let line = |head: &sensor::collect::decode::Head<'_>| {
             head.capture(capture::LINE).map(|line| String::from_utf8_lossy(line).split(' ').nth(1).unwrap().to_owned())
         };
-        match decode(record).unwrap() {
+        let record = decode(record).unwrap();
+        self.order.extend(match record {
+            Record::Request(_) => Some("request"),
+            Record::Version(_) => Some("version"),
+            Record::Response(_) => Some("response"),
+            Record::Close(_) => Some("close"),
+            Record::AnswerLost(_) => Some("lost"),
+            _ => None,
+        });
+        match record {
             Record::Request(head) => self.requests.push(line(&head).unwrap()),
             Record::Version(head) => {
                 if let Some(line) = line(&head) {
-                    self.versions.push(line);
+                    let of_its_own = head.flag(head_flag::MORE);
+                    if of_its_own { &mut self.more } else { &mut self.versions }.push(line);
                 } else {
                     assert!(head.anomaly(anomaly::CONFLICT));
                     self.doubted.push(head.fixed.head.txn);
@@ -278,5 +298,136 @@ fn another_version_that_is_longer_is_judged() {
         talk.answer(OK);
         let seen = talk.finish();
         assert_eq!(seen.versions.first().map(String::as_str), Some("/they"), "{more:?} {:?}", seen.doubted);
+    }
+}
+
+/// A request in what the first version calls a body, on either path: it is told as one that only the other version has.
+#[test]
+fn a_pipelined_request_is_not_hidden_in_another_version() {
+    let hidden = get("/users/7", 0);
+    let body = vec![b'x'; hidden.len()];
+    let post = |path: &str, body_len: usize| {
+        format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {body_len}\r\n\r\n").into_bytes()
+    };
+    let first = [post("/mine", body.len()), body].concat();
+    // The same length, so that nothing else gives it away.
+    let other = [post("/mine", 0), vec![b'\n'; first.len() - post("/mine", 0).len() - hidden.len()], hidden].concat();
+    assert_eq!(first.len(), other.len());
+    for slow in [false, true] {
+        let mut talk = Talk::open();
+        if slow {
+            talk.swapped(GET);
+            talk.answer(OK);
+        }
+        let start = talk.client;
+        talk.request(&first);
+        talk.packet(From::Client, start, talk.server, ACK, &other);
+        talk.answer(OK);
+        talk.request(&get("/next", 0));
+        talk.answer(OK);
+        let seen = talk.finish();
+        assert_eq!((seen.versions, seen.more), (vec!["/mine".to_owned()], vec!["/users/7".to_owned()]), "{slow}");
+        assert_eq!((seen.requests.len(), seen.answers), (2 + usize::from(slow), 2 + usize::from(slow)));
+    }
+}
+
+/// Behind a hole, two versions of what is there; the answer shows that nothing will fill it.
+#[test]
+fn a_version_comes_in_front_of_the_answer_to_its_request() {
+    let mut talk = Talk::open();
+    talk.swapped(GET);
+    let (mine, they) = (get("/mine", 10), get("/they", 10));
+    talk.beside(100, ACK, &mine);
+    talk.beside(100, ACK, &they);
+    talk.client += 100 + len(&mine);
+    talk.answer(&[OK, OK].concat());
+    let seen = talk.finish();
+    assert_eq!((&*seen.requests[1], seen.versions), ("/mine", vec!["/they".to_owned()]));
+    assert_eq!(seen.order, ["request", "request", "version", "response", "response"]);
+}
+
+/// Halves of heads come in the wrong order on more connections than are followed. Those that went speak again first; what
+/// is still awaited comes nevertheless.
+#[test]
+fn who_went_does_not_push_out_who_waits() {
+    let mut talk = Talk::with(Limits { flows: 16, ..Limits::default() });
+    let connect = |talk: &mut Talk, number: u8| {
+        talk.address = number;
+        talk.connect(41_000 + u16::from(number));
+    };
+    let (first, second) = GET.split_at(20);
+    for number in 10..74 {
+        connect(&mut talk, number);
+        talk.beside(len(first), ACK, second);
+    }
+    assert_eq!((talk.engine.slow().flows, talk.engine.slow().evicted), (16, 48));
+    for number in 10..74 {
+        (talk.address, talk.port) = (number, 41_000 + u16::from(number));
+        talk.beside(0, ACK, first);
+    }
+    let counts = talk.engine.slow();
+    assert_eq!((counts.flows, counts.evicted, counts.evicted_found), (16, 96, 48));
+    assert_eq!(talk.finish().requests.len(), 16);
+}
+
+/// One client opens many connections with a hole each: the others' stay, until they are all that there is room for.
+#[test]
+fn one_client_does_not_push_out_the_others() {
+    let mut talk = Talk::with(Limits { flows: 16, ..Limits::default() });
+    let (first, second) = GET.split_at(20);
+    let connect = |talk: &mut Talk, address: u8, port: u16| {
+        talk.address = address;
+        talk.connect(port);
+        talk.beside(len(first), ACK, second);
+    };
+    for address in 11..19 {
+        connect(&mut talk, address, 41_000);
+    }
+    for port in 0..100 {
+        connect(&mut talk, 99, 42_000 + port);
+    }
+    let counts = talk.engine.slow();
+    assert_eq!((counts.flows, counts.evicted, counts.evicted_share), (16, 92, 92));
+    for address in 11..19 {
+        (talk.address, talk.port) = (address, 41_000);
+        talk.beside(0, ACK, first);
+    }
+    assert_eq!(talk.finish().requests.len(), 8);
+}
+
+/// Bytes of the server that nobody will send again: the request that waits may have been answered there.
+#[test]
+fn an_answer_that_may_be_lost_is_told() {
+    for outstanding in [true, false] {
+        let mut talk = Talk::open();
+        talk.request(GET);
+        if !outstanding {
+            talk.answer(OK);
+        }
+        talk.server += 300;
+        talk.answer(OK);
+        // The client has what is missing.
+        talk.request(b"");
+        talk.packet(From::Client, talk.client, talk.server, ACK, &get("/next", 0));
+        let seen = talk.finish();
+        let lost: Vec<&str> = seen.order.iter().copied().filter(|what| *what == "lost").collect();
+        assert_eq!(lost.len(), usize::from(outstanding), "{:?}", seen.order);
+    }
+}
+
+/// The server closes, and what it said before was never seen; or comes after its end.
+#[test]
+fn an_answer_that_is_missing_in_front_of_the_end_is_told() {
+    for late in [false, true] {
+        let mut talk = Talk::open();
+        talk.request(GET);
+        let end = talk.server + len(OK);
+        talk.packet(From::Server, end, talk.client, FIN | ACK, b"");
+        if late {
+            talk.answer(OK);
+        }
+        let seen = talk.finish();
+        let expected = if late { ["request", "response"] } else { ["request", "lost"] };
+        assert_eq!(seen.order, expected);
     }
 }

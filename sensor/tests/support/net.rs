@@ -30,6 +30,13 @@ pub fn run(words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Makes a veth pair of two interfaces, each in its namespace. The command runs in the first of these: Linux 6.1 refuses a
+/// name that the namespace of whoever asks has already, wherever the interface is to be, and a test's own may have it.
+pub fn link((namespace, end): (&str, &str), (other, other_end): (&str, &str)) {
+    let peer = ["type", "veth", "peer", "name", other_end, "netns", other];
+    run(&[&["ip", "-n", namespace, "link", "add", end][..], &peer].concat());
+}
+
 fn attempt(words: &[&str]) -> Output {
     let output = Command::new(words[0]).args(&words[1..]).output();
     output.unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
@@ -44,8 +51,7 @@ impl Net {
         let net = Self { client: name("client"), server: name("server") };
         run(&["ip", "netns", "add", &net.client]);
         run(&["ip", "netns", "add", &net.server]);
-        let pair = ["type", "veth", "peer", "name", SERVER_END, "netns", &net.server];
-        run(&[&["ip", "link", "add", CLIENT_END, "netns", &net.client][..], &pair].concat());
+        link((&net.client, CLIENT_END), (&net.server, SERVER_END));
         for (namespace, end, host) in [(&net.client, CLIENT_END, "7"), (&net.server, SERVER_END, "10")] {
             run(&["ip", "-n", namespace, "link", "set", "lo", "up"]);
             run(&["ip", "-n", namespace, "addr", "add", &format!("192.0.2.{host}/24"), "dev", end]);
@@ -99,6 +105,13 @@ pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Sets a switch of the namespace's network, named as below `/proc/sys/net`. Written here and not by `sysctl`, which a small
+/// machine may not have.
+pub fn set(namespace: &str, switch: &str, value: &str) {
+    let path = format!("/proc/sys/net/{switch}");
+    inside(namespace, || std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}")));
 }
 
 /// Keeps the calling thread, and those that it starts from now on, on one processor. What a thread sends over veth waits

@@ -31,8 +31,8 @@ pub struct Args {
     load_only: bool,
 }
 
-/// Runs the command: the tests one by one, then PASS or FAIL for each kernel, with the guest's output (and so the
-/// verifier's log) on failure.
+/// Runs the command: what the verifier looked at and the tests one by one, then PASS or FAIL for each kernel, with the
+/// guest's output (and so the verifier's log) on failure.
 pub fn run(root: &Path, args: &Args) -> Outcome {
     if env::consts::ARCH != "x86_64" {
         return Err(Failure::Missing("the kernels that this command boots are for x86-64 only.".to_owned()));
@@ -70,7 +70,7 @@ fn on_kernel(
     let started = Instant::now();
     let log = initramfs.with_file_name(format!("{version}.log"));
     let report = guest::boot(root, kernel, initramfs, &log, |line| {
-        if line.starts_with("test ") && !line.starts_with("test result: ") {
+        if line.starts_with("loaded: ") || line.starts_with("test ") && !line.starts_with("test result: ") {
             println!("{line}");
         }
     })?;

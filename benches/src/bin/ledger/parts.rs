@@ -67,7 +67,7 @@ fn login(n: u64, at: Instant) -> Issuance {
 
 fn cookie(fingerprint: Fingerprint) -> Presented<'static> {
     let (service, place) = (ServiceId(0), place::COOKIE);
-    Presented { service, place, index: 0, scheme: 0, fingerprint, flags: 0, claims: None }
+    Presented { service, place, index: 0, scheme: 0, fingerprint, flags: 0, claims: None, spends: true }
 }
 
 fn config(folder: &Path) -> Result<(Config, Keys), Box<dyn std::error::Error>> {

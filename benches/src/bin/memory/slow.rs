@@ -47,13 +47,20 @@ pub fn measure(config: &Config, connections: u32) -> Result<Vec<Row>, Failure> {
     both.finish(|_| {});
     let totals = both.totals();
     let count = |counter: Counter| totals.get(counter as usize).copied().unwrap_or(0);
+    let whole = (0..connections).filter(|number| !is_cut(*number)).count() as u64;
+    let completed = count(Counter::HeadsCompleted).saturating_sub(whole);
+    let evicted = both.slow();
     Ok(vec![
         Row("connections opened", count(Counter::FlowsCreated), None),
         Row("halves handed over", count(Counter::HalvesHandedOver), None),
         Row("  followed by the slow path then", waiting.flows, Some(bounds.slow_flows as u64)),
-        Row("  gone because a bound was reached, counted", both.slow().evicted, None),
+        Row("  gone because a bound was reached, counted", evicted.evicted, None),
+        Row("    of clients with more than their share", evicted.evicted_share, None),
+        Row("    whose state had gone before", evicted.evicted_found, None),
         Row("  bytes held for them at most", held, Some(bounds.slow_path_bytes as u64)),
         Row("heads completed", count(Counter::HeadsCompleted), None),
+        Row("  of those cut", completed, None),
+        Row("  cut, followed then, and not completed", waiting.flows.saturating_sub(completed), Some(0)),
         Row("peak of resident memory, bytes", resident()?.1 - before, Some(bound(config))),
     ])
 }

@@ -52,7 +52,6 @@ event_ring_bytes = 100_000
 [[service]]
 name = \"s\"
 listen = [80, \"nowhere\", 80]
-rolling = true
 [[service.route]]
 class = \"acount_read\"
 methods = [\"get\"]
@@ -72,12 +71,11 @@ max_lifetime = 3600
         "6:20: `bounds.event_ring_bytes` is 100000 bytes, and a ring's size must be a power of two. Write 65536 or 131072.",
         "9:15: `nowhere` is not an address with a port.",
         "9:26: *:80 is already listened on by a service. Remove one of the two; the other stands in line 9.",
-        "10:11: `service.rolling = true` is not implemented yet: ",
-        "12:9: unknown class `acount_read`. Did you mean `account_read`.",
-        "13:12: `get` is not a method. Did you mean `GET`.",
-        "14:8: the path template `members` does not begin with `/`.",
-        "19:11: the cookie `SID` is not declared. Add it to `cookies` in `service.credentials`.",
-        "20:16: `service.issuer.max_lifetime` is a whole number, not a string.",
+        "11:9: unknown class `acount_read`. Did you mean `account_read`.",
+        "12:12: `get` is not a method. Did you mean `GET`.",
+        "13:8: the path template `members` does not begin with `/`.",
+        "18:11: the cookie `SID` is not declared. Add it to `cookies` in `service.credentials`.",
+        "19:16: `service.issuer.max_lifetime` is a whole number, not a string.",
     ];
     let errors = errors(text);
     assert_eq!(errors.len(), starts.len(), "{errors:#?}");
@@ -172,19 +170,16 @@ fn what_is_not_implemented_is_refused_by_name() {
     one("shards = 2", "1:10: `shards` above 1 is not implemented yet: more than one pair of rings");
     one("[evidence]\nfolder = \"x\"", "1:2: `evidence` is not implemented yet: ");
     one("[ledger]\nstore = \"valkey\"", "2:9: `ledger.store = \"valkey\"` is not implemented yet: ");
-    for key in ["import", "push", "peers", "budgets"] {
+    for key in ["import", "push", "peers"] {
         one(&format!("[ledger]\n{key} = 1"), &format!("2:1: `ledger.{key}` is not implemented yet: "));
     }
     for key in ["alertmanager", "webhook", "syslog"] {
         one(&format!("[sinks]\n{key} = 1"), &format!("2:1: `sinks.{key}` is not implemented yet: "));
     }
-    for key in ["tls", "http2", "fold_path_case", "rolling"] {
+    for key in ["tls", "http2", "fold_path_case"] {
         let column = key.len() + 4;
         in_service(&format!("{key} = true"), &format!("4:{column}: `service.{key} = true` is not implemented yet: "));
     }
-    let cookies = "[service.credentials]\ncookies = [{ name = \"S\", chunks = true }]";
-    in_service(cookies, "5:35: `service.credentials.cookies.chunks = true` is not implemented yet: ");
-    in_route("object = \"path:id\"", "8:1: `service.route.object` is not implemented yet: ");
     for key in ["json", "graphql_errors"] {
         let want = format!("8:33: `service.route.outcomes.{key}` is not implemented yet: ");
         in_route(&format!("outcomes = [{{ outcome = \"read\", {key} = 1 }}]"), &want);
@@ -206,6 +201,8 @@ fn durations_sizes_and_counts() {
     one("[bounds]\ntee_bytes = \"5 MB\"", "2:13: `bounds.tee_bytes` is `5 MB`, which is not a size.");
     one("[bounds]\ntee_bytes = \"1GiB\"", "2:13: `bounds.tee_bytes` is out of range.");
     one("[bounds]\ntee_bytes = -1", "2:13: `bounds.tee_bytes` is out of range.");
+    one("[estimate.doubt]\nconflict = 0", "2:12: `estimate.doubt.conflict` is not a share.");
+    one("[estimate]\nwalks = 1", "2:9: `estimate.walks` is out of range.");
     one("[bounds]\nflows = -1", "2:9: `bounds.flows` is out of range.");
     one("[bounds]\nflows = 9223372036854775807", "2:9: `bounds.flows` is out of range.");
     for key in ["event_ring_bytes", "byte_ring_bytes"] {
@@ -373,4 +370,104 @@ fn key_files() {
     }
     let error = in_folder("[keys]\nfingerprint = \"good\"\naccount = \"good\"\n");
     assert!(error.contains(":3:1: `keys.fingerprint` and `keys.account` hold the same key"), "{error}");
+}
+
+#[test]
+fn the_register_of_keys() {
+    in_issuer(
+        r#"kids = [{ kid = "a", created = 2025-02-01, retired = 2025-01-01 }]"#,
+        "8:44: the key is retired before it was created. Correct one of the two dates.",
+    );
+    in_issuer(r#"kids = [{ owner = "x" }]"#, "8:9: `service.issuer.kids.kid` is missing.");
+    in_issuer(r#"kids = [{ kid = "a", made = 2025-02-01 }]"#, "8:22: unknown key `made` in `service.issuer.kids`.");
+    in_issuer(
+        r#"kids = [{ kid = "a", owner_left = "soon" }]"#,
+        "8:35: `service.issuer.kids.owner_left` is not a date.",
+    );
+    in_issuer(
+        "kids = [\"alpha\"]\ncombinations = [{ kid = \"alhpa\", aud = \"x\" }]",
+        "9:19: the key `alhpa` is not among this issuer's `kids`. Did you mean `alpha`.",
+    );
+    in_issuer("combinations = [{}]", "8:17: a combination that states nothing fits every token.");
+    in_issuer("combinations = [\"a\"]", "8:17: `service.issuer.combinations` is a string, not a table.");
+    in_issuer(
+        "iss = \"one\"\ncombinations = [{ iss = \"two\" }]",
+        "9:19: this issuer's tokens say `iss` `one`, so the combination never fits.",
+    );
+    in_issuer("combinations = [{ scope = \" \" }]", "8:27: `service.issuer.combinations.scope` is empty.");
+    in_issuer(
+        "combinations = [{ aud = [7] }]",
+        "8:26: `service.issuer.combinations.aud` is a whole number, not a string.",
+    );
+    in_issuer("subject = \"sub\"", "8:11: `sub` does not say which claim names the subject. Write \"claim:NAME\"");
+    in_issuer("expires = 1", "8:11: `service.issuer.expires` is a whole number, not a boolean.");
+    in_issuer("expiry_grace = \"1 year\"", "8:16: `service.issuer.expiry_grace` is `1 year`, which is not a duration.");
+    in_issuer("preexisting = -1", "8:15: `service.issuer.preexisting` is out of range.");
+    in_issuer(
+        "observed = \"all\"\nconfirmed = { sight = 1.0, by = \"k\", on = 2026-01-31, preexisting = \"many\" }",
+        "9:69: `service.issuer.confirmed.preexisting` is a string, not a whole number.",
+    );
+    let opaque = "[[service.issuer]]\nname = \"i\"\nkind = \"opaque\"\nmax_lifetime = \"1h\"\n";
+    for key in ["combinations = [{ aud = \"x\" }]", "expires = true", "expiry_grace = \"1s\"", "subject = \"claim:x\""]
+    {
+        in_service(&format!("{opaque}{key}"), "8:1: `");
+    }
+}
+
+#[test]
+fn objects_and_tried_accounts() {
+    in_route("object = \"path:x\"", "8:10: the path template has no parameter `x`.");
+    in_route("object = \"claim:sub\"", "8:10: `service.route.object` does not name an object of the target.");
+    in_route("tries = \"json:/u\"", "8:1: `tries` has no meaning on a route of class `account_read`.");
+    in_login(
+        "tries = \"user\"",
+        "9:9: `user` is not a place in a request body. Write \"json:/pointer\" or \"form:NAME\".",
+    );
+    in_login("tries = \"json:user\"", "9:9: `user` is not a JSON pointer.");
+    in_login("tries = [\"form:u\", \"form:u\"]", "9:20: `service.route.tries` names the same thing twice.");
+}
+
+#[test]
+fn decoys() {
+    in_service("canaries = [\"1\", \" \"]", "4:18: `service.canaries` names no account.");
+    in_service("canaries = [1]", "4:13: `service.canaries` is a whole number, not a string.");
+    let folder = tempfile::tempdir().unwrap();
+    let write = |mode| {
+        write_key(&folder.path().join("decoys"), "# ours\n\n 1000017 \ndecoy-canary\n", mode);
+        let path = folder.path().join("f.toml");
+        std::fs::write(&path, format!("{SERVICE}canaries = [\"7\"]\ncanaries_file = \"decoys\"\n")).unwrap();
+        load(&path)
+    };
+    let config = write(0o600).unwrap();
+    assert_eq!(config.services[0].canaries.0, ["7", "1000017", "decoy-canary"]);
+    assert!(!format!("{config:?}").contains("decoy-canary"), "who is a decoy is told");
+    let errors = write(0o640).unwrap_err();
+    assert!(errors[0].to_string().contains(":5:17: the file "), "{}", errors[0]);
+    assert!(
+        errors[0].to_string().contains("can be read by others (mode 640). Run `chmod 600` on it."),
+        "{}",
+        errors[0]
+    );
+    std::fs::remove_file(folder.path().join("decoys")).unwrap();
+    let errors = load(&folder.path().join("f.toml")).unwrap_err();
+    assert!(errors[0].to_string().contains("cannot be read (No such file"), "{}", errors[0]);
+}
+
+#[test]
+fn cookies_in_pieces() {
+    let cookies = |list: &str| format!("[service.credentials]\ncookies = {list}");
+    in_service(
+        &cookies("[{ name = \"S\", chunks = [\".0\", \".1\", \".2\", \".3\"] }]"),
+        "5:1: `service.credentials.cookies` has 5 names, and a service can have 4.",
+    );
+    in_service(
+        &cookies("[{ name = \"S\", chunks = true }]"),
+        "5:35: `service.credentials.cookies.chunks` is a boolean",
+    );
+    in_service(&cookies("[{ name = \"S\", chunks = \"\" }]"), "5:35: a piece with the name of the whole cookie.");
+    in_service(&cookies("[{ name = \"S\", chunks = \"; x\" }]"), "5:35: `S; x` is not a cookie name.");
+    in_service(
+        &cookies("[{ name = \"S\", chunks = [\".0\", \".0\"] }]"),
+        "5:42: `service.credentials.cookies.chunks` names the same thing twice.",
+    );
 }

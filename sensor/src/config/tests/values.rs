@@ -7,8 +7,8 @@ use sensor_ebpf::wire::method;
 use super::{SERVICE, config, warnings};
 use crate::config::load;
 use crate::config::model::{
-    AccountSource, ClientHeader, Findings, IssueSource, Issuer, LedgerStore, Listen, Observed, Place, PresentSource,
-    Segment,
+    AccountSource, ClientHeader, Combination, Doubt, Estimate, Findings, IssueSource, Issuer, LedgerStore, Listen,
+    Observed, Pieces, Place, PresentSource, Segment,
 };
 use crate::observation::{Outcome, RouteClass};
 
@@ -37,6 +37,11 @@ fn every_key_reaches_the_model() {
     assert_eq!((bounds.poll_interval.as_millis(), bounds.unanswered_after.as_secs()), (20, 120));
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (7, 2048, 8));
     assert_eq!((bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values), (9, 10, 11, 12));
+    assert_eq!(bounds.quiet_groups, 13);
+    let doubt =
+        Doubt { preexisting: 0.11, unverifiable: 0.12, ambiguous: 0.13, conflict: 0.14, malformed: 1.0, least: 7 };
+    let estimate = Estimate { walks: 100, misses: 200, members: 300, known_clients: 4_000, doubt };
+    assert_eq!(config.estimate, estimate);
 }
 
 #[test]
@@ -57,7 +62,9 @@ fn the_service_reaches_the_model() {
     assert_eq!(service.listen, want);
     let credentials = &service.credentials;
     assert!(credentials.authorization);
-    assert_eq!(credentials.cookies, ["SESSION", "__Host-remember"]);
+    assert_eq!(credentials.cookies, ["SESSION", "__Host-remember", "__Host-remember.0", "__Host-remember.1"]);
+    assert_eq!(credentials.pieces, [Pieces { cookies: vec![1, 2, 3] }]);
+    assert_eq!(service.canaries.0, ["1000017", "decoy"]);
     assert_eq!(credentials.headers, ["x-auth-token"]);
     assert_eq!(credentials.query, ["access_token"]);
     assert_eq!(credentials.response_headers, ["x-new-token", "x-other-token"]);
@@ -74,6 +81,8 @@ fn issuing_routes_reach_the_model() {
     assert_eq!(rule.issues, want);
     assert_eq!(rule.binds, [Place::Cookie(1)]);
     assert_eq!(rule.account_pointer.as_deref(), Some("/member"));
+    assert_eq!(rule.tries, [PresentSource::Json("/user".into()), PresentSource::Form("user".into())]);
+    assert!(rule.reads_request() && !rule.presents_in_body());
     assert_eq!(rule.success.status, [200..=200, 302..=303]);
     assert_eq!(rule.success.location.as_deref(), Some("/home"));
     assert_eq!(rule.success.location_not.as_deref(), Some("/home/error"));
@@ -112,6 +121,7 @@ fn reading_routes_reach_the_model() {
     assert_eq!(member.name, "GET|PURGE /members/{member}");
     assert_eq!(member.methods[1].id, method::OTHER);
     assert_eq!(member.account[0], AccountSource::Path(1));
+    assert_eq!((&member.object, &orders.object), (&None, &Some(AccountSource::Query("item".into()))));
     assert_eq!(member.account[1..], rest);
     let defaults: Vec<_> = member.outcomes.iter().map(|rule| (rule.outcome, rule.status.clone())).collect();
     let want = [
@@ -130,8 +140,24 @@ fn issuers_reach_the_model() {
     assert!(tokens.jwt && tokens.accountable());
     assert_eq!(tokens.iss.as_deref(), Some("https://issuer.example"));
     let kids: Vec<_> = tokens.kids.iter().map(|kid| (kid.kid.as_str(), kid.retired_unix)).collect();
-    assert_eq!(kids, [("a", None), ("b", Some(1_735_689_600)), ("c", Some(1_735_689_600))]);
+    assert_eq!(kids, [("a", None), ("b", Some(1_735_689_600)), ("c", Some(1_735_689_600)), ("d", None)]);
+    let key = &tokens.kids[3];
+    assert_eq!(key.owner.as_deref(), Some("payments"));
+    assert_eq!((key.created_unix, key.owner_left_unix), (Some(1_704_067_200), Some(1_748_736_000)));
+    let some = |text: &str| Some(text.to_owned());
+    let first = Combination {
+        kid: some("a"),
+        iss: some("https://issuer.example"),
+        aud: some("app web"),
+        scope: some("orders profile"),
+    };
+    assert_eq!(tokens.combinations, [first, Combination { kid: some("b"), ..Combination::default() }]);
+    assert_eq!((tokens.expires, tokens.expiry_grace.as_secs()), (true, 900));
+    assert_eq!(tokens.subject.as_deref(), Some("member"));
+    assert_eq!((tokens.preexisting, tokens.horizon_budget()), (Some(7000), Some(7000)));
+    assert_eq!(sessions.horizon_budget(), None);
     let confirmed = tokens.confirmed.as_ref().unwrap();
+    assert_eq!(confirmed.preexisting, Some(5000));
     assert_eq!((confirmed.by.as_str(), confirmed.on.as_str()), ("kim", "2026-01-31"));
     assert!((confirmed.sight - 0.995).abs() < f64::EPSILON);
     assert_eq!(tokens.max_lifetime, Duration::from_hours(12));
@@ -154,6 +180,7 @@ fn defaults_are_as_documented() {
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (65_536, 64 << 10, 4096));
     let tables = (bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values);
     assert_eq!(tables, (4096, 65_536, 65_536, 65_536));
+    assert_eq!(bounds.quiet_groups, 262_144);
     assert_eq!((ledger.max_issuances, ledger.max_seen), (60_000_000, 1_000_000));
     assert_eq!(
         (ledger.max_accounts, ledger.sync_interval.as_millis(), &ledger.store),
@@ -161,6 +188,35 @@ fn defaults_are_as_documented() {
     );
     assert_eq!(ledger.clock_leeway, Duration::from_mins(2));
     assert!(config.keys.fingerprint.is_none() && config.keys.account.is_none());
+}
+
+#[test]
+fn the_object_is_the_last_parameter_that_is_no_account() {
+    let object = |route: &str| {
+        let head = format!("{SERVICE}[[service.route]]\nmethods = \"GET\"\n");
+        config(&format!("{head}{route}")).services[0].routes[0].object.clone()
+    };
+    let orders = "path = \"/m/{member}/orders/{order}/items/{item}\"\n";
+    assert_eq!(
+        object(&format!("class=\"account_read\"\n{orders}account=\"path:member\"")),
+        Some(AccountSource::Path(5))
+    );
+    assert_eq!(object(&format!("class=\"account_read\"\n{orders}account=\"path:item\"")), Some(AccountSource::Path(3)));
+    assert_eq!(object(&format!("class=\"account_read\"\n{orders}")), Some(AccountSource::Path(5)));
+    assert_eq!(object(&format!("class=\"other\"\n{orders}")), None);
+    assert_eq!(object(&format!("class=\"other\"\n{orders}object=\"path:order\"")), Some(AccountSource::Path(3)));
+}
+
+#[test]
+fn a_rolling_service_renews_all_its_cookies() {
+    let config = config(&format!(
+        "{SERVICE}rolling = true\n[service.credentials]\ncookies = [\"A\", {{ name = \"B\", chunks = \".1\" }}]\n\
+         [[service.issuer]]\nname = \"any\"\nkind = \"opaque\"\nmax_lifetime = \"1h\"\n\
+         [[service.issuer]]\nname = \"b\"\nkind = \"jwt\"\nplaces = \"cookie:B\"\nmax_lifetime = \"1h\"\n\
+         [[service.issuer]]\nname = \"bearer\"\nkind = \"jwt\"\nplaces = \"authorization\"\nmax_lifetime = \"1h\"\n"
+    ));
+    let renews: Vec<&[u8]> = config.services[0].issuers.iter().map(|issuer| issuer.renews.as_slice()).collect();
+    assert_eq!(renews, [&[0, 1][..], &[1], &[]]);
 }
 
 #[test]
@@ -194,6 +250,7 @@ fn the_shipped_file_loads() {
 fn the_shipped_file_loads_with_every_key_uncommented() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join("rules/detection")).unwrap();
+    write_key(&folder.path().join("canaries.txt"), "1000018\n", 0o600);
     for (key, digit) in [("fingerprint.key", "a"), ("account.key", "b")] {
         write_key(&folder.path().join(key), &digit.repeat(32), 0o600);
     }

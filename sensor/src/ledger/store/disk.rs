@@ -73,9 +73,12 @@ pub struct SavedUse {
     pub bits: u64,
     /// When it was first presented, ns since 1970.
     pub first_unix_ns: u64,
-    /// A gap has excused it.
-    pub excused: bool,
+    /// What the ledger made of it.
+    pub state: u8,
 }
+
+/// Service and issuer, by [`name`](super::record::name).
+pub type Names = (u32, u32);
 
 /// Something to be written.
 #[derive(Clone, Debug)]
@@ -88,6 +91,8 @@ pub enum Write {
     Use(SavedUse),
     /// One that is forgotten.
     Forget(u64),
+    /// How many credentials of an issuer were taken for older than the horizon.
+    Population(Names, Vec<u8>),
     /// Everything before is complete up to there.
     State(Box<Saved>),
 }
@@ -151,6 +156,12 @@ impl Disk {
         saved.map(Some).map_err(|error| StoreError::State(self.folder.path().to_owned(), error))
     }
 
+    /// What was written of the credentials of an issuer that were taken for older than the horizon.
+    pub fn population(&self, names: Names) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.state.get(population_key(names)).map_err(|error| self.failed(error))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
     /// All issuances, in the order of their keys. What cannot be read as one is left out: nobody could have written it.
     pub fn records(&self) -> impl Iterator<Item = Result<(DiskKey, Record), StoreError>> {
         self.issuances.iter().filter_map(|item| {
@@ -170,9 +181,9 @@ impl Disk {
                 Err(error) => return Some(Err(self.failed(error))),
             };
             let bits = u64::from_be_bytes(key.as_ref().try_into().ok()?);
-            let (first, excused) = value.split_first_chunk()?;
+            let (first, state) = value.split_first_chunk()?;
             let first_unix_ns = u64::from_be_bytes(*first);
-            Some(Ok(SavedUse { bits, first_unix_ns, excused: excused == [1] }))
+            Some(Ok(SavedUse { bits, first_unix_ns, state: *state.first()? }))
         })
     }
 
@@ -205,10 +216,13 @@ impl Disk {
                     for (to, from) in value.iter_mut().zip(used.first_unix_ns.to_be_bytes()) {
                         *to = from;
                     }
-                    value[8] = u8::from(used.excused);
+                    value[8] = used.state;
                     batch.insert(&self.uses, used.bits.to_be_bytes(), value);
                 }
                 Write::Forget(bits) => batch.remove(&self.uses, bits.to_be_bytes()),
+                Write::Population(names, registers) => {
+                    batch.insert(&self.state, population_key(*names), registers.as_slice());
+                }
                 Write::State(saved) => {
                     let bytes = serde_json::to_vec(saved);
                     let bytes = bytes.map_err(|error| StoreError::State(self.folder.path().to_owned(), error))?;
@@ -247,6 +261,10 @@ impl Disk {
         };
         fill().map_err(|error| self.failed(error))
     }
+}
+
+fn population_key((service, issuer): Names) -> String {
+    format!("population {service:08x} {issuer:08x}")
 }
 
 /// Filters and indexes in pieces, none pinned: at sixty million records they would take a hundred megabytes. Look-ups
@@ -328,7 +346,7 @@ mod tests {
         assert_eq!(disk.get(&key(1)).unwrap(), Some(Record { used: true, ..record(9) }));
         assert_eq!(disk.get(&key(2)).unwrap(), None, "never issued");
         disk.write(&[Write::Change(key(1), Change { ended: true, expires: 20, ..Change::default() })]).unwrap();
-        let used = SavedUse { bits: 7 << 40, first_unix_ns: 5, excused: true };
+        let used = SavedUse { bits: 7 << 40, first_unix_ns: 5, state: 5 };
         disk.write(&[Write::Use(used), Write::Use(SavedUse { bits: 1, ..used }), Write::Forget(1)]).unwrap();
         let saved = Saved { at_unix_ns: 1, services: vec![SavedService::default()], closed: true };
         disk.write(&[Write::State(Box::new(saved.clone()))]).unwrap();

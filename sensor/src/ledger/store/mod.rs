@@ -26,7 +26,7 @@ use super::table::ClockMap;
 use crate::config::model::Service;
 use crate::observation::{AccountHash, Fingerprint, Instant, IssuerId, Provenance, ServiceId};
 
-pub use self::disk::{Disk, Saved, SavedGap, SavedService, Write};
+pub use self::disk::{Disk, Saved, SavedGap, SavedService, SavedUse, Write};
 pub use self::folder::{Folder, StoreError};
 pub use self::persist::Loaded;
 pub use self::tags::Id;
@@ -39,6 +39,15 @@ const BEHIND_MAX: u64 = 32;
 pub struct Key {
     pub service: ServiceId,
     pub fingerprint: Fingerprint,
+}
+
+impl Key {
+    /// Two independent 64-bit halves of the fingerprint.
+    pub fn halves(&self) -> (u64, u64) {
+        let wide = u128::from_le_bytes(self.fingerprint.0);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves are taken on purpose")]
+        (wide as u64, (wide >> 64) as u64)
+    }
 }
 
 /// What is known of an issuance.

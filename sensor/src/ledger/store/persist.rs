@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::disk::{Disk, Saved, SavedGap, SavedUse, Write};
+use super::disk::{Disk, Names, Saved, SavedGap, SavedUse, Write};
 use super::folder::StoreError;
 use super::journal::Journal;
 use super::note::Note;
@@ -142,15 +142,26 @@ impl Store {
         }
     }
 
-    /// Writes that a credential which is not in the store was presented first at `first` (monotonic ns), and forgets
-    /// `forgotten`.
-    pub fn write_use(&mut self, id: Id, first: u64, excused: bool, at: Instant, forgotten: Option<Id>) {
+    /// Writes what is known of a credential that is not in the store, and forgets `forgotten`.
+    pub fn write_use(&mut self, used: SavedUse, forgotten: Option<Id>) {
         let Some(journal) = self.journal.as_mut() else { return };
-        let first_unix_ns = at.unix_ns.saturating_sub(at.monotonic_ns.saturating_sub(first));
         if let Some(forgotten) = forgotten {
             journal.write(Write::Forget(forgotten.0));
         }
-        journal.write(Write::Use(SavedUse { bits: id.0, first_unix_ns, excused }));
+        journal.write(Write::Use(used));
+    }
+
+    /// What an issuer is written as.
+    pub fn names(&self, service: ServiceId, issuer: IssuerId) -> Option<Names> {
+        let service = self.services.get(usize::from(service.0))?;
+        Some((service.name, *service.issuers.get(usize::from(issuer.0))?))
+    }
+
+    /// Writes how many credentials of an issuer were taken for older than the horizon.
+    pub fn write_population(&mut self, names: Names, registers: &[u8]) {
+        if let Some(journal) = self.journal.as_mut() {
+            journal.write(Write::Population(names, registers.to_vec()));
+        }
     }
 
     /// The id of a use that was written down, by a table that may have had another size.

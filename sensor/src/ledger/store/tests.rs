@@ -21,6 +21,7 @@ fn services(names: [&str; 2]) -> Vec<Service> {
         credentials: crate::config::model::Credentials::default(),
         routes: Vec::new(),
         issuers: Vec::new(),
+        canaries: crate::config::model::Canaries::default(),
     };
     names.map(service).to_vec()
 }

@@ -1,7 +1,11 @@
 //! What an attacker of the ledger tries.
 
 use super::*;
-use Provenance::{Issued as Was, Unissued, Unverifiable};
+use Provenance::{Issued as Was, Preexisting, Unissued, Unverifiable};
+
+use crate::observation::claim_anomaly;
+
+const SPENT: u16 = claim_anomaly::GAP_SPENT | claim_anomaly::HORIZON_SPENT;
 
 #[test]
 fn refresh_laundering() {
@@ -157,4 +161,97 @@ fn padding_the_claims_does_not_leave_the_issuer() {
         Presented { flags: flag::THREE_PARTS | flag::CLAIMS | flag::CLAIMS_CUT, claims: Some(cut), ..jwt("x", &[]) };
     ledger.judge(&cut, at(1));
     assert!(ledger.claim_account(&jwt("x", &whole), "sub").is_some());
+}
+
+#[test]
+fn iat_forged_before_the_horizon_runs_into_the_budget() {
+    let mut ledger = with(|config| {
+        config.services[0].issuers[0].preexisting = Some(100);
+        config.ledger.max_seen = 5000;
+    });
+    let members = |n: u64| format!("member {n}");
+    // Members whose tokens are older than the ledger use up four fifths of it.
+    for n in 0..80 {
+        assert_eq!(ledger.of_jwt(&members(n), -1000, 10), Preexisting);
+    }
+    let judged: Vec<_> = (0..1000).map(|n| ledger.judge(&jwt(&format!("forged {n}"), &gate(-1000)), at(20))).collect();
+    let believed = judged.iter().filter(|verdict| verdict.provenance == Preexisting).count();
+    assert!((17..=23).contains(&believed), "{believed} of 20");
+    let beyond = judged.iter().filter(|verdict| verdict.anomalies & claim_anomaly::HORIZON_SPENT != 0);
+    assert_eq!(beyond.clone().count(), 1000 - believed);
+    assert!(beyond.clone().all(|verdict| verdict.provenance == Unverifiable), "never issued, and not accused either");
+    // Who was believed stays so, whatever comes; who was not, stays that; and each is counted once.
+    for _ in 0..3 {
+        assert!((0..80).all(|n| ledger.of_jwt(&members(n), -1000, 30) == Preexisting));
+        for n in 0..1000 {
+            ledger.of_jwt(&format!("forged {n}"), -1000, 30);
+        }
+    }
+    let issuer = ledger.stats().issuers[0];
+    assert_eq!((issuer.population_exceeded, issuer.population_budget), (1000 - believed as u64, Some(100)));
+    assert!((1050..=1110).contains(&issuer.population), "{}", issuer.population);
+    assert_eq!(ledger.of_jwt("forged 1", -1000, WARM), Unissued, "and in the end it shows");
+    assert_eq!(ledger.stats().issuers[1].population, 0, "another issuer's budget is its own");
+}
+
+#[test]
+fn a_token_without_iat_spends_the_horizon_too() {
+    let mut ledger = with(|config| config.services[0].issuers[0].preexisting = Some(5));
+    let bare = text(r#"{"alg":"RS256"}"#, r#"{"iss":"https://gate.example"}"#);
+    let spent = (0..100).filter(|n| ledger.judge(&jwt(&n.to_string(), &bare), at(20)).provenance == Unverifiable);
+    assert!(spent.count() >= 94);
+    // One that says it was issued within the watched time is judged on that.
+    assert_eq!(ledger.of_jwt("copied iat", 500, 600), Unissued);
+}
+
+#[test]
+fn what_needs_no_doubt_spends_none() {
+    let mut ledger = with(|config| config.services[0].issuers[0].preexisting = Some(5));
+    ledger.gap(SERVICE, at(1000), at(1010), 1);
+    let visits = |ledger: &mut Ledger, name: &str, iat| {
+        ledger.judge(&Presented { spends: false, ..jwt(name, &gate(iat)) }, at(2000)).provenance
+    };
+    for n in 0..1000 {
+        assert_eq!(visits(&mut ledger, &format!("old {n}"), -1000), Preexisting);
+        assert_eq!(visits(&mut ledger, &format!("gap {n}"), 1005), Unverifiable);
+    }
+    assert_eq!(ledger.stats().issuers[0].population, 0);
+    assert_eq!(ledger.of_jwt("member", -1000, 2001), Preexisting);
+    assert_eq!(ledger.of_jwt("lost", 1005, 2001), Unverifiable);
+    let verdict = ledger.judge(&jwt("lost too", &gate(1005)), at(2001));
+    assert_eq!((verdict.provenance, verdict.anomalies & SPENT), (Unissued, claim_anomaly::GAP_SPENT));
+    assert_eq!(visits(&mut ledger, "lost", 1005), Unverifiable, "who was excused stays so");
+}
+
+#[test]
+fn a_flood_makes_nobody_pay_for_a_gap_twice() {
+    let mut ledger = with(|config| config.ledger.max_seen = 50);
+    ledger.gap(SERVICE, at(1000), at(1010), 1);
+    assert_eq!(ledger.of_jwt("lost", 1005, 2000), Unverifiable);
+    for n in 0..5000 {
+        ledger.of_jwt(&format!("noise {n}"), 5000, 5001);
+    }
+    assert_eq!(ledger.of_jwt("lost", 1005, 6000), Unverifiable);
+    assert_eq!(ledger.stats().gap_excused, 1);
+}
+
+/// A forged bearer beside a cookie that the attacker's own login issued: each is judged, and the worse one counts.
+#[test]
+fn a_decoy_cookie_changes_nothing_about_the_forged_token() {
+    let mut ledger = ledger();
+    ledger.issue(Issuance { place: place::SET_COOKIE, ..login("own session", WARM) });
+    assert_eq!(ledger.of("own session", WARM + 1), Was);
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM + 1), Unissued);
+}
+
+#[test]
+fn logging_out_a_forged_token_hides_nothing() {
+    let mut ledger = ledger();
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM), Unissued);
+    ledger.revoke(SERVICE, fingerprint("forged"), at(WARM + 1));
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM + 2), Unissued);
+    // Nor does a bind that no login made.
+    let weak = Issuance { inherits: Some(Unissued), ..binding("forged", WARM + 3) };
+    assert_eq!(ledger.issue(weak), Issued::Echo);
+    assert_eq!(ledger.of_jwt("forged", 5000, WARM + 4), Unissued);
 }

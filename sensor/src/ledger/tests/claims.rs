@@ -14,6 +14,7 @@ fn validity_worst_first() {
         let kid = |kid: &str, retired: Option<i64>| Kid {
             kid: kid.to_owned(),
             retired_unix: retired.map(|s| (START + s).unsigned_abs()),
+            ..Kid::default()
         };
         config.services[0].issuers[0].kids = vec![kid("good", None), kid("late", Some(101)), kid("gone", Some(100))];
     });
@@ -103,7 +104,7 @@ fn claims_are_decoded_once() {
 fn kids_are_bounded_and_declared_ones_always_told_apart() {
     let mut ledger = with(|config| {
         config.bounds.kids = 4;
-        config.services[0].issuers[0].kids = vec![Kid { kid: "declared".into(), retired_unix: None }];
+        config.services[0].issuers[0].kids = vec![Kid { kid: "declared".into(), ..Kid::default() }];
     });
     let mut kid = |name: &str| {
         let claims = text(&format!(r#"{{"alg":"RS256","kid":"{name}"}}"#), r#"{"iss":"https://gate.example"}"#);

@@ -3,6 +3,7 @@
 mod attacks;
 mod claims;
 mod model;
+mod register;
 mod restart;
 mod rules;
 
@@ -15,8 +16,8 @@ use sensor_ebpf::wire::{credential_flag as flag, place, scheme};
 
 use super::*;
 use crate::config::model::{
-    AccountSource, Bounds, Confirmation, Credentials, Findings, Issuer, Keys, Kid, Ledger as LedgerConfig, LedgerStore,
-    Observed, Place, Route, Service,
+    AccountSource, Bounds, Canaries, Confirmation, Credentials, Findings, IssuanceRule, Issuer, Keys, Kid,
+    Ledger as LedgerConfig, LedgerStore, Observed, Place, Route, Service,
 };
 use crate::observation::RouteClass;
 
@@ -44,11 +45,21 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
         name: name.to_owned(),
         iss: jwt.then(|| format!("https://{name}.example")),
         kids: Vec::new(),
+        combinations: Vec::new(),
+        expires: false,
+        expiry_grace: Duration::ZERO,
+        subject: jwt.then(|| "sub".to_owned()),
         places: Vec::new(),
         jwt,
         observed: Observed::All,
-        confirmed: Some(Confirmation { sight: 1.0, by: "ops".to_owned(), on: "2026-01-01".to_owned() }),
+        confirmed: Some(Confirmation {
+            sight: 1.0,
+            by: "ops".to_owned(),
+            on: "2026-01-01".to_owned(),
+            preexisting: None,
+        }),
         max_lifetime: Duration::from_secs(LIFETIME),
+        preexisting: None,
         renews: Vec::new(),
         renew_grace: Duration::from_mins(1),
     }
@@ -65,6 +76,7 @@ fn config() -> Config {
         authenticates_with: Vec::new(),
         outcomes: Vec::new(),
         account: vec![AccountSource::Claim("sub".to_owned())],
+        object: None,
         issuance: None,
     };
     Config {
@@ -81,6 +93,7 @@ fn config() -> Config {
             credentials: Credentials { authorization: true, cookies: vec!["sid".into()], ..Credentials::default() },
             routes: vec![route],
             issuers: vec![issuer("gate", true), issuer("session", false)],
+            canaries: Canaries::default(),
         }],
         keys: Keys::default(),
         ledger: LedgerConfig {
@@ -94,6 +107,7 @@ fn config() -> Config {
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: ([127, 0, 0, 1], 0).into(),
+        estimate: crate::config::model::Estimate::default(),
         bounds: Bounds {
             flows: 1,
             split_heads: 1,
@@ -114,6 +128,7 @@ fn config() -> Config {
             kids: 4,
             claims_cache: 100,
             rule_groups: 1,
+            quiet_groups: 1,
             group_values: 1,
         },
     }
@@ -151,6 +166,7 @@ fn jwt<'a>(name: &str, claims: &'a [u8]) -> Presented<'a> {
         fingerprint: fingerprint(name),
         flags: flag::THREE_PARTS | flag::CLAIMS,
         claims: Some(claims),
+        spends: true,
     }
 }
 
@@ -163,6 +179,7 @@ fn cookie(name: &str) -> Presented<'static> {
         fingerprint: fingerprint(name),
         flags: 0,
         claims: None,
+        spends: true,
     }
 }
 

@@ -152,3 +152,19 @@ fn what_finds_no_room_after_a_restart_is_doubt() {
     assert!((0..500).all(|n| ledger.of(&n.to_string(), WARM) != Unissued));
     assert_eq!(ledger.stats().evictions, 400);
 }
+
+#[test]
+fn the_budget_of_the_horizon_is_not_given_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let few =
+        |config: &mut Config| config.services[0].issuers.iter_mut().for_each(|issuer| issuer.preexisting = Some(5));
+    let mut ledger = open_with(folder.path(), 0, few);
+    for n in 0..5 {
+        assert_eq!(ledger.of(&n.to_string(), 100), Provenance::Preexisting);
+    }
+    ledger.close(at(200));
+    drop(ledger);
+    let mut ledger = open_with(folder.path(), 200, few);
+    assert_eq!(ledger.of("3", 300), Provenance::Preexisting, "taken for that before");
+    assert_eq!(ledger.of("forged", 301), Unverifiable, "one too many");
+}

@@ -85,10 +85,10 @@ fn the_unmatched_list_is_bounded() {
 fn issuers_match_by_place_kind_iss_and_kid() {
     let mut ledger = with(|config| {
         let mut first = issuer("gate", true);
-        first.kids = vec![Kid { kid: "k0".into(), retired_unix: None }];
+        first.kids = vec![Kid { kid: "k0".into(), ..Kid::default() }];
         first.places = vec![Place::Authorization];
         let mut second = first.clone();
-        second.kids = vec![Kid { kid: "k1".into(), retired_unix: None }];
+        second.kids = vec![Kid { kid: "k1".into(), ..Kid::default() }];
         let mut third = issuer("session", false);
         third.places = vec![Place::Cookie(0)];
         let mut plain = issuer("plain", true);
@@ -309,4 +309,31 @@ fn a_store_without_room_doubts_instead_of_accusing() {
     assert_eq!(ledger.of("a", WARM), Unverifiable);
     assert_eq!(ledger.of("b", WARM), Unissued);
     assert_eq!(ledger.stats().evictions, 1);
+}
+
+/// A visitor's session that a login binds was issued, although it was presented before.
+#[test]
+fn sight_of_sessions_that_logins_bind() {
+    let bound = |bind: bool| {
+        let mut ledger = with(|config| {
+            let rule = IssuanceRule { binds: vec![Place::Cookie(0)], ..IssuanceRule::default() };
+            let mut login = config.services[0].routes[0].clone();
+            (login.class, login.issuance) = (RouteClass::Login, Some(rule));
+            config.services[0].routes.push(login);
+        });
+        for n in 0..10 {
+            let name = n.to_string();
+            // Product pages, then (some of them) an account page that sends them to the login, then the login.
+            for spends in [false, false, n < 4] {
+                ledger.judge(&Presented { spends, ..cookie(&name) }, at(WARM));
+            }
+            if bind {
+                assert_eq!(ledger.issue(binding(&name, WARM + 1)), Issued::Added);
+            }
+            ledger.judge(&cookie(&name), at(WARM + 2));
+        }
+        ledger.stats().issuers[1].sight
+    };
+    assert_eq!(bound(true), Sight { seen: 10, unseen: 0, preexisting: 0 });
+    assert_eq!(bound(false), Sight { seen: 0, unseen: 10, preexisting: 0 });
 }

@@ -21,24 +21,12 @@ use crate::observation::{
 fn service(name: &str, issuer: &str) -> Service {
     let issuer = Issuer {
         name: issuer.to_owned(),
-        iss: None,
-        kids: Vec::new(),
-        places: Vec::new(),
         jwt: true,
         observed: Observed::All,
-        confirmed: None,
         max_lifetime: Duration::from_hours(1),
-        renews: Vec::new(),
-        renew_grace: Duration::ZERO,
+        ..Issuer::default()
     };
-    Service {
-        name: name.to_owned(),
-        listen: Vec::new(),
-        proxy_protocol: false,
-        credentials: model::Credentials::default(),
-        routes: Vec::new(),
-        issuers: vec![issuer],
-    }
+    Service { name: name.to_owned(), issuers: vec![issuer], ..Service::default() }
 }
 
 fn config() -> Config {
@@ -62,6 +50,7 @@ fn config() -> Config {
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        estimate: model::Estimate::default(),
         bounds: model::Bounds {
             flows: 100,
             split_heads: 10,
@@ -82,6 +71,7 @@ fn config() -> Config {
             kids: 14,
             claims_cache: 15,
             rule_groups: 16,
+            quiet_groups: 16,
             group_values: 17,
         },
     }
@@ -233,7 +223,9 @@ fn the_identities_can_be_computed_from_what_is_exported() {
             no_stable_token: 3,
             decoding: DecodingCounts { decoded: 2, corrupt: 1, ..DecodingCounts::default() },
             versions_judged: 5,
+            versions_more: 7,
             versions_late: 6,
+            shaken_forgotten: 9,
             proxies_refused: 8,
             event_ring_unread: 99,
             byte_ring_unread: 7,
@@ -254,7 +246,9 @@ fn the_identities_can_be_computed_from_what_is_exported() {
         assert_equal(samples["authsensor_coded_bodies_total{result=\"corrupt\"}"], 1.0);
         assert_equal(total("authsensor_credentials_without_stable_token_total"), 3.0);
         assert_equal(samples["authsensor_request_versions_total{result=\"judged\"}"], 5.0);
+        assert_equal(samples["authsensor_request_versions_total{result=\"more\"}"], 7.0);
         assert_equal(samples["authsensor_request_versions_total{result=\"late\"}"], 6.0);
+        assert_equal(total("authsensor_contradicted_flows_forgotten_total"), 9.0);
         assert_equal(total("authsensor_proxy_addresses_refused_total"), 8.0);
     }
 }

@@ -1,0 +1,182 @@
+//! What the shipped rules cost for each observation: `cargo run --release -p benches --bin bench-detect`.
+//!
+//! A made mix: 95 % reads of members' own accounts with issued credentials, the rest logins (some refused), misses, reads
+//! of customer service, reads with unknown and a few unissued credentials; members, credentials and clients are drawn
+//! from populations of millions with a skew, a fifth of the members behind carriers' addresses. Observations are made
+//! before the clock starts. Seed and sizes are arguments, so a figure can be had again.
+
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Instant as Clock;
+
+use clap::Parser;
+use sensor::config;
+use sensor::detect::{self, Detectors, Labels};
+use sensor::observation::{
+    AccountHash, ClaimName, Claims, Estimates, Fingerprint, Instant, Interned, IssuerId, Observation, Outcome,
+    Provenance, Relation, RouteClass, RouteId, ServiceId, Validity,
+};
+
+#[derive(Parser)]
+struct Args {
+    /// Members, each with a credential of their own
+    #[arg(long, default_value_t = 3_000_000)]
+    members: u64,
+    /// Observations that are measured
+    #[arg(long, default_value_t = 4_000_000)]
+    observations: u64,
+    /// Observations before these, to fill the tables
+    #[arg(long, default_value_t = 4_000_000)]
+    before: u64,
+    /// Observations a second of the time that they carry
+    #[arg(long, default_value_t = 10_000)]
+    rate: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Rules; a file or a folder
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/detection"))]
+    rules: std::path::PathBuf,
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    /// A member; half of all draws fall on a tenth of them.
+    fn member(&mut self, members: u64) -> u64 {
+        let bound = if self.next().is_multiple_of(2) { members / 10 } else { members };
+        self.below(bound)
+    }
+}
+
+fn hash(kind: u64, number: u64) -> [u8; 16] {
+    let mut random = Random(kind << 56 ^ number);
+    (u128::from(random.next()) << 64 | u128::from(random.next())).to_be_bytes()
+}
+
+struct Names;
+
+impl Labels for Names {
+    fn service(&self, _: ServiceId) -> &'static str {
+        "shop"
+    }
+    fn route(&self, _: ServiceId, _: RouteId) -> &'static str {
+        "addresses"
+    }
+    fn issuer(&self, _: ServiceId, _: IssuerId) -> &'static str {
+        "members"
+    }
+    fn name(&self, _: ClaimName, _: Interned) -> &'static str {
+        "k1"
+    }
+}
+
+fn client(member: u64, roaming: u64) -> IpAddr {
+    let number = if member.is_multiple_of(5) { 0x6440_0000 + member % 2_000 } else { 0x0b00_0000 + member };
+    IpAddr::V4(Ipv4Addr::from(u32::try_from(number + roaming * 65_536).unwrap_or(u32::MAX)))
+}
+
+fn own_read(at: Instant, member: u64, roaming: u64) -> Observation {
+    Observation {
+        at,
+        service: ServiceId(0),
+        route: Some(RouteId(0)),
+        class: RouteClass::AccountRead,
+        outcome: Outcome::Read,
+        status: Some(200),
+        provenance: Provenance::Issued,
+        validity: Validity::Ok,
+        fingerprint: Some(Fingerprint(hash(1, member))),
+        issuer: Some(IssuerId(0)),
+        kid: Some(Interned(0)),
+        place: 1,
+        self_contained: true,
+        account: Some(AccountHash(hash(2, member))),
+        client: client(member, roaming),
+        anomalies: 0,
+        claims: Claims::default(),
+        claim_anomalies: 0,
+        relation: Relation::Own,
+        object: None,
+        target_id: None,
+        canary: false,
+        issued: 0,
+        estimates: Estimates::default(),
+    }
+}
+
+fn drawn(random: &mut Random, args: &Args, number: u64) -> Observation {
+    let ns = number * 1_000_000_000 / args.rate;
+    let at = Instant { monotonic_ns: ns, unix_ns: 1_763_000_000_000_000_000 + ns };
+    let member = random.member(args.members);
+    let own = own_read(at, member, u64::from(random.below(50) == 0));
+    match random.below(10_000) {
+        0..9_500 => own,
+        9_500..9_750 => Observation { class: RouteClass::Login, issued: 1, provenance: Provenance::None, ..own },
+        9_750..9_770 => Observation { class: RouteClass::Login, outcome: Outcome::Denied, ..own },
+        9_770..9_870 => Observation { outcome: Outcome::Miss, ..own },
+        9_870..9_900 => {
+            let agent = random.below(200);
+            let fingerprint = Some(Fingerprint(hash(3, agent)));
+            Observation { relation: Relation::Foreign, fingerprint, client: client(agent, 0), ..own }
+        }
+        9_900..9_999 => Observation { provenance: Provenance::Unverifiable, ..own },
+        _ => Observation { provenance: Provenance::Unissued, ..own },
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let config = config::defaults().ok_or("the built-in configuration is not usable")?;
+    let rules = detect::load(&[Path::new(&args.rules).to_owned()], &config)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let mut detectors = Detectors::new(&rules.rules, &config.bounds, [args.seed, 7]);
+    let mut random = Random(args.seed);
+    let mut findings = Vec::new();
+    let mut spent = std::time::Duration::ZERO;
+    let mut worst = std::time::Duration::ZERO;
+    let mut number = 0;
+    let mut batch = Vec::new();
+    while number < args.before + args.observations {
+        batch.clear();
+        batch.extend((0..10_000).map(|offset| drawn(&mut random, &args, number + offset)));
+        let start = Clock::now();
+        for observation in &batch {
+            detectors.observe(observation, &Names, &mut findings);
+        }
+        if number >= args.before {
+            spent += start.elapsed();
+            worst = worst.max(start.elapsed());
+        }
+        number += batch.len() as u64;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let each = spent.as_nanos() as f64 / args.observations as f64;
+    println!("rules                {}", rules.rules.len());
+    println!("observations         {}", args.observations);
+    println!("ns per observation   {each:.0}");
+    println!("per second           {:.0}", 1e9 / each);
+    println!("worst 10,000         {:.1} ms", worst.as_secs_f64() * 1e3);
+    println!("findings             {}", findings.len());
+    for (rule, stats) in detectors.stats().filter(|(_, stats)| stats.matched > 0) {
+        println!(
+            "  {:<62} matched {:>8}  groups {:>6} ({} quiet)  evicted {}",
+            rule.info.title, stats.matched, stats.groups, stats.quiet, stats.evicted
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! Who a drift is made of: the members of a group each of which is too quiet alone.
+//!
+//! **In**: account reads and logins; which services' reads are out of season. **Out**: while they are, the clients and keys
+//! that it came with.
+//!
+//! **Method.** The second stage of V. Javed and M. Paxson (ACM CCS 2013): once the aggregate has changed, its participants
+//! are those without a past. Clients are remembered by the day in three Bloom filters (B. H. Bloom 1970; three bits of one
+//! word each). While reads are out of season, the filters rest, and of clients that none of the days before knows, those
+//! are counted that read accounts without having logged in; reads of the own account with an issued credential are not. A
+//! client is told when it read at least two accounts, the widest first. A key is told when it is new or four times as much
+//! used as by its mean. Ten minutes after the alarm, and each hour while it lasts.
+//!
+//! **What it does not see.** Members that were there the days before. In the first day of a run nobody has a past, and
+//! nobody is told.
+//!
+//! **State.** Three filters of `known_clients` bits (at 16 million, two million clients a day fill a third; one in
+//! thirty newcomers is then taken for known); a table of `members` clients, of which the widest stay; 256 keys.
+
+use std::net::IpAddr;
+
+use super::table::{Hasher, Kept, Table, TableStats};
+use super::time::{Fading, Tenths, seconds};
+use crate::observation::{AccountHash, Interned, Observation, Outcome, Provenance, Relation, RouteClass};
+
+/// A filter is for a day; two full ones are the past.
+const DAY: Tenths = 864_000;
+/// First report after the alarm, and those that follow.
+const FIRST: Tenths = 6_000;
+const AGAIN: Tenths = 36_000;
+/// Clients told at once, keys followed, accounts told of each client.
+const TOLD: usize = 32;
+const KIDS: usize = 256;
+const SAMPLE: usize = 4;
+/// Accounts that a client must have read.
+const ACCOUNTS: u32 = 2;
+/// A key is told from this many reads an hour, and times its mean.
+const KID_LEAST: f32 = 20.0;
+const KID_TIMES: f32 = 4.0;
+const KID_HALF_S: f32 = 86_400.0;
+
+/// Clients by the day, and those looked at now.
+#[derive(Debug)]
+pub(super) struct Members {
+    hasher: Hasher,
+    days: [Filter; 3],
+    /// When the newest filter was begun, and how many are complete.
+    begun: Option<Tenths>,
+    complete: u8,
+    table: Table<Client>,
+    kids: Vec<Kid>,
+    /// Services under alarm: since when, and when to report next.
+    alarms: Vec<Option<Alarm>>,
+    watching: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Alarm {
+    since: Tenths,
+    next: Tenths,
+}
+
+#[derive(Debug)]
+struct Filter(Vec<u64>);
+
+impl Filter {
+    fn bits(hash: u64) -> u64 {
+        1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63)
+    }
+
+    fn word(&mut self, hash: u64) -> Option<&mut u64> {
+        let index = usize::try_from(hash >> 18).unwrap_or(0) & (self.0.len() - 1);
+        self.0.get_mut(index)
+    }
+
+    fn has(&mut self, hash: u64) -> bool {
+        let bits = Self::bits(hash);
+        self.word(hash).is_some_and(|word| *word & bits == bits)
+    }
+
+    fn add(&mut self, hash: u64) {
+        if let Some(word) = self.word(hash) {
+            *word |= Self::bits(hash);
+        }
+    }
+}
+
+/// A client without a past.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    address: IpAddr,
+    service: u16,
+    logged_in: bool,
+    reads: u32,
+    /// A bit of 64 for each account, by hash.
+    accounts: u64,
+    sample: [AccountHash; SAMPLE],
+    sampled: u8,
+    at: Tenths,
+    kid: Option<Interned>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            service: 0,
+            logged_in: false,
+            reads: 0,
+            accounts: 0,
+            sample: [AccountHash([0; 16]); SAMPLE],
+            sampled: 0,
+            at: 0,
+            kid: None,
+        }
+    }
+}
+
+impl Kept for Client {
+    /// The accounts it read; the oldest goes first among equals.
+    fn worth(&self, now: Tenths) -> f32 {
+        f32::from(u8::try_from(self.accounts.count_ones()).unwrap_or(u8::MAX).max(1)) - seconds(self.at, now) / 86_400.0
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Kid {
+    service: u16,
+    first: Option<Tenths>,
+    mean: Fading,
+    /// Reads since the alarm.
+    reads: u32,
+}
+
+/// A member: a client or a key.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Member {
+    pub service: usize,
+    pub since: Tenths,
+    pub client: Option<IpAddr>,
+    pub kid: Option<Interned>,
+    /// Reads since the alarm, and those expected.
+    pub reads: u32,
+    pub expected: f32,
+    /// Accounts of a client (exact up to a dozen, at most 64).
+    pub distinct: u32,
+    pub accounts: Vec<AccountHash>,
+}
+
+impl Members {
+    /// With `bits` for the clients of each day, and room for `members` of a drift.
+    pub fn new(bits: usize, members: usize, services: usize, hasher: Hasher) -> Self {
+        let words = (bits / 64).max(1).next_power_of_two();
+        let filter = || Filter(vec![0; words]);
+        Self {
+            hasher,
+            days: [filter(), filter(), filter()],
+            begun: None,
+            complete: 0,
+            table: Table::new(members),
+            kids: vec![Kid::default(); KIDS],
+            alarms: vec![None; services],
+            watching: false,
+        }
+    }
+
+    /// Takes one observation.
+    #[inline]
+    pub fn observe(&mut self, o: &Observation, now: Tenths) {
+        let login = o.class == RouteClass::Login && (o.issued > 0 || o.outcome == Outcome::Read);
+        if !login && (o.class != RouteClass::AccountRead || o.outcome != Outcome::Read) {
+            return;
+        }
+        let client = self.hasher.address(o.client);
+        if !login {
+            self.key(o, now);
+        }
+        if self.watching {
+            self.watch(o, client, login, now);
+        } else {
+            let [today, ..] = &mut self.days;
+            today.add(client);
+        }
+    }
+
+    fn key(&mut self, o: &Observation, now: Tenths) {
+        let kid = o.kid.and_then(|kid| self.kids.get_mut(usize::try_from(kid.0).ok()?));
+        let Some(kid) = kid else { return };
+        kid.service = o.service.0;
+        kid.first.get_or_insert(now);
+        if self.watching {
+            kid.reads = kid.reads.saturating_add(1);
+        } else {
+            kid.mean.add(1.0, now, KID_HALF_S);
+        }
+    }
+
+    fn watch(&mut self, o: &Observation, client: u64, login: bool, now: Tenths) {
+        let alarmed = self.alarms.get(usize::from(o.service.0)).is_some_and(Option::is_some);
+        let own = o.provenance == Provenance::Issued && o.relation == Relation::Own;
+        if !alarmed || own {
+            return;
+        }
+        let [_, before, long_before] = &mut self.days;
+        if before.has(client) || long_before.has(client) {
+            return;
+        }
+        let tag = self.hasher.hash(client, u64::from(o.service.0));
+        if self.table.find(tag).is_none() {
+            let new = Client { address: o.client, service: o.service.0, at: now, ..Client::default() };
+            self.table.insert(tag, new, now);
+        }
+        let hash = o.account.map(|account| {
+            let (low, high) = account.0.split_at(8);
+            let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+            self.hasher.hash(word(low), word(high))
+        });
+        let Some(member) = self.table.find(tag) else { return };
+        (member.at, member.kid) = (now, o.kid);
+        member.logged_in |= login;
+        if login {
+            return;
+        }
+        member.reads = member.reads.saturating_add(1);
+        let (Some(account), Some(hash)) = (o.account, hash) else { return };
+        let bit = 1 << (hash >> 58);
+        if member.accounts & bit == 0 {
+            member.accounts |= bit;
+            if let Some(place) = member.sample.get_mut(usize::from(member.sampled)) {
+                *place = account;
+                member.sampled += 1;
+            }
+        }
+    }
+
+    /// Moves time on; `alarmed` says whether a service's reads are out of season.
+    pub fn tick(&mut self, now: Tenths, alarmed: impl Fn(usize) -> bool, mut tell: impl FnMut(Member)) {
+        for (service, alarm) in self.alarms.iter_mut().enumerate() {
+            *alarm = match *alarm {
+                None if alarmed(service) => Some(Alarm { since: now, next: now.saturating_add(FIRST) }),
+                Some(_) if !alarmed(service) => None,
+                alarm => alarm,
+            };
+        }
+        let watching = self.alarms.iter().any(Option::is_some);
+        if watching != self.watching {
+            self.watching = watching;
+            self.table.clear();
+            self.kids.iter_mut().for_each(|kid| kid.reads = 0);
+        }
+        self.turn(now);
+        for service in 0..self.alarms.len() {
+            let Some(Some(alarm)) = self.alarms.get_mut(service) else { continue };
+            if now < alarm.next {
+                continue;
+            }
+            alarm.next = now.saturating_add(AGAIN);
+            let since = alarm.since;
+            self.report(service, since, now, &mut tell);
+        }
+    }
+
+    /// Begins a new day; not while members are looked for, who would get a past by waiting.
+    fn turn(&mut self, now: Tenths) {
+        let begun = *self.begun.get_or_insert(now);
+        if self.watching || now.saturating_sub(begun) < DAY {
+            return;
+        }
+        self.begun = Some(now);
+        self.complete = self.complete.saturating_add(1);
+        self.days.rotate_right(1);
+        let [Filter(today), ..] = &mut self.days;
+        today.fill(0);
+    }
+
+    fn report(&mut self, service: usize, since: Tenths, now: Tenths, tell: &mut impl FnMut(Member)) {
+        if self.complete == 0 {
+            return;
+        }
+        let of_service = |client: &&Client| usize::from(client.service) == service && !client.logged_in;
+        let wide = |client: &&Client| client.accounts.count_ones() >= ACCOUNTS;
+        let mut clients: Vec<Client> = self.table.iter().filter(of_service).filter(wide).copied().collect();
+        clients.sort_by_key(|client| (std::cmp::Reverse(client.accounts.count_ones()), client.address));
+        for client in clients.into_iter().take(TOLD) {
+            tell(Member {
+                service,
+                since,
+                client: Some(client.address),
+                kid: client.kid,
+                reads: client.reads,
+                expected: 0.0,
+                distinct: client.accounts.count_ones(),
+                accounts: client.sample.into_iter().take(usize::from(client.sampled)).collect(),
+            });
+        }
+        let hours = seconds(since, now).max(600.0) / 3_600.0;
+        for (number, kid) in (0u32..).zip(&self.kids) {
+            let Some(first) = kid.first.filter(|_| usize::from(kid.service) == service) else { continue };
+            let expected = if first >= since { 0.0 } else { kid.mean.at(since, KID_HALF_S) / (24.0 * Fading::WINDOW) };
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            let rate = kid.reads as f32 / hours;
+            if rate < KID_LEAST.max(KID_TIMES * expected) {
+                continue;
+            }
+            tell(Member {
+                service,
+                since,
+                client: None,
+                kid: Some(Interned(number)),
+                reads: kid.reads,
+                expected: expected * hours,
+                distinct: 0,
+                accounts: Vec::new(),
+            });
+        }
+    }
+
+    /// What became of clients for want of room.
+    pub fn stats(&self) -> TableStats {
+        self.table.stats
+    }
+}
+
+#[cfg(test)]
+#[path = "drift_tests.rs"]
+mod tests;
