@@ -247,6 +247,7 @@ pub fn config() -> Config {
             rule_groups: 16,
             quiet_groups: 16,
             group_values: 16,
+            journal_bytes: 1 << 20,
         },
     }
 }

@@ -486,6 +486,8 @@ pub struct Bounds {
     pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
+    /// Bytes on disk of what rules must know again after a restart.
+    pub journal_bytes: u64,
 }
 
 /// What estimators keep, and the doubt that is budgeted.

@@ -123,6 +123,7 @@ fn config() -> Config {
             rule_groups: 1,
             quiet_groups: 1,
             group_values: 1,
+            journal_bytes: 1 << 20,
         },
     }
 }

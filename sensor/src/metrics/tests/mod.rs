@@ -68,6 +68,7 @@ fn config() -> Config {
             rule_groups: 16,
             quiet_groups: 16,
             group_values: 17,
+            journal_bytes: 1 << 20,
         },
     }
 }
