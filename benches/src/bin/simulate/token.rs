@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sensor::trace::Shown;
+use sensor::collect::Shown;
 use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::{Credential, credential_flag, place, scheme};
 
