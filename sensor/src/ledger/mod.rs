@@ -419,6 +419,16 @@ impl Ledger {
         self.name(ClaimName::Kid, kid)
     }
 
+    /// An interned name as it came, for the journal; `None` for one that was not told apart.
+    pub fn whole_name(&self, of: ClaimName, id: Interned) -> Option<&str> {
+        self.claims.whole(of, id)
+    }
+
+    /// The number of a name that an earlier run knew.
+    pub fn intern(&mut self, of: ClaimName, name: &str) -> Interned {
+        self.claims.intern(of, name)
+    }
+
     /// The printable form of an interned name of the given table, cut to 64 characters.
     pub fn name(&self, of: ClaimName, id: Interned) -> &str {
         self.claims.show(of, id)
