@@ -138,7 +138,9 @@ fn judge(
     let mut fired: Vec<Finding> = Vec::new();
     for event in &case.events {
         match teller.tell(event, mistakes) {
-            Some(told::Told::Observation(o)) => detectors.observe(&o, teller, &mut fired),
+            Some(told::Told::Observation(o)) => {
+                detectors.observe(&o, teller, &mut fired);
+            }
             Some(told::Told::Estimate(e)) => detectors.estimate(&e, teller, &mut fired),
             None => {}
         }
