@@ -69,6 +69,7 @@ impl Grown {
 
 /// What became of a sighting.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "returned by value once, and hardly ever the large one")]
 pub(super) enum Took {
     /// It is counted here; `news`: the group has more than before, not the same again.
     Kept {
