@@ -46,7 +46,7 @@ struct Args {
     rules: std::path::PathBuf,
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// `SplitMix64` (Steele, Lea, Flood 2014).
 struct Random(u64);
 
 impl Random {
