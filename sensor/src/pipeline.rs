@@ -22,7 +22,7 @@ use state::Kept;
 
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
-use crate::collect::{Clock, Collector, CollectorCounts, Keys, Sink};
+use crate::collect::{Clock, Collector, CollectorCounts, Exchange, Keys, Sink};
 use crate::config::model::Config;
 use crate::detect::{Detectors, RuleSet};
 use crate::estimate::Estimators;
@@ -64,6 +64,8 @@ pub struct Pipeline {
     findings: NdjsonSink,
     metrics: Option<Arc<Metrics>>,
     clock: Clock,
+    /// Up to when everything was applied.
+    now: Instant,
     tap: Tap,
     estimates: Vec<Estimate>,
     /// When estimators are to be told again what issuers' sight is.
@@ -71,8 +73,6 @@ pub struct Pipeline {
     fired: Vec<Finding>,
     parents: Parents,
     kept: Option<Kept>,
-    /// The latest watermark.
-    latest: Instant,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -118,7 +118,7 @@ impl Sink for Tap {
 }
 
 impl Pipeline {
-    /// Ready for records stamped from `started` on.
+    /// Ready for records stamped from `started` on, with an empty ledger in memory.
     pub fn new(
         config: Arc<Config>,
         rules: &RuleSet,
@@ -129,6 +129,19 @@ impl Pipeline {
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
         let ledger = Ledger::new(&config, keys.account, started);
+        Self::with_ledger(config, rules, keys, clock, ledger, findings, metrics)
+    }
+
+    /// Ready for records stamped from the ledger's start on.
+    pub fn with_ledger(
+        config: Arc<Config>,
+        rules: &RuleSet,
+        keys: Keys,
+        clock: Clock,
+        ledger: Ledger,
+        findings: NdjsonSink,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
@@ -141,13 +154,13 @@ impl Pipeline {
             findings,
             metrics,
             clock,
+            now: Instant { monotonic_ns: 0, unix_ns: 0 },
             tap,
             estimates: Vec::new(),
             sight_due_ns: 0,
             fired: Vec::new(),
             parents: Parents::default(),
             kept: None,
-            latest: started,
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -178,12 +191,20 @@ impl Pipeline {
         self.collector.record(record);
     }
 
+    /// Takes an exchange that is at hand as a whole, in the order of times; observations are looked at with the next
+    /// [`Pipeline::advance`]. False, and nothing done, when it must be given as records.
+    pub fn whole(&mut self, exchange: &Exchange<'_>) -> bool {
+        self.collector.whole(exchange, &mut self.tap)
+    }
+
     /// Every record stamped before `watermark_ns` was given: applies them in time order.
     pub fn advance(&mut self, watermark_ns: u64) -> Result<(), PipelineError> {
         self.collector.advance(watermark_ns, &mut self.tap);
         self.detect()?;
         // Windows close by the same clock that observations carry.
         let now = self.clock.instant(watermark_ns);
+        self.collector.ledger().tick(now);
+        self.now = now;
         self.estimators.tick(now, &mut self.estimates);
         if watermark_ns >= self.sight_due_ns {
             self.sight_due_ns = watermark_ns.saturating_add(SIGHT_PERIOD_NS);
@@ -199,7 +220,6 @@ impl Pipeline {
             }
         }
         self.detectors.tick(now, &names, &mut self.fired);
-        self.latest = now;
         if let Some(kept) = self.kept.as_mut() {
             kept.flush(&mut self.estimators, now, false);
         }
@@ -224,7 +244,7 @@ impl Pipeline {
         self.detect()?;
         self.report(Instant { monotonic_ns: 0, unix_ns: 0 })?;
         if let Some(kept) = self.kept.as_mut() {
-            kept.flush(&mut self.estimators, self.latest, true);
+            kept.flush(&mut self.estimators, self.now, true);
         }
         if let Some(writer) = self.tap.transactions.as_mut() {
             writer.flush()?;
@@ -267,6 +287,11 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Closes the ledger's folder, if it has one, as of the last [`Pipeline::advance`]: nothing was lost up to there.
+    pub fn close(&mut self) {
+        self.collector.ledger().close(self.now);
     }
 
     /// What the collector counted so far.
@@ -361,6 +386,7 @@ impl Pipeline {
             full: counts.issuances.full,
             lost: counts.issuances.lost,
             issuers: &issuers,
+            folder: stats.folder,
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);

@@ -95,6 +95,7 @@ impl DataPlane {
                 let pipeline = &mut self.pipeline;
                 self.slow.finish(now, &mut self.resume, &mut |record| pipeline.record(record));
                 self.pipeline.finish()?;
+                self.pipeline.close();
                 return self.publish();
             }
             std::thread::sleep(self.poll_interval);

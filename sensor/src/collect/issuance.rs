@@ -440,7 +440,7 @@ fn form_value(body: &[u8], name: &str, out: &mut SecretBuf) -> bool {
 }
 
 /// The credential within a value: without outer whitespace and quotes, and without a scheme word.
-fn canonical(value: &[u8]) -> &[u8] {
+pub(crate) fn canonical(value: &[u8]) -> &[u8] {
     let value = strip_outer(value);
     for word in [&b"Bearer"[..], b"Token", b"JWT", b"DPoP", b"Basic"] {
         if let Some((start, rest)) = value.split_at_checked(word.len())

@@ -421,15 +421,30 @@ impl Issuer {
     }
 }
 
+/// Where issuances are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerStore {
+    /// In this process; they are gone with it.
+    Memory,
+    /// In a folder; they outlive the process.
+    Folder(PathBuf),
+}
+
 /// The ledger's bounds and clock rules.
 #[derive(Clone, Debug)]
 pub struct Ledger {
+    /// Where issuances are kept.
+    pub store: LedgerStore,
+    /// How often what was written is made durable.
+    pub sync_interval: Duration,
     /// Most issuances kept.
     pub max_issuances: usize,
     /// How far the clocks of issuers may be off (`iat`, `exp`).
     pub clock_leeway: Duration,
     /// Most recently used credentials remembered, to tell an echo from an issuance.
     pub max_seen: usize,
+    /// Most accounts of issuances kept in memory.
+    pub max_accounts: usize,
 }
 
 /// Where findings go.

@@ -23,6 +23,7 @@ const BATCHES: usize = 64;
 /// Entries that may wait in the batch that is being filled.
 const WAITING: usize = 65_536;
 
+#[expect(clippy::large_enum_variant, reason = "observations are nearly all there is; boxing them would allocate each")]
 enum Item {
     Name(Name, Box<str>),
     Observation(Observation),

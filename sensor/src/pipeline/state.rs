@@ -51,7 +51,7 @@ impl Pipeline {
             self.estimators.restore(&state, now);
         }
         let Self { config, collector, detectors, parents, fired, .. } = self;
-        let mut names = Names { config: &**config, ledger: collector.ledger() };
+        let mut names = Names { config, ledger: collector.ledger() };
         let limits = Limits { bytes: config.bounds.journal_bytes, age: detectors.longest() };
         let journal = Journal::open(&directory.join(JOURNAL), limits, now, &mut names, |entry, names| {
             match entry {

@@ -7,8 +7,8 @@ use sensor_ebpf::wire::method;
 use super::{SERVICE, config, warnings};
 use crate::config::load;
 use crate::config::model::{
-    AccountSource, ClientHeader, Combination, Doubt, Estimate, Findings, IssueSource, Issuer, Listen, Observed, Pieces,
-    Place, PresentSource, Segment,
+    AccountSource, ClientHeader, Combination, Doubt, Estimate, Findings, IssueSource, Issuer, LedgerStore, Listen,
+    Observed, Pieces, Place, PresentSource, Segment,
 };
 use crate::observation::{Outcome, RouteClass};
 
@@ -27,6 +27,10 @@ fn every_key_reaches_the_model() {
     assert_eq!(config.metrics_listen, "[::1]:9999".parse().unwrap());
     let ledger = &config.ledger;
     assert_eq!((ledger.max_issuances, ledger.max_seen, ledger.clock_leeway.as_secs()), (100, 200, 5));
+    assert_eq!(
+        (ledger.max_accounts, ledger.sync_interval.as_millis(), &ledger.store),
+        (300, 250, &LedgerStore::Memory)
+    );
     let bounds = &config.bounds;
     assert_eq!((bounds.flows, bounds.split_heads), (1024, 32));
     assert_eq!((bounds.event_ring_bytes, bounds.byte_ring_bytes), (1 << 20, 1 << 16));
@@ -177,7 +181,11 @@ fn defaults_are_as_documented() {
     let tables = (bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values);
     assert_eq!(tables, (4096, 65_536, 65_536, 65_536));
     assert_eq!((bounds.quiet_groups, bounds.journal_bytes), (262_144, 1 << 30));
-    assert_eq!((ledger.max_issuances, ledger.max_seen), (4_000_000, 1_000_000));
+    assert_eq!((ledger.max_issuances, ledger.max_seen), (60_000_000, 1_000_000));
+    assert_eq!(
+        (ledger.max_accounts, ledger.sync_interval.as_millis(), &ledger.store),
+        (262_144, 500, &LedgerStore::Memory)
+    );
     assert_eq!(ledger.clock_leeway, Duration::from_mins(2));
     assert!(config.keys.fingerprint.is_none() && config.keys.account.is_none());
 }

@@ -4,6 +4,7 @@ mod attacks;
 mod claims;
 mod model;
 mod register;
+mod restart;
 mod rules;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use sensor_ebpf::wire::{credential_flag as flag, place, scheme};
 use super::*;
 use crate::config::model::{
     AccountSource, Bounds, Canaries, Confirmation, Credentials, Findings, IssuanceRule, Issuer, Keys, Kid,
-    Ledger as LedgerConfig, Observed, Place, Route, Service,
+    Ledger as LedgerConfig, LedgerStore, Observed, Place, Route, Service,
 };
 use crate::observation::RouteClass;
 
@@ -95,7 +96,14 @@ fn config() -> Config {
             canaries: Canaries::default(),
         }],
         keys: Keys::default(),
-        ledger: LedgerConfig { max_issuances: 1000, clock_leeway: Duration::from_secs(LEEWAY), max_seen: 1000 },
+        ledger: LedgerConfig {
+            store: LedgerStore::Memory,
+            sync_interval: Duration::from_millis(100),
+            max_issuances: 1000,
+            clock_leeway: Duration::from_secs(LEEWAY),
+            max_seen: 1000,
+            max_accounts: 1000,
+        },
         approvals: std::path::PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
