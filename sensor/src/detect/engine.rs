@@ -254,6 +254,7 @@ impl RuleState {
         let requests = s.e.map_or(1, |e| e.requests);
         let taken = Taken { value: value.as_ref(), steps, account: s.o.account, client, at, slice, count: 1, requests };
         group.take(&taken, count, timespan_ns);
+        group.touched.take(s, slice, self.now.saturating_sub(SLICES));
         if let Some(e) = s.e {
             group.more(&e.accounts, &e.clients, slice);
         }
