@@ -63,7 +63,9 @@ fn the_guide_states_the_defaults_of_every_bound() {
     for section in ["ledger", "bounds", "metrics", "estimate", "estimate.doubt"] {
         writeln!(text, "[{section}]").unwrap();
         let prefix = format!("{section}.");
-        for row in rows().iter().filter(|row| row.path.starts_with(&prefix) && !row.default.is_empty() && !row.path[prefix.len()..].contains('.')) {
+        for row in rows().iter().filter(|row| {
+            row.path.starts_with(&prefix) && !row.default.is_empty() && !row.path[prefix.len()..].contains('.')
+        }) {
             writeln!(text, "{} = {}", &row.path[prefix.len()..], row.default).unwrap();
         }
     }
