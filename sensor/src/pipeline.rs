@@ -4,6 +4,11 @@
 //! `replay` over files, with the same results. Records flow in through [`Pipeline::record`]; time moves on through
 //! [`Pipeline::advance`].
 
+mod names;
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
@@ -12,19 +17,23 @@ use std::time::Duration;
 use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
+use names::Names;
+use state::Kept;
+
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
-use crate::collect::{Clock, Collector, CollectorCounts, Keys, Sink};
+use crate::collect::{Clock, Collector, CollectorCounts, Exchange, Keys, Sink};
 use crate::config::model::Config;
-use crate::detect::{Detectors, Labels, RuleSet};
+use crate::detect::{Detectors, RuleSet};
 use crate::estimate::Estimators;
 use crate::finding::confidence::{Confidence, Coverage};
 use crate::finding::model::{Activity, Finding};
 use crate::finding::parents::Parents;
 use crate::finding::sink::{NdjsonSink, SinkError};
+use crate::journal::JournalError;
 use crate::ledger::{Ledger, LedgerStats};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
-use crate::observation::{ClaimName, Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+use crate::observation::{Estimate, Instant, Observation, ServiceId};
 
 /// Estimators are told what issuers' sight is this often.
 const SIGHT_PERIOD_NS: u64 = 60_000_000_000;
@@ -38,6 +47,9 @@ pub enum PipelineError {
     /// Transactions could not be written.
     #[error("cannot write transactions: {0}")]
     Transactions(#[from] std::io::Error),
+    /// What an earlier run left cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// Where transactions are printed, one JSON object a line.
@@ -52,12 +64,15 @@ pub struct Pipeline {
     findings: NdjsonSink,
     metrics: Option<Arc<Metrics>>,
     clock: Clock,
+    /// Up to when everything was applied.
+    now: Instant,
     tap: Tap,
     estimates: Vec<Estimate>,
     /// When estimators are to be told again what issuers' sight is.
     sight_due_ns: u64,
     fired: Vec<Finding>,
     parents: Parents,
+    kept: Option<Kept>,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -102,31 +117,8 @@ impl Sink for Tap {
     }
 }
 
-/// Names behind the ids of an observation.
-struct Names<'a> {
-    config: &'a Config,
-    ledger: &'a Ledger,
-}
-
-impl Labels for Names<'_> {
-    fn service(&self, service: ServiceId) -> &str {
-        self.config.services.get(usize::from(service.0)).map_or("none", |service| &service.name)
-    }
-    fn route(&self, service: ServiceId, route: RouteId) -> &str {
-        let service = self.config.services.get(usize::from(service.0));
-        service.and_then(|service| service.routes.get(usize::from(route.0))).map_or("none", |route| &route.name)
-    }
-    fn issuer(&self, service: ServiceId, issuer: IssuerId) -> &str {
-        let service = self.config.services.get(usize::from(service.0));
-        service.and_then(|service| service.issuers.get(usize::from(issuer.0))).map_or("none", |issuer| &issuer.name)
-    }
-    fn name(&self, of: ClaimName, id: Interned) -> &str {
-        self.ledger.name(of, id)
-    }
-}
-
 impl Pipeline {
-    /// Ready for records stamped from `started` on.
+    /// Ready for records stamped from `started` on, with an empty ledger in memory.
     pub fn new(
         config: Arc<Config>,
         rules: &RuleSet,
@@ -137,6 +129,19 @@ impl Pipeline {
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
         let ledger = Ledger::new(&config, keys.account, started);
+        Self::with_ledger(config, rules, keys, clock, ledger, findings, metrics)
+    }
+
+    /// Ready for records stamped from the ledger's start on.
+    pub fn with_ledger(
+        config: Arc<Config>,
+        rules: &RuleSet,
+        keys: Keys,
+        clock: Clock,
+        ledger: Ledger,
+        findings: NdjsonSink,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
@@ -149,11 +154,13 @@ impl Pipeline {
             findings,
             metrics,
             clock,
+            now: Instant { monotonic_ns: 0, unix_ns: 0 },
             tap,
             estimates: Vec::new(),
             sight_due_ns: 0,
             fired: Vec::new(),
             parents: Parents::default(),
+            kept: None,
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -174,9 +181,20 @@ impl Pipeline {
         self.tap.routes.as_ref()
     }
 
+    /// Runs `rules` from now on; those that did not change go on with what they have counted.
+    pub fn replace_rules(&mut self, rules: &RuleSet) {
+        self.detectors.replace(&rules.rules);
+    }
+
     /// Takes one record.
     pub fn record(&mut self, record: &[u8]) {
         self.collector.record(record);
+    }
+
+    /// Takes an exchange that is at hand as a whole, in the order of times; observations are looked at with the next
+    /// [`Pipeline::advance`]. False, and nothing done, when it must be given as records.
+    pub fn whole(&mut self, exchange: &Exchange<'_>) -> bool {
+        self.collector.whole(exchange, &mut self.tap)
     }
 
     /// Every record stamped before `watermark_ns` was given: applies them in time order.
@@ -185,6 +203,8 @@ impl Pipeline {
         self.detect()?;
         // Windows close by the same clock that observations carry.
         let now = self.clock.instant(watermark_ns);
+        self.collector.ledger().tick(now);
+        self.now = now;
         self.estimators.tick(now, &mut self.estimates);
         if watermark_ns >= self.sight_due_ns {
             self.sight_due_ns = watermark_ns.saturating_add(SIGHT_PERIOD_NS);
@@ -195,8 +215,14 @@ impl Pipeline {
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
         for estimate in self.estimates.drain(..) {
             self.detectors.estimate(&estimate, &names, &mut self.fired);
+            if let Some(kept) = self.kept.as_mut() {
+                kept.recorder.estimate(&estimate, &names);
+            }
         }
         self.detectors.tick(now, &names, &mut self.fired);
+        if let Some(kept) = self.kept.as_mut() {
+            kept.flush(&mut self.estimators, now, false);
+        }
         self.report(now)
     }
 
@@ -216,8 +242,10 @@ impl Pipeline {
     pub fn finish(&mut self) -> Result<(), PipelineError> {
         self.collector.finish(&mut self.tap);
         self.detect()?;
-        let now = Instant { monotonic_ns: 0, unix_ns: 0 };
-        self.report(now)?;
+        self.report(Instant { monotonic_ns: 0, unix_ns: 0 })?;
+        if let Some(kept) = self.kept.as_mut() {
+            kept.flush(&mut self.estimators, self.now, true);
+        }
         if let Some(writer) = self.tap.transactions.as_mut() {
             writer.flush()?;
         }
@@ -234,7 +262,10 @@ impl Pipeline {
             if let Some(metrics) = &self.metrics {
                 metrics.observe(observation);
             }
-            self.detectors.observe(observation, &names, &mut self.fired);
+            let news = self.detectors.observe(observation, &names, &mut self.fired);
+            if let Some(kept) = self.kept.as_mut().filter(|_| news) {
+                kept.recorder.observation(observation, &names);
+            }
         }
         self.tap.batch.clear();
         Ok(())
@@ -256,6 +287,11 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Closes the ledger's folder, if it has one, as of the last [`Pipeline::advance`]: nothing was lost up to there.
+    pub fn close(&mut self) {
+        self.collector.ledger().close(self.now);
     }
 
     /// What the collector counted so far.
@@ -350,9 +386,17 @@ impl Pipeline {
             full: counts.issuances.full,
             lost: counts.issuances.lost,
             issuers: &issuers,
+            folder: stats.folder,
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
+        let (mut groups, mut quiet) = (0, 0);
+        for (_, stats) in self.detectors.stats() {
+            groups += stats.evicted + stats.overflowed;
+            quiet += stats.evicted_quiet;
+        }
+        metrics.bound(Bound::RuleGroups, groups);
+        metrics.bound(Bound::QuietGroups, quiet);
         let tables = self.estimators.stats();
         metrics.bound(Bound::Walks, tables.walks.lost() + tables.readers.lost());
         metrics.bound(Bound::Misses, tables.misses.lost());
@@ -398,6 +442,10 @@ fn issuer_views(stats: &LedgerStats) -> Vec<IssuerView> {
             issuer: issuer.issuer.0,
             horizon_unix_s: issuer.horizon_unix as f64,
             sight: issuer.sight.share(),
+            used: issuer.sight,
+            preexisting: issuer.population,
+            preexisting_budget: issuer.population_budget,
+            preexisting_exceeded: issuer.population_exceeded,
         })
         .collect()
 }

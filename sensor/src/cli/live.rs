@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use sensor_ebpf::reason::Counter;
 
 use super::interface::local_addresses;
+use super::reload::Mailbox;
 use super::start::CliError;
 use crate::capture::kernel::{Kernel, KernelResume};
 use crate::capture::ring::Ring;
@@ -66,6 +67,8 @@ pub struct DataPlane {
     pub lost: u64,
     /// When they were last looked at, monotonic nanoseconds.
     pub looked: u64,
+    /// Where changed rules come from.
+    pub rules: Arc<Mailbox>,
 }
 
 impl DataPlane {
@@ -75,6 +78,9 @@ impl DataPlane {
         let mut addresses = monotonic();
         loop {
             let stopping = stop.load(Ordering::Acquire);
+            if let Some(rules) = self.rules.take() {
+                self.pipeline.replace_rules(&rules);
+            }
             let now = self.turn()?;
             if stopping || now.saturating_sub(published) >= PUBLISH_NS {
                 published = now;
@@ -89,6 +95,7 @@ impl DataPlane {
                 let pipeline = &mut self.pipeline;
                 self.slow.finish(now, &mut self.resume, &mut |record| pipeline.record(record));
                 self.pipeline.finish()?;
+                self.pipeline.close();
                 return self.publish();
             }
             std::thread::sleep(self.poll_interval);

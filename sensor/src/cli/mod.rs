@@ -3,9 +3,12 @@
 
 pub mod check;
 pub mod interface;
+pub mod issuer;
+pub mod ledger;
 pub mod live;
 pub mod observe;
 pub mod probe;
+pub mod reload;
 pub mod replay;
 pub mod routes;
 pub mod run;

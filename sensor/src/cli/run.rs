@@ -9,14 +9,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::interface;
 use super::live::{DataPlane, monotonic, started};
+use super::reload::{Mailbox, Reloader};
 use super::start::{self, CliError, Start};
 use crate::capture::kernel::Kernel;
 use crate::capture::tables::Tables;
-use crate::config::model::Findings;
+use crate::config::model::{Findings, LedgerStore};
+use crate::detect::RuleSet;
 use crate::finding::sink::NdjsonSink;
+use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics, RuleInfoLite};
 use crate::object;
 use crate::pipeline::Pipeline;
@@ -24,6 +28,8 @@ use crate::slow::SlowPath;
 
 /// Bytes of printed transactions that are written at once; what is left is written with each update of the metrics.
 const TRANSACTIONS_BUFFER: usize = 256 << 10;
+/// Between two looks at the times of the rule files.
+const RULES_LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// Runs the daemon on the configuration at `path`, watching `interfaces` (none: those of the configuration, or that of
 /// the default route). Every transaction is appended to the file `transactions`, if there is one.
@@ -32,7 +38,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     let config = Arc::clone(&start.config);
     let object = object::embedded()?;
     let interfaces = chosen(&start, interfaces)?;
-    let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start))?);
+    let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start.rules))?);
     let listener = metrics::bind(config.metrics_listen)?;
     let findings = NdjsonSink::open(&config.findings)?;
     let transactions = transactions.map(open_transactions).transpose()?;
@@ -44,16 +50,24 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     kernel.set_local_addresses(&interface::local_addresses()?)?;
     let (events, bytes) = kernel.rings(&config.bounds)?;
     metrics.object(&object_hash(object));
-    let (at, clock) = started();
+    // Reading what an earlier run left may take a while; what was captured meanwhile would be lost.
+    let (opened, clock) = started();
+    let ledger = Ledger::open(&config, &keys, opened)?;
+    let told = Some(Arc::clone(&metrics));
+    let mut pipeline = Pipeline::with_ledger(Arc::clone(&config), &start.rules, keys, clock, ledger, findings, told);
+    if let LedgerStore::Folder(folder) = &config.ledger.store {
+        pipeline.keep_state(folder, opened)?;
+    }
+    let at = clock.instant(monotonic());
     for name in &interfaces {
         kernel.attach(name)?;
     }
-    let mut pipeline =
-        Pipeline::new(Arc::clone(&config), &start.rules, keys, clock, at, findings, Some(Arc::clone(&metrics)));
+    pipeline.ledger().watch_from(at);
     if let Some(file) = transactions {
         pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
     }
     let resume = kernel.resumer()?;
+    let mailbox = Arc::new(Mailbox::default());
     let plane = DataPlane {
         slow: SlowPath::new(&tables, (&config.bounds).into()),
         resume,
@@ -65,8 +79,10 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
         poll_interval: config.bounds.poll_interval,
         lost: 0,
         looked: monotonic(),
+        rules: Arc::clone(&mailbox),
     };
-    serve(plane, listener, metrics, || announce(&start, &interfaces))
+    let reloader = Reloader::new(&config, &start.rules, &mailbox, &metrics);
+    serve(plane, listener, metrics, reloader, || announce(&start, &interfaces))
 }
 
 /// Opens the file that transactions are appended to. A new one is readable by its owner only: targets and addresses are
@@ -89,9 +105,9 @@ fn chosen(start: &Start, given: &[String]) -> Result<Vec<String>, CliError> {
     Ok(names)
 }
 
-fn rule_infos(start: &Start) -> Vec<RuleInfoLite> {
-    start
-        .rules
+/// What metrics say of each rule.
+pub(super) fn rule_infos(rules: &RuleSet) -> Vec<RuleInfoLite> {
+    rules
         .each()
         .map(|rule| RuleInfoLite {
             id: rule.info.id.clone(),
@@ -114,6 +130,7 @@ fn serve(
     mut plane: DataPlane,
     listener: std::net::TcpListener,
     metrics: Arc<Metrics>,
+    reloader: Reloader,
     announce: impl FnOnce(),
 ) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -141,7 +158,10 @@ fn serve(
                 _ = over => {}
             }
         };
-        metrics::serve(listener, metrics, shutdown).await
+        tokio::select! {
+            served = metrics::serve(listener, metrics, shutdown) => served,
+            never = reloads(reloader) => match never {},
+        }
     });
     stop.store(true, Ordering::Release);
     let outcome = thread.join().unwrap_or_else(|_| {
@@ -151,6 +171,24 @@ fn serve(
     outcome?;
     eprintln!("authsensor: stopped; nothing is left attached");
     Ok(())
+}
+
+/// Looks for changed rules every second, and at once on SIGHUP.
+async fn reloads(mut reloader: Reloader) -> std::convert::Infallible {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    loop {
+        let told = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = told => reloader.load(),
+            () = tokio::time::sleep(RULES_LOOKED_AT) => reloader.look(),
+        }
+    }
 }
 
 /// Takes the signals that end the daemon over; the future is over when one came.
@@ -189,7 +227,7 @@ fn announcement(start: &Start, interfaces: &[String]) -> String {
         Findings::Stdout => "standard output".to_owned(),
         Findings::File(path) => path.display().to_string(),
     };
-    lines.push(format!("findings  {to} ({} rules)", start.rules.rules.len()));
+    lines.push(format!("findings  {to} ({} rules)", start.rules.each().count()));
     lines.push(format!("metrics   http://{}/metrics", config.metrics_listen));
     lines.push(format!(
         "next      describe your services in {}, then `authsensor check --config {0}`; Ctrl-C stops and detaches",

@@ -8,6 +8,7 @@
 
 mod account;
 mod bodies;
+mod chunks;
 mod client;
 mod cookie_date;
 mod counts;
@@ -27,6 +28,7 @@ mod shaken;
 pub mod target;
 pub mod transaction;
 mod version;
+mod whole;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -55,9 +57,11 @@ use crate::observation::{Instant, Observation};
 
 use account::Canaries;
 use bodies::Bodies;
+use chunks::Chunks;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
 use decompress::Decompressor;
+pub(crate) use issuance::canonical;
 pub use pending::Judged;
 use pending::{Key, Table};
 use queue::Queue;
@@ -65,6 +69,7 @@ use routes::{Readings, Router};
 use secret::SecretBuf;
 use shaken::Shaken;
 pub use transaction::Transaction;
+pub use whole::{Answer, Exchange, Shown};
 
 /// Of as many requests as may wait, one such part more may that only other versions have.
 const MORE_PART: usize = 8;
@@ -112,6 +117,7 @@ pub struct Collector {
     keys: Keys,
     clock: Clock,
     canaries: Canaries,
+    chunks: Chunks,
     ledger: Ledger,
     router: Router,
     queue: Queue,
@@ -133,6 +139,8 @@ pub struct Collector {
     early: VecDeque<(Key, SecretBuf)>,
     readings: Readings,
     scratch: Vec<u8>,
+    /// Captures of an exchange at hand.
+    area: Vec<u8>,
     secret: SecretBuf,
     spare_credentials: Vec<Vec<Judged>>,
 }
@@ -153,6 +161,7 @@ impl Collector {
             keys,
             clock,
             canaries: Canaries::new(&config, &ledger),
+            chunks: Chunks::new(&config),
             ledger,
             counts: CollectorCounts::default(),
             queued_requests: 0,
@@ -162,6 +171,7 @@ impl Collector {
             early: VecDeque::new(),
             readings: Readings::default(),
             scratch: Vec::new(),
+            area: Vec::new(),
             secret: SecretBuf::default(),
             spare_credentials: Vec::new(),
             config,

@@ -184,7 +184,7 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
             sight: 0.99,
             by: "ops".to_owned(),
             on: "2026-01-01".to_owned(),
-            preexisting: None,
+            ..Confirmation::default()
         }),
         max_lifetime: Duration::from_hours(1),
         preexisting: None,
@@ -212,13 +212,22 @@ pub fn config() -> Config {
                 headers: vec!["x-token".to_owned()],
                 query: vec!["token".to_owned(), "key".to_owned()],
                 response_headers: vec!["x-issued".to_owned()],
+                pieces: Vec::new(),
             },
             routes: routes(),
             issuers: vec![issuer("session", false), issuer("tokens", true)],
             canaries: Canaries::default(),
         }],
         keys: model::Keys::default(),
-        ledger: model::Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 1000 },
+        ledger: model::Ledger {
+            store: LedgerStore::Memory,
+            sync_interval: Duration::from_millis(500),
+            max_accounts: 1000,
+            max_issuances: 1000,
+            clock_leeway: Duration::from_mins(2),
+            max_seen: 1000,
+        },
+        approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),
@@ -245,6 +254,7 @@ pub fn config() -> Config {
             rule_groups: 16,
             quiet_groups: 16,
             group_values: 16,
+            journal_bytes: 1 << 20,
         },
     }
 }
@@ -425,6 +435,12 @@ impl RecordBuilder {
             self.claims.push((self.credentials.len(), format!("{header}.{payload}").into_bytes()));
         }
         self.credentials.push(credential);
+        self
+    }
+
+    /// Of the latest credential.
+    pub fn credential_flags(mut self, flags: u16) -> Self {
+        self.credentials.last_mut().unwrap().flags |= flags;
         self
     }
 

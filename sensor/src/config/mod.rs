@@ -4,6 +4,7 @@
 //! [`model::Config`] flows out that nothing behind it validates again, or all mistakes at once, each with file, line,
 //! column and what to write instead. What the schema has and this version lacks is refused by name, never ignored.
 
+pub mod approvals;
 mod bounds;
 mod canaries;
 mod estimate;
@@ -33,9 +34,12 @@ use sensor_ebpf::siphash;
 pub use crate::diagnostic::Diagnostic;
 use crate::diagnostic::{Lines, quoted};
 use crate::suggest;
+use approvals::Approvals;
 use issuance::each;
+pub use issuer::GOOD_SIGHT;
 use model::{ClientHeader, Config, Findings};
 use reader::{Context, Item, Section};
+pub(crate) use scalar::civil_date;
 pub(crate) use service::shown;
 
 /// Largest configuration file, bytes.
@@ -131,6 +135,8 @@ fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Report {
 }
 
 fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Config {
+    let mut approvals = Approvals::read(&mut root, cx);
+    let keys = keys::keys(&mut root, cx);
     let config = Config {
         path: path.to_owned(),
         hash: stable_hash(bytes),
@@ -138,20 +144,28 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         trusted_proxies: trusted_proxies(&mut root, cx),
         client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
-        services: service::services(&mut root, cx),
-        keys: keys::keys(&mut root, cx),
-        ledger: bounds::ledger(&mut root, cx),
+        services: service::services(&mut root, &mut approvals, cx),
+        ledger: bounds::ledger(&mut root, &keys, cx),
+        keys,
+        approvals: approvals.file().to_owned(),
         rules: rules(&mut root, cx),
         findings: findings(&mut root, cx),
         metrics_listen: metrics(&mut root, cx),
         bounds: bounds::bounds(&mut root, cx),
         estimate: estimate::estimate(&mut root, cx),
     };
+    approvals.finish(cx);
     shards(&mut root, cx);
     sinks(&mut root, cx);
     root.refuse(cx, "evidence", "the tamper-evident evidence log");
     root.finish(cx);
     config
+}
+
+/// Seconds since 1970 of `text`: a whole number of them, or a date or time with offset as TOML writes it.
+pub(crate) fn unix_seconds(text: &str) -> Option<u64> {
+    let when = || text.parse().ok().as_ref().and_then(scalar::unix_seconds_of);
+    text.parse().ok().or_else(when)
 }
 
 /// Hex SipHash-2-4-128 of the file under a fixed key: it names a version of the file and protects nothing.

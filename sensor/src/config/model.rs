@@ -33,6 +33,8 @@ pub struct Config {
     pub keys: Keys,
     /// The ledger.
     pub ledger: Ledger,
+    /// Where approvals of issuers stand.
+    pub approvals: PathBuf,
     /// Where rules are.
     pub rules: Vec<PathBuf>,
     /// Where findings go.
@@ -130,6 +132,15 @@ pub struct Credentials {
     /// Response headers that hand out credentials, lower case, at most `RESPONSE_HEADERS_MAX`
     /// (collected from the routes' `issues`).
     pub response_headers: Vec<String>,
+    /// Credentials that come in several cookies.
+    pub pieces: Vec<Pieces>,
+}
+
+/// A credential that is cut into several cookies, and stands in for all of them as the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// Indexes into [`Credentials::cookies`], in their order: the cookie as a whole, then its pieces.
+    pub cookies: Vec<u8>,
 }
 
 /// A credential place by name, as routes and issuers refer to it.
@@ -384,7 +395,7 @@ pub enum Observed {
 }
 
 /// An operator's confirmation of the measured sight.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Confirmation {
     /// Share of newly used credentials whose issuance was seen, 0–1, as measured.
     pub sight: f64,
@@ -394,6 +405,8 @@ pub struct Confirmation {
     pub on: String,
     /// Distinct credentials that may be older than the horizon, as measured.
     pub preexisting: Option<u64>,
+    /// It stands in the file of approvals, not in the configuration.
+    pub approved: bool,
 }
 
 impl Issuer {
@@ -408,15 +421,30 @@ impl Issuer {
     }
 }
 
+/// Where issuances are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerStore {
+    /// In this process; they are gone with it.
+    Memory,
+    /// In a folder; they outlive the process.
+    Folder(PathBuf),
+}
+
 /// The ledger's bounds and clock rules.
 #[derive(Clone, Debug)]
 pub struct Ledger {
+    /// Where issuances are kept.
+    pub store: LedgerStore,
+    /// How often what was written is made durable.
+    pub sync_interval: Duration,
     /// Most issuances kept.
     pub max_issuances: usize,
     /// How far the clocks of issuers may be off (`iat`, `exp`).
     pub clock_leeway: Duration,
     /// Most recently used credentials remembered, to tell an echo from an issuance.
     pub max_seen: usize,
+    /// Most accounts of issuances kept in memory.
+    pub max_accounts: usize,
 }
 
 /// Where findings go.
@@ -473,6 +501,8 @@ pub struct Bounds {
     pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
+    /// Bytes on disk of what rules must know again after a restart.
+    pub journal_bytes: u64,
 }
 
 /// What estimators keep, and the doubt that is budgeted.

@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use sensor_ebpf::wire::{COOKIES_MAX, HEADERS_MAX, QUERY_MAX, SERVICES_MAX};
 
+use super::approvals::Approvals;
 use super::canaries;
 use super::issuance::each;
 use super::issuer;
-use super::model::{Credentials, Listen, Observed, Service};
+use super::model::{Credentials, Issuer, Listen, Observed, Pieces, Place, Service};
 use super::names;
 use super::reader::{At, Context, Item, Section};
 use super::route;
@@ -28,13 +29,13 @@ struct Taken {
 }
 
 /// All services of the file.
-pub(super) fn services(root: &mut Section, cx: &mut Context) -> Vec<Service> {
+pub(super) fn services(root: &mut Section, approvals: &mut Approvals, cx: &mut Context) -> Vec<Service> {
     let items = tables(root, "service", "one or more [[service]] tables", SERVICES_MAX, cx);
     if items.is_empty() && !root.has("service") {
         cx.warn(0, "no service is declared, so nothing is watched", "Add a [[service]] table");
     }
     let mut taken = Taken::default();
-    items.into_iter().filter_map(|table| service(table, &mut taken, cx)).collect()
+    items.into_iter().filter_map(|table| service(table, &mut taken, approvals, cx)).collect()
 }
 
 /// The tables of an array of tables, at most `max`.
@@ -52,7 +53,7 @@ fn tables<'t>(
     items.iter().filter_map(|item| item.section(cx, example)).collect()
 }
 
-fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Service> {
+fn service(mut table: Section, taken: &mut Taken, approvals: &mut Approvals, cx: &mut Context) -> Option<Service> {
     let name = table.need(cx, "name", "`name = \"...\"`").and_then(|item| names::label(&item, cx));
     if let Some(name) = &name {
         taken.claim_name(name, cx);
@@ -61,7 +62,7 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
     table.refuse_unless(cx, "tls", false, "reading TLS through the TLS library");
     table.refuse_unless(cx, "http2", false, "reading HTTP/2");
     table.refuse_unless(cx, "fold_path_case", false, "matching paths without regard to letter case");
-    table.refuse_unless(cx, "rolling", false, "judging by session lineage where cookies change on every response");
+    let rolling = table.get(cx, "rolling").and_then(|item| item.boolean(cx)).unwrap_or(false);
     let proxy_protocol = table.get(cx, "proxy_protocol").and_then(|item| item.boolean(cx)).unwrap_or(false);
     let mut credentials = credentials(&mut table, cx);
     let mut routes_taken = route::Taken::default();
@@ -72,9 +73,13 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
     let canaries = canaries::canaries(&mut table, cx);
     let mut known = issuer::Known::new();
     for section in tables(&mut table, "issuer", "one or more [[service.issuer]] tables", ISSUERS_MAX, cx) {
-        known.extend(issuer::issuer(section, &credentials, &known, cx));
+        let mut approved = |issuer: &str| approvals.take(&name.as_ref()?.value, issuer);
+        known.extend(issuer::issuer(section, &credentials, &known, &mut approved, cx));
     }
-    let issuers: Vec<_> = known.into_iter().map(|(_, issuer)| issuer).collect();
+    let mut issuers: Vec<_> = known.into_iter().map(|(_, issuer)| issuer).collect();
+    if rolling {
+        roll(&mut issuers, &credentials, table.key_at("rolling"), cx);
+    }
     if issuers.is_empty() && !table.has("issuer") {
         let message = "this service declares no issuer: all its credentials are `unverifiable`";
         cx.warn(table.at, message, "Add a [[service.issuer]] table");
@@ -87,6 +92,21 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
     }
     table.finish(cx);
     Some(Service { name: name?.value, listen, proxy_protocol, credentials, routes, issuers, canaries })
+}
+
+/// Cookies of a rolling service change on every response: each issuer renews all of its own.
+fn roll(issuers: &mut [Issuer], credentials: &Credentials, at: usize, cx: &mut Context) {
+    let parts: Vec<u8> = credentials.pieces.iter().flat_map(|pieces| pieces.cookies.iter().skip(1).copied()).collect();
+    let whole = (0..credentials.cookies.len()).filter_map(|index| u8::try_from(index).ok());
+    let whole: Vec<u8> = whole.filter(|index| !parts.contains(index)).collect();
+    for issuer in issuers.iter_mut().filter(|issuer| issuer.renews.is_empty()) {
+        let stands = |index: &u8| issuer.places.is_empty() || issuer.places.contains(&Place::Cookie(*index));
+        issuer.renews = whole.iter().copied().filter(stands).collect();
+    }
+    if issuers.iter().all(|issuer| issuer.renews.is_empty()) {
+        let message = "`rolling` has no effect: no cookie of this service belongs to an issuer";
+        cx.warn(at, message, "Declare the session cookie and its issuer, or remove `rolling`");
+    }
 }
 
 fn listens(table: &mut Section, taken: &mut Taken, cx: &mut Context) -> Vec<Listen> {
@@ -143,7 +163,7 @@ pub(crate) fn shown(listen: Listen) -> String {
 fn credentials(service: &mut Section, cx: &mut Context) -> Credentials {
     let mut table = service.table(cx, "credentials", "a [service.credentials] table");
     let authorization = table.get(cx, "authorization").and_then(|item| item.boolean(cx)).unwrap_or(true);
-    let cookies = each(&mut table, "cookies", cx, cookie);
+    let (cookies, pieces) = spread(each(&mut table, "cookies", cx, cookie));
     let example = "a name in double quotes";
     let headers = each(&mut table, "headers", cx, |item, cx| names::header(item.text(cx, example)?, cx));
     let query = each(&mut table, "query", cx, |item, cx| names::query(item.text(cx, example)?, cx));
@@ -162,22 +182,55 @@ fn credentials(service: &mut Section, cx: &mut Context) -> Credentials {
         cx.warn(table.at, message, "Write `authorization = true`, or name cookies, headers or query parameters");
     }
     table.finish(cx);
-    Credentials { authorization, cookies, headers, query, response_headers: Vec::new() }
+    Credentials { authorization, cookies, headers, query, response_headers: Vec::new(), pieces }
 }
 
 /// A cookie by name, or as a table that says more about it.
-fn cookie(item: &Item, cx: &mut Context) -> Option<String> {
+fn cookie(item: &Item, cx: &mut Context) -> Option<Cookie> {
     if !item.is_table() {
-        return names::cookie(item.text(cx, "a cookie name in double quotes")?, cx);
+        let name = names::cookie(item.text(cx, "a cookie name in double quotes")?, cx)?;
+        return Some(Cookie { name, pieces: Vec::new() });
     }
     let mut table = item.section(cx, "a table")?;
     let name = table
         .need(cx, "name", "`name = \"...\"`")
         .and_then(|item| item.text(cx, "a cookie name in double quotes"))
         .and_then(|text| names::cookie(text, cx));
-    table.refuse_unless(cx, "chunks", false, "joining a credential from chunks (`NAME.0`, `NAME.1`)");
+    let example = "what follows the name in the names of its pieces, in their order, such as [\".0\", \".1\"]";
+    let pieces = each(&mut table, "chunks", cx, |item, cx| {
+        let text = item.text(cx, example)?;
+        let name = At { value: &*format!("{}{}", name.as_deref()?, text.value), at: text.at };
+        if text.value.is_empty() {
+            cx.error(text.at, "a piece with the name of the whole cookie", format!("Write {example}"));
+            return None;
+        }
+        names::cookie(name, cx)
+    });
     table.finish(cx);
-    name
+    Some(Cookie { name: name?, pieces })
+}
+
+/// A declared cookie.
+#[derive(PartialEq)]
+struct Cookie {
+    name: String,
+    /// Names of its pieces, in their order.
+    pieces: Vec<String>,
+}
+
+/// The names of all cookies that are looked for, and which of them are pieces of one credential.
+fn spread(cookies: Vec<Cookie>) -> (Vec<String>, Vec<Pieces>) {
+    let (mut names, mut pieces) = (Vec::new(), Vec::new());
+    for cookie in cookies {
+        let first = names.len();
+        names.push(cookie.name);
+        if !cookie.pieces.is_empty() {
+            names.extend(cookie.pieces);
+            let indexes = (first..names.len()).map(|index| u8::try_from(index).unwrap_or(u8::MAX));
+            pieces.push(Pieces { cookies: indexes.collect() });
+        }
+    }
+    (names, pieces)
 }
 
 impl Taken {

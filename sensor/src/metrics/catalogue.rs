@@ -189,13 +189,29 @@ families! {
         "Issuances evicted before they expired because the ledger was full.";
     LEDGER_HORIZON: Gauge "authsensor_ledger_horizon_timestamp_seconds" ["service", "issuer"] in "seconds since 1970",
         "Since when the ledger is complete for an issuer; 0 until it is known.";
+    LEDGER_FOLDER_BYTES: Gauge "authsensor_ledger_folder_bytes" [] in "bytes",
+        "Size of the ledger's folder; 0 for a ledger in memory.";
+    LEDGER_DURABLE: Gauge "authsensor_ledger_durable_timestamp_seconds" [] in "seconds since 1970",
+        "Up to when the ledger's folder is complete and durable: what a crash now could not lose. 0 for one in memory.";
+    LEDGER_FOLDER: Counter "authsensor_ledger_folder_events_total" ["event"] in "events",
+        "What happened between the ledger and its folder.";
     ISSUER_SIGHT: Gauge "authsensor_issuer_sight_ratio" ["service", "issuer"] in "share, 0 to 1",
         "Share of an issuer's newly used credentials whose issuance was seen; NaN until one was used.";
+    ISSUER_CREDENTIALS: Gauge "authsensor_issuer_credentials" ["service", "issuer", "class"] in "credentials",
+        "An issuer's newly used credentials of the last day: `seen` (their issuance was), `unseen`, `preexisting`.";
+    ISSUER_PREEXISTING: Gauge "authsensor_issuer_preexisting" ["service", "issuer"] in "credentials",
+        "Distinct credentials of an issuer so far that may be older than the ledger's horizon, within 2 %.";
+    ISSUER_PREEXISTING_BUDGET: Gauge "authsensor_issuer_preexisting_budget" ["service", "issuer"] in "credentials",
+        "Most of them; NaN without a budget.";
+    ISSUER_PREEXISTING_EXCEEDED: Counter "authsensor_issuer_preexisting_exceeded_total" ["service", "issuer"] in "credentials",
+        "Distinct credentials that may be older than the horizon, beyond the budget.";
     ISSUANCES: Counter "authsensor_issuances_total" ["result"] in "issuances",
         "Issuances by what the ledger made of them.";
 
     RULE_INFO: Gauge "authsensor_rule_info" ["id", "title", "level", "version"] in "1",
         "A rule that is loaded.";
+    RULE_RELOADS: Counter "authsensor_rule_reloads_total" ["result"] in "loads",
+        "Rules read anew while running (a file changed, or SIGHUP), by whether they are in force: of refused ones, none is.";
     FINDINGS: Counter "authsensor_findings_total" ["rule", "level"] in "findings",
         "Findings opened.";
     DETECTION_LATENCY: Histogram "authsensor_detection_latency_seconds" [] in "seconds",

@@ -1,18 +1,20 @@
 //! What the control plane copies in from time to time: state of collector, ledger, rules, BPF programs and bounds.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use prometheus::core::{AtomicF64 as F64, AtomicU64 as U64};
-use prometheus::{Counter, CounterVec, Gauge, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::core::AtomicU64 as U64;
+use prometheus::{Counter, CounterVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::RuleInfoLite;
 use super::catalogue;
+use super::issuers::Issuers;
 use super::kernel::Total;
 use crate::collect::DecodingCounts;
 use crate::config::model::Config;
 use crate::finding::model::Level;
+use crate::ledger::{FolderStats, Sight};
 
 /// BPF programs whose metrics are there from the start.
 pub const PROGRAMS: &[&str] = &["ingress", "egress"];
@@ -78,6 +80,8 @@ pub struct LedgerView<'a> {
     pub lost: u64,
     /// State per issuer.
     pub issuers: &'a [IssuerView],
+    /// Its folder, if it has one.
+    pub folder: Option<FolderStats>,
 }
 
 /// State of one issuer.
@@ -91,6 +95,14 @@ pub struct IssuerView {
     pub horizon_unix_s: f64,
     /// Share of its newly used credentials whose issuance was seen, if any was used.
     pub sight: Option<f64>,
+    /// Newly used credentials of the last day.
+    pub used: Sight,
+    /// Distinct credentials so far that may be older than the horizon.
+    pub preexisting: u64,
+    /// Most of them, if there is a budget.
+    pub preexisting_budget: Option<u64>,
+    /// Those beyond.
+    pub preexisting_exceeded: u64,
 }
 
 macro_rules! bounds {
@@ -131,6 +143,8 @@ bounds! {
     ClaimsCache = "claims_cache", |config| config.bounds.claims_cache;
     /// `bounds.rule_groups`
     RuleGroups = "rule_groups", |config| config.bounds.rule_groups;
+    /// `bounds.quiet_groups`
+    QuietGroups = "quiet_groups", |config| config.bounds.quiet_groups;
     /// `bounds.group_values`
     GroupValues = "group_values", |config| config.bounds.group_values;
     /// `estimate.walks`: walks and readers that had to go or were turned away; newcomers do so in normal service.
@@ -257,36 +271,34 @@ pub(super) struct Issuing {
     issuances: IntGauge,
     evicted: Total,
     results: Vec<Total>,
-    /// By service, by issuer: horizon and sight.
-    issuers: Vec<Vec<(Gauge, Gauge)>>,
+    folder_bytes: IntGauge,
+    durable: IntGauge,
+    folder: Vec<Total>,
+    issuers: Issuers,
 }
 
 /// Values of the `result` label of issuances, in the order of [`LedgerView`]'s fields.
 pub(super) const ISSUANCE_RESULTS: [&str; 6] = ["added", "inherited", "echo", "known", "full", "lost"];
 
+/// Values of the `event` label of the ledger's folder.
+pub(super) const FOLDER_EVENTS: [&str; 4] = ["write_lost", "write_failed", "asked", "ask_lost"];
+
 impl Issuing {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let results = catalogue::ISSUANCES.counters::<U64>(registry)?;
         let results = ISSUANCE_RESULTS.map(|result| Ok(Total::new(results.get_metric_with_label_values(&[result])?)));
-        let horizons = catalogue::LEDGER_HORIZON.gauges::<F64>(registry)?;
-        let sights = catalogue::ISSUER_SIGHT.gauges::<F64>(registry)?;
-        let mut issuers = Vec::with_capacity(config.services.len());
-        for service in &config.services {
-            let of_service = service.issuers.iter().map(|issuer| {
-                let labels = [service.name.as_str(), issuer.name.as_str()];
-                let sight = sights.get_metric_with_label_values(&labels)?;
-                sight.set(f64::NAN);
-                Ok((horizons.get_metric_with_label_values(&labels)?, sight))
-            });
-            issuers.push(of_service.collect::<Result<_, prometheus::Error>>()?);
-        }
+        let folder = catalogue::LEDGER_FOLDER.counters::<U64>(registry)?;
+        let folder = FOLDER_EVENTS.map(|event| Ok(Total::new(folder.get_metric_with_label_values(&[event])?)));
         let capacity: IntGauge = catalogue::LEDGER_CAPACITY.gauge(registry)?;
         capacity.set(signed(config.ledger.max_issuances as u64));
         Ok(Self {
             issuances: catalogue::LEDGER_ISSUANCES.gauge(registry)?,
             evicted: Total::new(catalogue::LEDGER_EVICTED.counter(registry)?),
             results: results.into_iter().collect::<Result<_, prometheus::Error>>()?,
-            issuers,
+            folder_bytes: catalogue::LEDGER_FOLDER_BYTES.gauge(registry)?,
+            durable: catalogue::LEDGER_DURABLE.gauge(registry)?,
+            folder: folder.into_iter().collect::<Result<_, prometheus::Error>>()?,
+            issuers: Issuers::new(registry, config)?,
         })
     }
 
@@ -297,19 +309,48 @@ impl Issuing {
         for (total, result) in self.results.iter().zip(results) {
             total.set(result);
         }
+        let folder = view.folder.unwrap_or_default();
+        self.folder_bytes.set(signed(folder.bytes));
+        self.durable.set(folder.durable_unix);
+        let events = [folder.writes_lost, folder.writes_failed, folder.asked, folder.asks_lost];
+        for (total, event) in self.folder.iter().zip(events) {
+            total.set(event);
+        }
         for issuer in view.issuers {
-            let of_service = self.issuers.get(usize::from(issuer.service));
-            if let Some((horizon, sight)) = of_service.and_then(|issuers| issuers.get(usize::from(issuer.issuer))) {
-                horizon.set(issuer.horizon_unix_s);
-                sight.set(issuer.sight.unwrap_or(f64::NAN));
-            }
+            self.issuers.set(issuer);
+        }
+    }
+}
+
+/// What came of reading the rules anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// They are in force.
+    Loaded,
+    /// They are the same as before.
+    Unchanged,
+    /// They have mistakes; those before stay in force.
+    Refused,
+}
+
+impl Reload {
+    const ALL: [Self; 3] = [Self::Loaded, Self::Unchanged, Self::Refused];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
         }
     }
 }
 
 /// Rules and findings.
 pub(super) struct Rules {
-    levels: Vec<(String, Level)>,
+    /// Looked at when a finding opens, which is rare.
+    levels: RwLock<Vec<(String, Level)>>,
+    info: IntGaugeVec,
+    reloads: IntCounterVec,
     findings: IntCounterVec,
     latency: Histogram,
 }
@@ -317,23 +358,45 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn new(registry: &Registry, rules: &[RuleInfoLite]) -> Result<Self, prometheus::Error> {
         let info: IntGaugeVec = catalogue::RULE_INFO.gauges(registry)?;
-        let findings = catalogue::FINDINGS.counters(registry)?;
+        let reloads: IntCounterVec = catalogue::RULE_RELOADS.counters(registry)?;
+        for result in Reload::ALL {
+            reloads.get_metric_with_label_values(&[result.label()])?;
+        }
+        let own = Self {
+            levels: RwLock::default(),
+            info,
+            reloads,
+            findings: catalogue::FINDINGS.counters(registry)?,
+            latency: catalogue::DETECTION_LATENCY.histogram(registry, LATENCY_BUCKETS)?,
+        };
+        own.replace(rules)?;
+        Ok(own)
+    }
+
+    /// Names `rules` as those that are loaded; counts of findings of others stay.
+    pub(super) fn replace(&self, rules: &[RuleInfoLite]) -> Result<(), prometheus::Error> {
+        self.info.reset();
         for rule in rules {
             let labels = [&rule.id, &rule.title, level_label(rule.level), &rule.version];
-            info.get_metric_with_label_values(&labels)?.set(1);
-            findings.get_metric_with_label_values(&[rule.id.as_str(), level_label(rule.level)])?;
+            self.info.get_metric_with_label_values(&labels)?.set(1);
+            self.findings.get_metric_with_label_values(&[rule.id.as_str(), level_label(rule.level)])?;
         }
-        Ok(Self {
-            levels: rules.iter().map(|rule| (rule.id.clone(), rule.level)).collect(),
-            findings,
-            latency: catalogue::DETECTION_LATENCY.histogram(registry, LATENCY_BUCKETS)?,
-        })
+        *self.levels.write().unwrap_or_else(PoisonError::into_inner) =
+            rules.iter().map(|rule| (rule.id.clone(), rule.level)).collect();
+        Ok(())
+    }
+
+    pub(super) fn reloaded(&self, result: Reload) {
+        if let Ok(counter) = self.reloads.get_metric_with_label_values(&[result.label()]) {
+            counter.inc();
+        }
     }
 
     pub(super) fn finding(&self, rule_id: &str, latency: Duration) {
         // A rule that was not announced is counted under one name: ids come from files, but only announced ones are
         // known to be few.
-        let known = self.levels.iter().find(|(id, _)| id == rule_id);
+        let levels = self.levels.read().unwrap_or_else(PoisonError::into_inner);
+        let known = levels.iter().find(|(id, _)| id == rule_id);
         let labels = known.map_or(["(other)", "(other)"], |(id, level)| [id, level_label(*level)]);
         if let Ok(counter) = self.findings.get_metric_with_label_values(&labels) {
             counter.inc();

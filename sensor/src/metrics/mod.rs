@@ -9,6 +9,7 @@
 pub mod catalogue;
 mod control;
 mod distinct;
+mod issuers;
 mod kernel;
 mod observations;
 mod process;
@@ -26,7 +27,7 @@ use crate::config::model::Config;
 use crate::finding::model::Level;
 use crate::observation::Observation;
 use crate::slow::SlowCounts;
-pub use control::{Bound, CollectorView, IssuerView, LedgerView, PROGRAMS};
+pub use control::{Bound, CollectorView, IssuerView, LedgerView, PROGRAMS, Reload};
 use control::{Bounds, Bpf, Collecting, Info, Issuing, Rules};
 use kernel::Kernel;
 use observations::Observations;
@@ -135,6 +136,18 @@ impl Metrics {
     /// completed it.
     pub fn finding(&self, rule_id: &str, latency: Duration) {
         self.rules.finding(rule_id, latency);
+    }
+
+    /// Names the rules that are loaded from now on.
+    pub fn rules(&self, rules: &[RuleInfoLite]) {
+        if let Err(error) = self.rules.replace(rules) {
+            tracing::error!("the metrics cannot name the rules: {error}");
+        }
+    }
+
+    /// Counts a reading of the rules while running.
+    pub fn reloaded(&self, result: Reload) {
+        self.rules.reloaded(result);
     }
 
     /// Everything in the Prometheus text format 0.0.4.

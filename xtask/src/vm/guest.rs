@@ -16,7 +16,7 @@ use crate::{Failure, Outcome};
 /// How long a guest may say nothing. Software emulation (KVM, where there is one, may be nested and hang) boots in seconds;
 /// the longest test takes minutes, and several times as many where other work keeps the processors busy. All tests
 /// together have no limit: how long they take says more about the machine than about them.
-const PATIENCE: Duration = Duration::from_mins(20);
+const PATIENCE: Duration = Duration::from_mins(40);
 /// Mebibytes: enough for the flow table at its default size.
 const MEMORY: &str = "2048";
 

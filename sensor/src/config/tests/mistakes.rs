@@ -52,7 +52,6 @@ event_ring_bytes = 100_000
 [[service]]
 name = \"s\"
 listen = [80, \"nowhere\", 80]
-rolling = true
 [[service.route]]
 class = \"acount_read\"
 methods = [\"get\"]
@@ -72,12 +71,11 @@ max_lifetime = 3600
         "6:20: `bounds.event_ring_bytes` is 100000 bytes, and a ring's size must be a power of two. Write 65536 or 131072.",
         "9:15: `nowhere` is not an address with a port.",
         "9:26: *:80 is already listened on by a service. Remove one of the two; the other stands in line 9.",
-        "10:11: `service.rolling = true` is not implemented yet: ",
-        "12:9: unknown class `acount_read`. Did you mean `account_read`.",
-        "13:12: `get` is not a method. Did you mean `GET`.",
-        "14:8: the path template `members` does not begin with `/`.",
-        "19:11: the cookie `SID` is not declared. Add it to `cookies` in `service.credentials`.",
-        "20:16: `service.issuer.max_lifetime` is a whole number, not a string.",
+        "11:9: unknown class `acount_read`. Did you mean `account_read`.",
+        "12:12: `get` is not a method. Did you mean `GET`.",
+        "13:8: the path template `members` does not begin with `/`.",
+        "18:11: the cookie `SID` is not declared. Add it to `cookies` in `service.credentials`.",
+        "19:16: `service.issuer.max_lifetime` is a whole number, not a string.",
     ];
     let errors = errors(text);
     assert_eq!(errors.len(), starts.len(), "{errors:#?}");
@@ -172,19 +170,16 @@ fn what_is_not_implemented_is_refused_by_name() {
     one("shards = 2", "1:10: `shards` above 1 is not implemented yet: more than one pair of rings");
     one("[evidence]\nfolder = \"x\"", "1:2: `evidence` is not implemented yet: ");
     one("[ledger]\nstore = \"valkey\"", "2:9: `ledger.store = \"valkey\"` is not implemented yet: ");
-    one("[ledger]\nstore = \"embedded\"", "2:9: `ledger.store = \"embedded\"` is not implemented yet: ");
     for key in ["import", "push", "peers"] {
         one(&format!("[ledger]\n{key} = 1"), &format!("2:1: `ledger.{key}` is not implemented yet: "));
     }
     for key in ["alertmanager", "webhook", "syslog"] {
         one(&format!("[sinks]\n{key} = 1"), &format!("2:1: `sinks.{key}` is not implemented yet: "));
     }
-    for key in ["tls", "http2", "fold_path_case", "rolling"] {
+    for key in ["tls", "http2", "fold_path_case"] {
         let column = key.len() + 4;
         in_service(&format!("{key} = true"), &format!("4:{column}: `service.{key} = true` is not implemented yet: "));
     }
-    let cookies = "[service.credentials]\ncookies = [{ name = \"S\", chunks = true }]";
-    in_service(cookies, "5:35: `service.credentials.cookies.chunks = true` is not implemented yet: ");
     for key in ["json", "graphql_errors"] {
         let want = format!("8:33: `service.route.outcomes.{key}` is not implemented yet: ");
         in_route(&format!("outcomes = [{{ outcome = \"read\", {key} = 1 }}]"), &want);
@@ -219,6 +214,8 @@ fn durations_sizes_and_counts() {
     }
     one("[ledger]\nclock_leeway = \"2h\"", "2:16: `ledger.clock_leeway` is out of range.");
     one("[ledger]\nstore = \"sqlite\"", "2:9: unknown ledger store `sqlite`.");
+    one("[ledger]\nstore = \"./ledger\"", "2:9: a ledger that outlives the process needs keys that do, too.");
+    one("[ledger]\nsync_interval = \"2s\"", "2:17: `ledger.sync_interval` is out of range.");
     in_issuer(
         "renew_grace = \"1y\"\nrenews = []",
         "8:15: `service.issuer.renew_grace` is `1y`, which is not a duration.",
@@ -454,4 +451,23 @@ fn decoys() {
     std::fs::remove_file(folder.path().join("decoys")).unwrap();
     let errors = load(&folder.path().join("f.toml")).unwrap_err();
     assert!(errors[0].to_string().contains("cannot be read (No such file"), "{}", errors[0]);
+}
+
+#[test]
+fn cookies_in_pieces() {
+    let cookies = |list: &str| format!("[service.credentials]\ncookies = {list}");
+    in_service(
+        &cookies("[{ name = \"S\", chunks = [\".0\", \".1\", \".2\", \".3\"] }]"),
+        "5:1: `service.credentials.cookies` has 5 names, and a service can have 4.",
+    );
+    in_service(
+        &cookies("[{ name = \"S\", chunks = true }]"),
+        "5:35: `service.credentials.cookies.chunks` is a boolean",
+    );
+    in_service(&cookies("[{ name = \"S\", chunks = \"\" }]"), "5:35: a piece with the name of the whole cookie.");
+    in_service(&cookies("[{ name = \"S\", chunks = \"; x\" }]"), "5:35: `S; x` is not a cookie name.");
+    in_service(
+        &cookies("[{ name = \"S\", chunks = [\".0\", \".0\"] }]"),
+        "5:42: `service.credentials.cookies.chunks` names the same thing twice.",
+    );
 }

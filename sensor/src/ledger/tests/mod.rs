@@ -4,6 +4,7 @@ mod attacks;
 mod claims;
 mod model;
 mod register;
+mod restart;
 mod rules;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use sensor_ebpf::wire::{credential_flag as flag, place, scheme};
 use super::*;
 use crate::config::model::{
     AccountSource, Bounds, Canaries, Confirmation, Credentials, Findings, IssuanceRule, Issuer, Keys, Kid,
-    Ledger as LedgerConfig, Observed, Place, Route, Service,
+    Ledger as LedgerConfig, LedgerStore, Observed, Place, Route, Service,
 };
 use crate::observation::RouteClass;
 
@@ -55,7 +56,7 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
             sight: 1.0,
             by: "ops".to_owned(),
             on: "2026-01-01".to_owned(),
-            preexisting: None,
+            ..Confirmation::default()
         }),
         max_lifetime: Duration::from_secs(LIFETIME),
         preexisting: None,
@@ -95,7 +96,15 @@ fn config() -> Config {
             canaries: Canaries::default(),
         }],
         keys: Keys::default(),
-        ledger: LedgerConfig { max_issuances: 1000, clock_leeway: Duration::from_secs(LEEWAY), max_seen: 1000 },
+        ledger: LedgerConfig {
+            store: LedgerStore::Memory,
+            sync_interval: Duration::from_millis(100),
+            max_issuances: 1000,
+            clock_leeway: Duration::from_secs(LEEWAY),
+            max_seen: 1000,
+            max_accounts: 1000,
+        },
+        approvals: std::path::PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: ([127, 0, 0, 1], 0).into(),
@@ -122,6 +131,7 @@ fn config() -> Config {
             rule_groups: 1,
             quiet_groups: 1,
             group_values: 1,
+            journal_bytes: 1 << 20,
         },
     }
 }

@@ -46,7 +46,7 @@ fn the_documentation_is_in_step() {
     let words = words.chain(Outcome::ALL.iter().map(|value| value.label()));
     let words = words.chain(Login::ALL.iter().map(|value| value.label()));
     let words = words.chain(Bound::ALL.iter().map(|value| value.label()));
-    let words = words.chain(control::ISSUANCE_RESULTS).chain(control::DECODING_RESULTS);
+    let words = words.chain(control::ISSUANCE_RESULTS).chain(control::DECODING_RESULTS).chain(control::FOLDER_EVENTS);
     for word in words.chain([NO_SERVICE]).chain(PROGRAMS.iter().copied()) {
         assert!(
             before.contains(&format!("`{word}`")) || after.contains(&format!("`{word}`")),

@@ -1,0 +1,98 @@
+//! A service of millions of members at its real rates and hours, an attack in it, and the sensor behind capture: when it
+//! speaks, what was exposed by then, and what it said that was not so. One line of JSON.
+//!
+//! Everything follows from the scenario and its seed. The simulator knows nothing of the rules.
+
+#![expect(clippy::print_stdout, reason = "the line is what this program is for")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "rates and times of a simulation: nothing here comes from outside but the scenario, whose numbers are bounded"
+)]
+
+mod attack;
+mod feed;
+mod others;
+mod outlet;
+mod rng;
+mod scenario;
+mod sim;
+#[cfg(test)]
+mod tests;
+mod token;
+mod truth;
+mod visit;
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use feed::{Failed, Findings, PipelineFeed, Sensor, TraceFeed};
+use scenario::Plan;
+use sim::Sim;
+use token::Mint;
+use truth::Truth;
+
+/// Simulates a service and an attack, and says what the sensor makes of it
+#[derive(Parser)]
+#[command(name = "simulate")]
+struct Args {
+    /// The scenario
+    scenario: PathBuf,
+    /// Write the traffic to this file, a transaction a line, instead of judging it
+    #[arg(long, value_name = "FILE")]
+    emit_trace: Option<PathBuf>,
+    /// Another seed than the scenario's
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Other rules than the configuration's: a file or a folder
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
+    /// Another configuration than scenarios/config/storefront.toml; its service must be the simulated one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("simulate: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The configuration of the simulated service.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/config/storefront.toml")
+}
+
+fn run(args: &Args) -> Result<(), Failed> {
+    let text = fs::read_to_string(&args.scenario)
+        .map_err(|error| format!("cannot read the scenario {}: {error}", args.scenario.display()))?;
+    let mut plan = Plan::read(&args.scenario, &text)?;
+    plan.members.seed = args.seed.unwrap_or(plan.members.seed);
+    let sensor = Sensor::read(&args.config.clone().unwrap_or_else(shipped), args.rules.as_deref())?;
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
+    let truth = Truth::new(sensor.keys.account);
+    let findings = Findings::default();
+    if let Some(path) = &args.emit_trace {
+        return Sim::new(&plan, TraceFeed::new(path)?, mint, truth, findings).run();
+    }
+    let name = args.scenario.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let started = Instant::now();
+    let feed = PipelineFeed::new(&sensor, &findings)?;
+    let mut sim = Sim::new(&plan, feed, mint, truth, findings);
+    sim.run()?;
+    let observations = sim.out.feed.pipeline().counts().observations;
+    let report = sim.truth.report(&name, plan.members.seed, observations, plan.members.days, started);
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}

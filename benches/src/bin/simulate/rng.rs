@@ -1,0 +1,75 @@
+//! Draws. Everything follows from the seed: a stream of numbers for what happens, a hash for what is.
+
+/// A permutation of 64-bit numbers that looks like none (the finaliser of `SplitMix64`, Steele et al. 2014).
+pub const fn mix(value: u64) -> u64 {
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+/// A stream of draws (`SplitMix64`).
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+/// Entries of the table of gaps.
+const GAPS: usize = 4096;
+
+impl Rng {
+    /// The stream `name` of `seed`.
+    pub const fn new(seed: u64, name: u64) -> Self {
+        Self(mix(seed ^ mix(name)))
+    }
+
+    /// Any number.
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// At least 0, below 1.
+    pub fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// True with this probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.share() < probability
+    }
+
+    /// Time to the next of events that come at `rate`, in its unit.
+    pub fn exponential(&mut self, rate: f64) -> f64 {
+        -(1.0 - self.share()).ln() / rate
+    }
+
+    /// `mean`, rounded up or down so that it is the mean.
+    pub fn round(&mut self, mean: f64) -> u64 {
+        (mean + self.share()).floor() as u64
+    }
+}
+
+/// Gaps between a member's requests: exponential, by table.
+#[derive(Debug)]
+pub struct Gaps(Vec<u32>);
+
+impl Gaps {
+    /// With this mean, at least 1.
+    pub fn new(mean: f64) -> Self {
+        let quantile = |index: usize| -(1.0 - (index as f64 + 0.5) / GAPS as f64).ln();
+        Self((0..GAPS).map(|index| (quantile(index) * mean).max(1.0) as u32).collect())
+    }
+
+    /// One gap.
+    pub fn draw(&self, rng: &mut Rng) -> u32 {
+        self.0.get(rng.next() as usize % GAPS).copied().unwrap_or(1)
+    }
+
+    /// The longest.
+    pub fn longest(&self) -> u32 {
+        self.0.last().copied().unwrap_or(1)
+    }
+}
