@@ -20,6 +20,7 @@ use crate::finding::sink::SinkError;
 use crate::metrics::{BindError, MetricsError};
 use crate::object::Stubbed;
 use crate::pipeline::PipelineError;
+use crate::push::PushError;
 use crate::trace::TraceError;
 
 /// Why a command ended early: every variant's text is one paragraph that says what to do.
@@ -71,6 +72,9 @@ pub enum CliError {
     /// See [`BindError`].
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// See [`PushError`].
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// See [`MetricsError`].
     #[error(transparent)]
     Metrics(#[from] MetricsError),

@@ -426,7 +426,7 @@ fn form_value(body: &[u8], name: &str, out: &mut SecretBuf) -> bool {
 }
 
 /// The credential within a value: without outer whitespace and quotes, and without a scheme word.
-fn canonical(value: &[u8]) -> &[u8] {
+pub(crate) fn canonical(value: &[u8]) -> &[u8] {
     let value = strip_outer(value);
     for word in [&b"Bearer"[..], b"Token", b"JWT", b"DPoP", b"Basic"] {
         if let Some((start, rest)) = value.split_at_checked(word.len())
@@ -450,7 +450,7 @@ fn strip_outer(mut value: &[u8]) -> &[u8] {
 }
 
 /// Flags of a credential by its dots, and header and payload of a signed JWT.
-fn jwt_shape(text: &[u8]) -> (u16, Option<&[u8]>) {
+pub(crate) fn jwt_shape(text: &[u8]) -> (u16, Option<&[u8]>) {
     let mut parts = text.split(|byte| *byte == b'.');
     let (header, payload, signature, more) = (parts.next(), parts.next(), parts.next(), parts.next());
     let full = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty());

@@ -222,6 +222,7 @@ pub fn config() -> Config {
         ledger: model::Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 1000 },
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),
         estimate: Estimate::default(),
         bounds: Bounds {

@@ -55,7 +55,6 @@ pub(super) fn ledger(root: &mut Section, cx: &mut Context) -> Ledger {
     let mut table = root.table(cx, "ledger", "a [ledger] table");
     store(&mut table, cx);
     table.refuse(cx, "import", "issuances from a file");
-    table.refuse(cx, "push", "issuances that authenticated sources push");
     table.refuse(cx, "peers", "issuances that other sensors saw");
     let ledger = Ledger {
         max_issuances: count(&mut table, cx, "max_issuances", 4_000_000, 1..=1_000_000_000),

@@ -13,6 +13,7 @@ mod keys;
 pub mod model;
 mod names;
 mod outcome;
+mod push;
 mod reader;
 mod register;
 mod route;
@@ -126,6 +127,7 @@ fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Report {
 }
 
 fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Config {
+    let services = service::services(&mut root, cx);
     let config = Config {
         path: path.to_owned(),
         hash: stable_hash(bytes),
@@ -133,9 +135,10 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         trusted_proxies: trusted_proxies(&mut root, cx),
         client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
-        services: service::services(&mut root, cx),
         keys: keys::keys(&mut root, cx),
         ledger: bounds::ledger(&mut root, cx),
+        push: push::push(&mut root, &services, cx),
+        services,
         rules: rules(&mut root, cx),
         findings: findings(&mut root, cx),
         metrics_listen: metrics(&mut root, cx),

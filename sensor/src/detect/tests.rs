@@ -55,6 +55,7 @@ pub(super) fn config() -> Config {
         ledger: model::Ledger { max_issuances: 0, clock_leeway: Duration::ZERO, max_seen: 0 },
         rules: Vec::new(),
         findings: model::Findings::Stdout,
+        push: None,
         metrics_listen: "127.0.0.1:0".parse().unwrap(),
         estimate: model::Estimate::default(),
         bounds: bounds(),

@@ -28,6 +28,7 @@ mod issuers;
 mod json;
 mod names;
 mod population;
+mod pushed;
 mod register;
 mod sight;
 mod stats;
@@ -60,6 +61,7 @@ use crate::observation::{
 };
 
 pub use self::names::joined;
+pub use self::pushed::Told;
 pub use self::sight::Sight;
 pub use self::stats::{IssuerStats, LedgerStats, Unmatched};
 
@@ -353,6 +355,7 @@ impl Ledger {
             self.unmatched.count(presented, &facts);
         }
         let answer = self.store.presented(&key);
+        let answer = pushed::of_its_issuer(answer, &self.issuers, issuer, presented, &facts, &mut self.counts);
         let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {

@@ -8,7 +8,7 @@
 //! Expiry runs on a wheel of time buckets, a few steps at each call, so that nothing ever walks the whole store.
 
 use super::table::{Key, Table};
-use crate::observation::{AccountHash, Provenance};
+use crate::observation::{AccountHash, IssuerId, Provenance};
 
 /// Buckets of the wheel.
 const WHEEL: u64 = 512;
@@ -26,6 +26,8 @@ pub struct Entry {
     keep_until: u64,
     /// What the login said.
     pub account: Option<AccountHash>,
+    /// Its issuer, if whoever recorded the issuance said so.
+    pub issuer: Option<IssuerId>,
     /// Issued, or what was inherited.
     pub provenance: Provenance,
     /// Logged out.
@@ -46,7 +48,6 @@ pub enum Answer {
     /// It is not.
     Unknown,
     /// A store outside this process has not answered in time. The embedded store answers at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only a store outside this process answers late"))]
     NotYetKnown,
 }
 
@@ -109,7 +110,17 @@ impl Store {
         used: bool,
     ) -> bool {
         let keep_until = expires.saturating_add(self.retention);
-        let entry = Entry { expires, keep_until, account, provenance, revoked: false, used, touched: false, later: 0 };
+        let entry = Entry {
+            expires,
+            keep_until,
+            account,
+            issuer: None,
+            provenance,
+            revoked: false,
+            used,
+            touched: false,
+            later: 0,
+        };
         let Some(slot) = self.table.insert(key, entry) else { return false };
         self.file(slot, self.cursor);
         true

@@ -98,6 +98,7 @@ fn config() -> Config {
         ledger: LedgerConfig { max_issuances: 1000, clock_leeway: Duration::from_secs(LEEWAY), max_seen: 1000 },
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: ([127, 0, 0, 1], 0).into(),
         estimate: crate::config::model::Estimate::default(),
         bounds: Bounds {

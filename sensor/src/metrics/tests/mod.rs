@@ -42,6 +42,7 @@ fn config() -> Config {
         ledger: Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 77 },
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         estimate: model::Estimate::default(),
         bounds: model::Bounds {
