@@ -5,6 +5,7 @@ mod claims;
 mod model;
 mod register;
 mod rules;
+mod told;
 
 use std::time::Duration;
 

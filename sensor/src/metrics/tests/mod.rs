@@ -325,6 +325,7 @@ fn ledger_rules_and_build_are_shown() {
         known: 4,
         full: 5,
         lost: 6,
+        told_by_another: 9,
         issuers: &issuers,
     });
     metrics.bound(Bound::Kids, 3);
