@@ -54,6 +54,7 @@ pub fn config() -> Config {
                 by: "Kim".to_owned(),
                 on: "2026-01-31".to_owned(),
                 preexisting: None,
+                approved: false,
             }),
             max_lifetime: Duration::from_hours(24),
             renews: Vec::new(),

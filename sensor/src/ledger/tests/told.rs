@@ -128,7 +128,8 @@ fn an_issuer_speaks_for_its_own_credentials_only() {
     assert_eq!(judged, [Unissued, Unissued, Was]);
     assert_eq!(ledger.stats().told_by_another, 2);
     // Of claims that cannot be read nothing is known, whoever told.
-    let unread = Presented { claims: None, ..jwt("its own", &claims) };
+    ledger.told(&told("unread", IssuerId(2), WARM), at(WARM));
+    let unread = Presented { claims: None, ..jwt("unread", &claims) };
     assert_eq!(ledger.judge(&unread, at(WARM + 2)).provenance, Unverifiable);
 }
 
