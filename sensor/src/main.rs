@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sensor::cli::issuer::{Approve, approve};
 use sensor::cli::start::CliError;
-use sensor::cli::{check, issuer, observe, probe, replay, routes, run};
+use sensor::cli::{check, issuer, ledger, observe, probe, replay, routes, run};
 
 /// Finds accounts being read with tokens that no login ever issued.
 #[derive(Parser)]
@@ -73,6 +73,11 @@ enum Command {
         #[command(subcommand)]
         command: IssuerCommand,
     },
+    /// Look into the ledger's folder, or add issuances to it (the daemon must not have it open)
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
     /// Load the BPF object into this kernel without attaching it
     #[command(hide = true)]
     Probe,
@@ -113,6 +118,58 @@ enum IssuerCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Add issuances: all of them, or none when there is a mistake
+    Import {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+        /// The lines are raw credentials (and, after a tab, the account); they are fingerprinted and wiped
+        #[arg(long, requires = "service", requires = "expires")]
+        raw: bool,
+        /// With --raw: the service that the credentials are for
+        #[arg(long, value_name = "NAME", requires = "raw")]
+        service: Option<String>,
+        /// With --raw: who issued them
+        #[arg(long, value_name = "NAME", requires = "raw")]
+        issuer: Option<String>,
+        /// With --raw: when they end, in seconds since 1970 or as 2026-01-31T09:00:00Z
+        #[arg(long, value_name = "TIME", requires = "raw")]
+        expires: Option<String>,
+        /// The issuances, a line of JSON each; - is standard input
+        #[arg(value_name = "FILE", default_value = "-")]
+        file: PathBuf,
+    },
+    /// Print every issuance as a line of JSON: fingerprints and hashes, nothing raw
+    Export {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+    },
+    /// Print counts, sizes, horizon and gaps
+    Stats {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+    },
+}
+
+fn ledger(command: LedgerCommand) -> Result<(), CliError> {
+    match command {
+        LedgerCommand::Import { config, raw, service, issuer, expires, file } => {
+            let raw = raw.then(|| ledger::Raw {
+                service: service.unwrap_or_default(),
+                issuer,
+                expires: expires.unwrap_or_default(),
+            });
+            ledger::import(&config, &file, raw.as_ref())
+        }
+        LedgerCommand::Export { config } => ledger::export(&config),
+        LedgerCommand::Stats { config } => ledger::stats(&config),
+    }
+}
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -140,6 +197,7 @@ fn main() -> ExitCode {
             let today = issuer::today();
             approve(&Approve { config, service, issuer, by, sight, preexisting, metrics, today })
         }
+        Command::Ledger { command } => ledger(command),
         Command::Probe => probe::run(),
     };
     match outcome {

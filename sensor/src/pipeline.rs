@@ -4,6 +4,11 @@
 //! `replay` over files, with the same results. Records flow in through [`Pipeline::record`]; time moves on through
 //! [`Pipeline::advance`].
 
+mod names;
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
@@ -12,19 +17,23 @@ use std::time::Duration;
 use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
+use names::Names;
+use state::Kept;
+
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
 use crate::collect::{Clock, Collector, CollectorCounts, Keys, Sink};
 use crate::config::model::Config;
-use crate::detect::{Detectors, Labels, RuleSet};
+use crate::detect::{Detectors, RuleSet};
 use crate::estimate::Estimators;
 use crate::finding::confidence::{Confidence, Coverage};
 use crate::finding::model::{Activity, Finding};
 use crate::finding::parents::Parents;
 use crate::finding::sink::{NdjsonSink, SinkError};
+use crate::journal::JournalError;
 use crate::ledger::{Issued, Ledger, LedgerStats, Told};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
-use crate::observation::{ClaimName, Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+use crate::observation::{Estimate, Instant, Observation, ServiceId};
 use crate::push::Pushed;
 
 /// Estimators are told what issuers' sight is this often.
@@ -39,6 +48,9 @@ pub enum PipelineError {
     /// Transactions could not be written.
     #[error("cannot write transactions: {0}")]
     Transactions(#[from] std::io::Error),
+    /// What an earlier run left cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// Where transactions are printed, one JSON object a line.
@@ -53,12 +65,15 @@ pub struct Pipeline {
     findings: NdjsonSink,
     metrics: Option<Arc<Metrics>>,
     clock: Clock,
+    /// Up to when everything was applied.
+    now: Instant,
     tap: Tap,
     estimates: Vec<Estimate>,
     /// When estimators are to be told again what issuers' sight is.
     sight_due_ns: u64,
     fired: Vec<Finding>,
     parents: Parents,
+    kept: Option<Kept>,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -103,31 +118,8 @@ impl Sink for Tap {
     }
 }
 
-/// Names behind the ids of an observation.
-struct Names<'a> {
-    config: &'a Config,
-    ledger: &'a Ledger,
-}
-
-impl Labels for Names<'_> {
-    fn service(&self, service: ServiceId) -> &str {
-        self.config.services.get(usize::from(service.0)).map_or("none", |service| &service.name)
-    }
-    fn route(&self, service: ServiceId, route: RouteId) -> &str {
-        let service = self.config.services.get(usize::from(service.0));
-        service.and_then(|service| service.routes.get(usize::from(route.0))).map_or("none", |route| &route.name)
-    }
-    fn issuer(&self, service: ServiceId, issuer: IssuerId) -> &str {
-        let service = self.config.services.get(usize::from(service.0));
-        service.and_then(|service| service.issuers.get(usize::from(issuer.0))).map_or("none", |issuer| &issuer.name)
-    }
-    fn name(&self, of: ClaimName, id: Interned) -> &str {
-        self.ledger.name(of, id)
-    }
-}
-
 impl Pipeline {
-    /// Ready for records stamped from `started` on.
+    /// Ready for records stamped from `started` on, with an empty ledger in memory.
     pub fn new(
         config: Arc<Config>,
         rules: &RuleSet,
@@ -138,6 +130,19 @@ impl Pipeline {
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
         let ledger = Ledger::new(&config, keys.account, started);
+        Self::with_ledger(config, rules, keys, clock, ledger, findings, metrics)
+    }
+
+    /// Ready for records stamped from the ledger's start on.
+    pub fn with_ledger(
+        config: Arc<Config>,
+        rules: &RuleSet,
+        keys: Keys,
+        clock: Clock,
+        ledger: Ledger,
+        findings: NdjsonSink,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
@@ -150,11 +155,13 @@ impl Pipeline {
             findings,
             metrics,
             clock,
+            now: Instant { monotonic_ns: 0, unix_ns: 0 },
             tap,
             estimates: Vec::new(),
             sight_due_ns: 0,
             fired: Vec::new(),
             parents: Parents::default(),
+            kept: None,
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -191,6 +198,8 @@ impl Pipeline {
         self.detect()?;
         // Windows close by the same clock that observations carry.
         let now = self.clock.instant(watermark_ns);
+        self.collector.ledger().tick(now);
+        self.now = now;
         self.estimators.tick(now, &mut self.estimates);
         if watermark_ns >= self.sight_due_ns {
             self.sight_due_ns = watermark_ns.saturating_add(SIGHT_PERIOD_NS);
@@ -201,8 +210,14 @@ impl Pipeline {
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
         for estimate in self.estimates.drain(..) {
             self.detectors.estimate(&estimate, &names, &mut self.fired);
+            if let Some(kept) = self.kept.as_mut() {
+                kept.recorder.estimate(&estimate, &names);
+            }
         }
         self.detectors.tick(now, &names, &mut self.fired);
+        if let Some(kept) = self.kept.as_mut() {
+            kept.flush(&mut self.estimators, now, false);
+        }
         self.report(now)
     }
 
@@ -241,8 +256,10 @@ impl Pipeline {
     pub fn finish(&mut self) -> Result<(), PipelineError> {
         self.collector.finish(&mut self.tap);
         self.detect()?;
-        let now = Instant { monotonic_ns: 0, unix_ns: 0 };
-        self.report(now)?;
+        self.report(Instant { monotonic_ns: 0, unix_ns: 0 })?;
+        if let Some(kept) = self.kept.as_mut() {
+            kept.flush(&mut self.estimators, self.now, true);
+        }
         if let Some(writer) = self.tap.transactions.as_mut() {
             writer.flush()?;
         }
@@ -259,7 +276,10 @@ impl Pipeline {
             if let Some(metrics) = &self.metrics {
                 metrics.observe(observation);
             }
-            self.detectors.observe(observation, &names, &mut self.fired);
+            let news = self.detectors.observe(observation, &names, &mut self.fired);
+            if let Some(kept) = self.kept.as_mut().filter(|_| news) {
+                kept.recorder.observation(observation, &names);
+            }
         }
         self.tap.batch.clear();
         Ok(())
@@ -281,6 +301,11 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Closes the ledger's folder, if it has one, as of the last [`Pipeline::advance`]: nothing was lost up to there.
+    pub fn close(&mut self) {
+        self.collector.ledger().close(self.now);
     }
 
     /// What the collector counted so far.
@@ -376,6 +401,7 @@ impl Pipeline {
             lost: counts.issuances.lost,
             told_by_another: stats.told_by_another,
             issuers: &issuers,
+            folder: stats.folder,
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);

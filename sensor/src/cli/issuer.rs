@@ -293,7 +293,7 @@ fn figures(text: &str) -> Figures {
         let label = |name: &str| labels.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         let (Some(service), Some(issuer)) = (label("service"), label("issuer")) else { continue };
         let mut none = 0;
-        let measured = figures.entry((service.to_owned(), issuer.to_owned())).or_insert_with(Measured::default);
+        let measured = figures.entry((service.to_owned(), issuer.to_owned())).or_default();
         let count = match (name, label("class")) {
             ("authsensor_issuer_credentials", Some("seen")) => &mut measured.seen,
             ("authsensor_issuer_credentials", Some("unseen")) => &mut measured.unseen,

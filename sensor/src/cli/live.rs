@@ -98,6 +98,7 @@ impl DataPlane {
                 let pipeline = &mut self.pipeline;
                 self.slow.finish(now, &mut self.resume, &mut |record| pipeline.record(record));
                 self.pipeline.finish()?;
+                self.pipeline.close();
                 return self.publish();
             }
             std::thread::sleep(self.poll_interval);

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod interface;
 pub mod issuer;
+pub mod ledger;
 pub mod live;
 pub mod observe;
 pub mod probe;

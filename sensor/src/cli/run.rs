@@ -17,9 +17,10 @@ use super::reload::{Mailbox, Reloader};
 use super::start::{self, CliError, Start};
 use crate::capture::kernel::Kernel;
 use crate::capture::tables::Tables;
-use crate::config::model::Findings;
+use crate::config::model::{Findings, LedgerStore};
 use crate::detect::RuleSet;
 use crate::finding::sink::NdjsonSink;
+use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics, RuleInfoLite};
 use crate::object;
 use crate::pipeline::Pipeline;
@@ -51,12 +52,19 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     kernel.set_local_addresses(&interface::local_addresses()?)?;
     let (events, bytes) = kernel.rings(&config.bounds)?;
     metrics.object(&object_hash(object));
-    let (at, clock) = started();
+    // Reading what an earlier run left may take a while; what was captured meanwhile would be lost.
+    let (opened, clock) = started();
+    let ledger = Ledger::open(&config, &keys, opened)?;
+    let told = Some(Arc::clone(&metrics));
+    let mut pipeline = Pipeline::with_ledger(Arc::clone(&config), &start.rules, keys, clock, ledger, findings, told);
+    if let LedgerStore::Folder(folder) = &config.ledger.store {
+        pipeline.keep_state(folder, opened)?;
+    }
+    let at = clock.instant(monotonic());
     for name in &interfaces {
         kernel.attach(name)?;
     }
-    let mut pipeline =
-        Pipeline::new(Arc::clone(&config), &start.rules, keys, clock, at, findings, Some(Arc::clone(&metrics)));
+    pipeline.ledger().watch_from(at);
     if let Some(file) = transactions {
         pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
     }

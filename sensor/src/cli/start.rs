@@ -18,6 +18,7 @@ use crate::config::model::Config;
 use crate::config::{self, Diagnostic};
 use crate::detect::{self, RuleError, RuleSet};
 use crate::finding::sink::SinkError;
+use crate::ledger::StoreError;
 use crate::metrics::{BindError, MetricsError};
 use crate::object::Stubbed;
 use crate::pipeline::PipelineError;
@@ -33,6 +34,17 @@ pub enum CliError {
     /// Mistakes in rules.
     #[error("{}", listed(.0))]
     Rules(Vec<RuleError>),
+    /// Mistakes in issuances to be imported.
+    #[error("{}", listed(.0))]
+    Import(Vec<Diagnostic>),
+    /// A file of issuances cannot be read.
+    #[error("cannot read {0}: {1}. Name a file of issuances, or - for standard input")]
+    Issuances(PathBuf, io::Error),
+    /// `ledger` with a configuration whose ledger is in memory.
+    #[error(
+        "the configuration {0} keeps its ledger in memory, so there is nothing to import into or to show. Name a folder in `ledger.store`"
+    )]
+    NoFolder(PathBuf),
     /// `replay` without anything to look at.
     #[error("`replay` needs services to look at: name a configuration with --config, or add --all-tcp")]
     NothingToReplay,
@@ -67,6 +79,9 @@ pub enum CliError {
     /// See [`SinkError`].
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Ledger(#[from] StoreError),
     /// See [`PipelineError`].
     #[error(transparent)]
     Pipeline(#[from] PipelineError),

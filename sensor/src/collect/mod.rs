@@ -60,6 +60,7 @@ use chunks::Chunks;
 pub use counts::{CollectorCounts, DecodingCounts, IssuanceCounts};
 use decode::{Record, decode};
 use decompress::Decompressor;
+pub(crate) use issuance::canonical;
 pub use pending::Judged;
 use pending::{Key, Table};
 use queue::Queue;

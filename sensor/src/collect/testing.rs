@@ -219,7 +219,14 @@ pub fn config() -> Config {
             canaries: Canaries::default(),
         }],
         keys: model::Keys::default(),
-        ledger: model::Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 1000 },
+        ledger: model::Ledger {
+            store: LedgerStore::Memory,
+            sync_interval: Duration::from_millis(500),
+            max_accounts: 1000,
+            max_issuances: 1000,
+            clock_leeway: Duration::from_mins(2),
+            max_seen: 1000,
+        },
         approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
@@ -248,6 +255,7 @@ pub fn config() -> Config {
             rule_groups: 16,
             quiet_groups: 16,
             group_values: 16,
+            journal_bytes: 1 << 20,
         },
     }
 }

@@ -3,11 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::model::{Bounds, Ledger};
+use super::model::{Bounds, Keys, Ledger, LedgerStore};
 use super::reader::{Context, Section};
 use super::scalar::{self, duration_or};
 use crate::diagnostic::quoted;
-use crate::suggest;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,19 +44,23 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),
         quiet_groups: count(&mut table, cx, "quiet_groups", 262_144, 1..=ENTRIES_MAX),
         group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
+        journal_bytes: bytes(&mut table, cx, "journal_bytes", 1 << 30, 1 << 20..=1 << 40) as u64,
     };
     table.finish(cx);
     bounds
 }
 
 /// The `[ledger]` table.
-pub(super) fn ledger(root: &mut Section, cx: &mut Context) -> Ledger {
+pub(super) fn ledger(root: &mut Section, keys: &Keys, cx: &mut Context) -> Ledger {
     let mut table = root.table(cx, "ledger", "a [ledger] table");
-    store(&mut table, cx);
+    let store = store(&mut table, keys, cx);
     table.refuse(cx, "import", "issuances from a file");
     table.refuse(cx, "peers", "issuances that other sensors saw");
     let ledger = Ledger {
-        max_issuances: count(&mut table, cx, "max_issuances", 4_000_000, 1..=1_000_000_000),
+        store,
+        sync_interval: duration_or(&mut table, cx, "sync_interval", SECOND / 2, 100 * MILLISECOND..=SECOND),
+        max_issuances: count(&mut table, cx, "max_issuances", 60_000_000, 1..=500_000_000),
+        max_accounts: count(&mut table, cx, "max_accounts", 262_144, 1..=1_000_000_000),
         clock_leeway: duration_or(&mut table, cx, "clock_leeway", 120 * SECOND, Duration::ZERO..=HOUR),
         max_seen: count(&mut table, cx, "max_seen", 1_000_000, 1..=1_000_000_000),
     };
@@ -65,20 +68,35 @@ pub(super) fn ledger(root: &mut Section, cx: &mut Context) -> Ledger {
     ledger
 }
 
-fn store(table: &mut Section, cx: &mut Context) {
-    let Some(item) = table.get(cx, "store") else { return };
-    let Some(text) = item.text(cx, "\"memory\"") else { return };
+/// Where issuances are kept. A folder is told from a word by its slash.
+fn store(table: &mut Section, keys: &Keys, cx: &mut Context) -> LedgerStore {
+    const EXAMPLE: &str =
+        "\"memory\", or the path of a folder with a slash in it, such as \"/var/lib/authsensor/ledger\"";
+    let Some(text) = table.get(cx, "store").and_then(|item| item.text(cx, EXAMPLE)) else { return LedgerStore::Memory };
     match text.value {
         "memory" => {}
-        "embedded" | "valkey" => {
-            let what = format!("`ledger.store = \"{}\"`", text.value);
-            cx.not_implemented(text.at, &what, "a ledger that outlives the process", "Write `store = \"memory\"`");
+        "valkey" => {
+            let fix = format!("Write {EXAMPLE}");
+            cx.not_implemented(text.at, "`ledger.store = \"valkey\"`", "a ledger that several sensors share", fix);
+        }
+        path if path.contains('/') => {
+            let path = cx.folder().join(path);
+            if path.exists() && !path.is_dir() {
+                let message = format!("the ledger's folder {} is not a folder", quoted(&path.to_string_lossy()));
+                cx.error(text.at, message, format!("Write {EXAMPLE}"));
+            }
+            if keys.fingerprint.is_none() || keys.account.is_none() {
+                let message = "a ledger that outlives the process needs keys that do, too";
+                cx.error(text.at, message, "Name the files `keys.fingerprint` and `keys.account`");
+            }
+            return LedgerStore::Folder(path);
         }
         other => {
             let message = format!("unknown ledger store {}", quoted(other));
-            cx.error(text.at, message, suggest::advice(other, &["memory"]));
+            cx.error(text.at, message, format!("Write {EXAMPLE}"));
         }
     }
+    LedgerStore::Memory
 }
 
 pub(super) fn count(

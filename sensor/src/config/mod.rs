@@ -133,6 +133,7 @@ fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Report {
 fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Config {
     let mut approvals = Approvals::read(&mut root, cx);
     let services = service::services(&mut root, &mut approvals, cx);
+    let keys = keys::keys(&mut root, cx);
     let config = Config {
         path: path.to_owned(),
         hash: stable_hash(bytes),
@@ -140,10 +141,10 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         trusted_proxies: trusted_proxies(&mut root, cx),
         client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
-        keys: keys::keys(&mut root, cx),
-        ledger: bounds::ledger(&mut root, cx),
+        ledger: bounds::ledger(&mut root, &keys, cx),
         push: push::push(&mut root, &services, cx),
         services,
+        keys,
         approvals: approvals.file().to_owned(),
         rules: rules(&mut root, cx),
         findings: findings(&mut root, cx),
@@ -157,6 +158,12 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
     root.refuse(cx, "evidence", "the tamper-evident evidence log");
     root.finish(cx);
     config
+}
+
+/// Seconds since 1970 of `text`: a whole number of them, or a date or time with offset as TOML writes it.
+pub(crate) fn unix_seconds(text: &str) -> Option<u64> {
+    let when = || text.parse().ok().as_ref().and_then(scalar::unix_seconds_of);
+    text.parse().ok().or_else(when)
 }
 
 /// Hex SipHash-2-4-128 of the file under a fixed key: it names a version of the file and protects nothing.

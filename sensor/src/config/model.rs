@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sensor_ebpf::wire::method;
 
-pub use self::push::{Push, PushSource, PushSubject, PushTls};
+pub use self::push::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls};
 use crate::observation::{Outcome, RouteClass};
 
 /// The whole configuration.
@@ -426,15 +426,30 @@ impl Issuer {
     }
 }
 
+/// Where issuances are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerStore {
+    /// In this process; they are gone with it.
+    Memory,
+    /// In a folder; they outlive the process.
+    Folder(PathBuf),
+}
+
 /// The ledger's bounds and clock rules.
 #[derive(Clone, Debug)]
 pub struct Ledger {
+    /// Where issuances are kept.
+    pub store: LedgerStore,
+    /// How often what was written is made durable.
+    pub sync_interval: Duration,
     /// Most issuances kept.
     pub max_issuances: usize,
     /// How far the clocks of issuers may be off (`iat`, `exp`).
     pub clock_leeway: Duration,
     /// Most recently used credentials remembered, to tell an echo from an issuance.
     pub max_seen: usize,
+    /// Most accounts of issuances kept in memory.
+    pub max_accounts: usize,
 }
 
 /// Where findings go.
@@ -491,6 +506,8 @@ pub struct Bounds {
     pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
+    /// Bytes on disk of what rules must know again after a restart.
+    pub journal_bytes: u64,
 }
 
 /// What estimators keep, and the doubt that is budgeted.

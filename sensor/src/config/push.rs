@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 use super::bounds::count;
 use super::issuance::each;
 use super::keys;
-use super::model::{Push, PushSource, PushSubject, PushTls, Service};
+use super::model::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls, Service};
 use super::names;
 use super::reader::{At, Context, Item, Section};
 use super::scalar;
@@ -257,7 +257,13 @@ fn issuer(item: &Item, service: &Service, cx: &mut Context) -> Option<IssuerId> 
         let message = format!("the service {} has no issuer {}", quoted(&service.name), quoted(text.value));
         cx.error(text.at, message, suggest::advice(text.value, &names));
     }
-    index.and_then(|index| u16::try_from(index).ok()).map(IssuerId)
+    let id = index.and_then(|index| u16::try_from(index).ok()).map(IssuerId)?;
+    if id.0 >= PUSHED_ISSUERS {
+        let message = format!("{} is not among the first {PUSHED_ISSUERS} issuers of its service", quoted(text.value));
+        cx.error(text.at, message, "Put it further up: only of these the ledger can note who pushed what");
+        return None;
+    }
+    Some(id)
 }
 
 /// A key that one of the issuers has, or could have.

@@ -110,11 +110,20 @@ fn status_text(text: &str) -> Option<RangeInclusive<u16>> {
 pub(super) fn date(item: &Item, cx: &mut Context) -> Option<Datetime> {
     const EXAMPLE: &str = "a date such as 2026-01-31, or a time with offset such as 2026-01-31T09:00:00+09:00";
     let parsed = item.as_datetime().or_else(|| item.as_text()?.parse().ok());
-    let usable = parsed.filter(|when| when.date.is_some() && (when.time.is_none() || when.offset.is_some()));
+    let usable = parsed.filter(is_moment);
     if usable.is_none() {
         cx.error(item.at, format!("{} is not a date", item.name()), format!("Write {EXAMPLE}"));
     }
     usable
+}
+
+fn is_moment(when: &Datetime) -> bool {
+    when.date.is_some() && (when.time.is_none() || when.offset.is_some())
+}
+
+/// Seconds since 1970 UTC of a date or a time with offset; `None` for anything less.
+pub(super) fn unix_seconds_of(when: &Datetime) -> Option<u64> {
+    is_moment(when).then(|| unix_seconds(when))
 }
 
 /// Seconds since 1970 UTC of a value that [`date`] accepted (a date alone is its midnight UTC); never before 1970.

@@ -5,6 +5,7 @@
 //! steady state (no new group, no report) nothing is allocated.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Labels;
 use super::field::{Field, Key, Source, Subject};
@@ -148,6 +149,24 @@ impl Detectors {
             rule.advance(now_ns, labels, out);
         }
         self.next_ns = self.rules.iter().map(|rule| rule.slice_end_ns).min().unwrap_or(u64::MAX);
+    }
+
+    /// Appends a report of each open finding to `out`: what a restarted program still knows to be open.
+    pub fn open(&mut self, labels: &dyn Labels, out: &mut Vec<Finding>) {
+        for rule in &mut self.rules {
+            for slot in rule.groups.slots() {
+                if rule.groups.get(slot).is_some_and(|group| group.incident.is_some()) {
+                    rule.report(slot, Activity::Update, None, labels, out);
+                }
+            }
+        }
+    }
+
+    /// The longest window of any rule.
+    pub fn longest(&self) -> Duration {
+        let longest = self.rules.iter().map(|state| state.rule.timespan_ns).max().unwrap_or(0);
+        // The window and the slice before it.
+        Duration::from_nanos(longest.saturating_add(longest / SLICES))
     }
 
     /// The state of each rule, in the order they were given.

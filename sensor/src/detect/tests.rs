@@ -32,6 +32,7 @@ pub(super) fn bounds() -> Bounds {
         rule_groups: 1_000,
         quiet_groups: 1_000,
         group_values: 4_096,
+        journal_bytes: 1 << 20,
     }
 }
 
@@ -52,7 +53,14 @@ pub(super) fn config() -> Config {
         tunnels: false,
         services: vec![service("shop", &["members", "partners"], &["addresses"]), service("admin", &["staff"], &[])],
         keys: model::Keys::default(),
-        ledger: model::Ledger { max_issuances: 0, clock_leeway: Duration::ZERO, max_seen: 0 },
+        ledger: model::Ledger {
+            store: model::LedgerStore::Memory,
+            sync_interval: Duration::from_millis(500),
+            max_accounts: 1000,
+            max_issuances: 0,
+            clock_leeway: Duration::ZERO,
+            max_seen: 0,
+        },
         approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: model::Findings::Stdout,

@@ -109,7 +109,8 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal in `directory` (made if it is not there) and hands every kept entry to `again`, oldest first,
-    /// with names resolved against what the program has now. Entries that are too old at `now` are left out.
+    /// with names resolved against what the program has now. Some may be older than the limit: segments go as a whole, after
+    /// this, so that a finding that has ended meanwhile can be closed.
     pub fn open<R: Resolve>(
         directory: &Path,
         limits: Limits,
@@ -121,10 +122,9 @@ impl Journal {
         let mut counts = JournalCounts::default();
         let mut closed = VecDeque::new();
         let mut next = 0;
-        let oldest = now.unix_ns.saturating_sub(nanos(limits.age));
         for (number, path) in segments(directory)? {
             next = number + 1;
-            let (last_unix_ns, bytes) = replay(&path, oldest, names, &mut counts, &mut again)?;
+            let (last_unix_ns, bytes) = replay(&path, names, &mut counts, &mut again)?;
             closed.push_back(Closed { path, bytes, last_unix_ns });
         }
         let writer = Writer::create(&directory.join(format!("{next:012}.{SUFFIX}")))?;
@@ -222,7 +222,6 @@ fn segments(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
 /// Reads one segment; gives the time of its last entry and its length without a torn end.
 fn replay<R: Resolve>(
     path: &Path,
-    oldest_unix_ns: u64,
     names: &mut R,
     counts: &mut JournalCounts,
     again: &mut impl FnMut(Entry, &R),
@@ -238,11 +237,7 @@ fn replay<R: Resolve>(
             }
             other => other,
         };
-        let at = entry.at_unix_ns();
-        last = last.max(at);
-        if at < oldest_unix_ns {
-            continue;
-        }
+        last = last.max(entry.at_unix_ns());
         match renamer.renamed(entry) {
             Some(entry) => {
                 counts.replayed += 1;

@@ -5,6 +5,10 @@
 //! either way, only what a restart would remember is less.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -19,10 +23,12 @@ const BATCHES: usize = 64;
 /// Entries that may wait in the batch that is being filled.
 const WAITING: usize = 65_536;
 
+#[expect(clippy::large_enum_variant, reason = "observations are nearly all there is; boxing them would allocate each")]
 enum Item {
     Name(Name, Box<str>),
     Observation(Observation),
     Estimate(Box<Estimate>),
+    File(PathBuf, Vec<u8>),
 }
 
 struct Batch {
@@ -91,6 +97,11 @@ impl Recorder {
         self.item(Item::Estimate(Box::new(estimate.clone())));
     }
 
+    /// A file to be replaced as a whole by `bytes`.
+    pub fn file(&mut self, path: PathBuf, bytes: Vec<u8>) {
+        self.item(Item::File(path, bytes));
+    }
+
     fn name(&mut self, name: Name, names: &dyn Names) {
         if self.told.insert(name)
             && let Some(text) = names.text(name)
@@ -157,14 +168,16 @@ impl Names for Texts {
 fn write(mut journal: Journal, batches: &Receiver<Batch>, shared: &Shared) {
     let mut texts = Texts(HashMap::new());
     while let Ok(Batch { items, now }) = batches.recv() {
+        let mut replaced = Ok(());
         for item in items {
             match item {
+                Item::File(path, bytes) => replaced = replaced.and(replace(&path, &bytes)),
                 Item::Name(name, text) => drop(texts.0.insert(name, text)),
                 Item::Observation(observation) => journal.observation(&observation, &texts),
                 Item::Estimate(estimate) => journal.estimate(&estimate, &texts),
             }
         }
-        if let Err(error) = journal.flush(now)
+        if let Err(error) = replaced.and(journal.flush(now))
             && shared.failures.fetch_add(1, Ordering::Relaxed) == 0
         {
             tracing::error!("{error} Windows and findings will not survive a restart until then.");
@@ -174,4 +187,16 @@ fn write(mut journal: Journal, batches: &Receiver<Batch>, shared: &Shared) {
         shared.bytes.store(counts.bytes, Ordering::Relaxed);
         shared.evicted.store(counts.evicted, Ordering::Relaxed);
     }
+}
+
+/// Replaces a file so that either the old or the new one is there, whatever happens.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
+    let fresh = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(JournalError::io(path))
 }

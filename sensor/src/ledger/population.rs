@@ -25,12 +25,14 @@ pub struct Population {
     sum: f64,
     /// Credentials beyond the budget, each counted when it was new.
     pub exceeded: u64,
+    /// It changed since it was last written down.
+    changed: bool,
 }
 
 impl Population {
     /// Nobody yet, at most `budget`.
     pub fn new(budget: Option<u64>) -> Self {
-        Self { budget, registers: Vec::new(), zeros: 0, sum: 0.0, exceeded: 0 }
+        Self { budget, registers: Vec::new(), zeros: 0, sum: 0.0, exceeded: 0, changed: false }
     }
 
     /// Most credentials, if there is a bound.
@@ -54,6 +56,22 @@ impl Population {
             self.zeros -= u32::from(*register == 0);
             self.sum += exp2(rank) - exp2(*register);
             *register = rank;
+            self.changed = true;
+        }
+    }
+
+    /// What is to be written down of it, if it changed since the last time.
+    pub fn to_save(&mut self) -> Option<&[u8]> {
+        std::mem::take(&mut self.changed).then_some(&self.registers)
+    }
+
+    /// Goes on from what was written down.
+    pub fn restore(&mut self, registers: &[u8]) {
+        // No rank is beyond the 64 bits that it counts in.
+        if registers.len() == REGISTERS && registers.iter().all(|rank| *rank <= 65) {
+            registers.clone_into(&mut self.registers);
+            self.zeros = registers.iter().map(|rank| u32::from(*rank == 0)).sum();
+            self.sum = registers.iter().map(|rank| exp2(*rank)).sum();
         }
     }
 
@@ -127,6 +145,14 @@ mod tests {
         assert!(population.within() && !population.has_room());
         population.count(&key(50));
         assert!(!population.within());
+        let written = population.to_save().unwrap().to_vec();
+        assert!(population.to_save().is_none(), "nothing changed since");
+        let mut restored = Population::new(Some(51));
+        restored.restore(&written);
+        assert_eq!(restored.distinct(), 51);
+        assert!(restored.within() && !restored.has_room());
+        restored.restore(b"something else");
+        assert_eq!(restored.distinct(), 51);
         assert!(!Population::new(Some(0)).has_room());
     }
 }

@@ -19,8 +19,7 @@
 use super::claims::Facts;
 use super::issuers::{Issuer, Issuers};
 use super::stats::LedgerStats;
-use super::store::Answer;
-use super::table::Key;
+use super::store::{Amendment, Answer, Issue, Key};
 use super::unknown::Sighted;
 use super::{Issued, Ledger, Presented, kept_until};
 use crate::observation::{AccountHash, Fingerprint, Instant, IssuerId, Provenance, ServiceId};
@@ -54,28 +53,32 @@ impl Ledger {
         let expires = expires.saturating_add(self.horizon.leeway.monotonic);
         let row = issuer.row;
         let key = Key { service: told.service, fingerprint: told.fingerprint };
-        if let Some(entry) = self.store.find_mut(&key) {
+        let id = self.store.id(&key);
+        if let Some(entry) = self.store.find(&key, now.monotonic_ns) {
             if entry.provenance == Provenance::Issued {
-                entry.account = entry.account.or(told.account);
-                if !entry.revoked {
-                    self.store.extend(&key, expires);
-                }
+                let expires = (!entry.ended).then_some(expires);
+                let account = told.account.filter(|_| entry.account.is_none());
+                self.store.amend(&key, &Amendment { account, expires, ..Amendment::default() }, now);
             }
             self.counts.known += 1;
             return Issued::Known;
         }
-        let used = self.seen.peek(&key).copied();
+        let used = self.seen.peek(&id).copied();
         let leeway = self.horizon.leeway.monotonic;
         if used.is_some_and(|used| used.first.saturating_add(leeway) < told.at.monotonic_ns) {
             // As in `issue_new`: the doubt about an evicted issuance lasts as long as its new life.
-            if self.evicted.contains(&key, now.monotonic_ns) {
-                self.evicted.insert(&key, kept_until(expires), now.monotonic_ns);
+            if self.evicted.contains(id, now.monotonic_ns) {
+                self.evicted.insert(id, kept_until(expires), now.monotonic_ns);
             }
             self.counts.echoes += 1;
             return Issued::Echo;
         }
-        let provenance = told.parent.map_or(Provenance::Issued, |parent| self.passes_on(told.service, parent));
-        if !self.keep_told(key, provenance, told, expires, used.is_some(), now) {
+        let provenance = told.parent.map_or(Provenance::Issued, |parent| self.passes_on(told.service, parent, now));
+        let issuer = Some(told.issuer);
+        let issue = Issue { provenance, account: told.account, issuer, expires, used: used.is_some() };
+        if !self.store.insert(&key, &issue, now) && !self.evict_for(&key, &issue, now) {
+            self.counts.evictions += 1;
+            self.evicted.insert(id, kept_until(expires), now.monotonic_ns);
             return Issued::Full;
         }
         let handed_out = provenance == Provenance::Issued;
@@ -97,33 +100,9 @@ impl Ledger {
 
     /// What an exchanged credential passes on. One that is not in the ledger passes on doubt: it may be forged, or older
     /// than the horizon.
-    fn passes_on(&mut self, service: ServiceId, parent: Fingerprint) -> Provenance {
-        let entry = self.store.find_mut(&Key { service, fingerprint: parent });
+    fn passes_on(&self, service: ServiceId, parent: Fingerprint, now: Instant) -> Provenance {
+        let entry = self.store.find(&Key { service, fingerprint: parent }, now.monotonic_ns);
         entry.map_or(Provenance::Unverifiable, |entry| entry.provenance)
-    }
-
-    fn keep_told(
-        &mut self,
-        key: Key,
-        provenance: Provenance,
-        told: &Told,
-        expires: u64,
-        used: bool,
-        now: Instant,
-    ) -> bool {
-        if self.store.is_full() {
-            self.evict(now);
-        }
-        let kept = self.store.insert(key, provenance, told.account, expires, used);
-        if kept {
-            if let Some(entry) = self.store.find_mut(&key) {
-                entry.issuer = Some(told.issuer);
-            }
-        } else {
-            self.counts.evictions += 1;
-            self.evicted.insert(&key, kept_until(expires), now.monotonic_ns);
-        }
-        kept
     }
 }
 

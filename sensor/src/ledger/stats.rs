@@ -71,6 +71,25 @@ pub struct LedgerStats {
     pub kids_overflow: u64,
     /// By issuer, in configuration order.
     pub issuers: Vec<IssuerStats>,
+    /// The folder, if the ledger has one.
+    pub folder: Option<FolderStats>,
+}
+
+/// The ledger's folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FolderStats {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When everything before was durable, seconds since 1970.
+    pub durable_unix: i64,
+    /// Writes lost because the disk did not follow.
+    pub writes_lost: u64,
+    /// Writes that the disk refused.
+    pub writes_failed: u64,
+    /// Accounts asked for.
+    pub asked: u64,
+    /// Those for which the queue was full.
+    pub asks_lost: u64,
 }
 
 /// One issuer.

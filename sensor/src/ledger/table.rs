@@ -1,70 +1,119 @@
-//! Bounded maps from a credential to something, without stalls.
+//! A bounded map from a credential to something small, without stalls.
 //!
-//! Owns [`Table`] (chained hash map over a slab: no rehash, no tombstones, every operation touches a handful of slots)
-//! and [`ClockMap`] (the same, evicting the least recently used when full). Fingerprints are keyed hashes that an
-//! attacker cannot steer, so their own bits choose the bucket.
+//! Chained hash map over a slab: no rehash, no tombstones, every operation touches a handful of slots. When full it
+//! forgets the least recently used (approximately: one bit, second chance), and counts that. Keys are keyed hashes
+//! that an attacker cannot steer. Memory is reserved as address space and taken as entries come.
 
-use crate::observation::{Fingerprint, ServiceId};
+use super::store::Id;
+
+pub use super::store::Key;
 
 /// Slots that an eviction looks at before it takes the next one whatever its use: bounds the stall.
 const CLOCK_LOOKS: usize = 64;
 /// Fewest and most buckets.
 const BUCKETS: (usize, usize) = (16, 1 << 30);
 
-/// A credential of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
-    pub service: ServiceId,
-    pub fingerprint: Fingerprint,
+/// What stands for a credential.
+pub trait Keyed: Copy + Eq {
+    /// Random bits of it, the last ones at least.
+    fn spread(&self) -> u64;
 }
 
-impl Key {
-    /// Two independent 64-bit halves of the key.
-    pub fn halves(&self) -> (u64, u64) {
-        let wide = u128::from_le_bytes(self.fingerprint.0);
-        let salt = u64::from(self.service.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves are taken on purpose")]
-        let (low, high) = (wide as u64, (wide >> 64) as u64);
-        (low ^ salt, high ^ salt.rotate_left(32))
+impl Keyed for Id {
+    /// Its leading bits are random, the last ones unused.
+    fn spread(&self) -> u64 {
+        self.0.rotate_left(32)
     }
+}
+
+impl Keyed for Key {
+    fn spread(&self) -> u64 {
+        let leading = self.fingerprint.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        leading ^ u64::from(self.service.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    Kept,
+    /// Kept, and used since the clock's hand last passed.
+    Used,
 }
 
 /// Links are slot numbers plus one, so that zeroed memory is an empty table (and costs no page until used).
 #[derive(Debug)]
-struct Slot<V> {
-    key: Key,
+struct Slot<K, V> {
+    key: K,
+    value: V,
     next: u32,
-    value: Option<V>,
+    state: State,
 }
 
-/// A map of at most `capacity` entries whose slot numbers stay valid until the entry is removed.
+/// The map.
 #[derive(Debug)]
-pub struct Table<V> {
+pub struct ClockMap<V, K = Key> {
     buckets: Vec<u32>,
-    slots: Vec<Slot<V>>,
+    slots: Vec<Slot<K, V>>,
     free: u32,
     len: usize,
     capacity: usize,
+    hand: usize,
+    evictions: u64,
 }
 
-impl<V> Table<V> {
-    /// Room for `capacity` entries (memory is taken as they come).
+impl<V, K: Keyed> ClockMap<V, K> {
+    /// Room for `capacity` entries, at least one.
     pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.min(BUCKETS.1);
+        let capacity = capacity.clamp(1, BUCKETS.1);
         let buckets = vec![0; capacity.next_power_of_two().clamp(BUCKETS.0, BUCKETS.1)];
-        Self { buckets, slots: Vec::new(), free: 0, len: 0, capacity }
+        Self { buckets, slots: Vec::new(), free: 0, len: 0, capacity, hand: 0, evictions: 0 }
     }
 
     pub fn len(&self) -> usize {
         self.len
     }
 
-    pub fn is_full(&self) -> bool {
-        self.len >= self.capacity
+    /// Entries forgotten to make room.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
     }
 
-    /// Slot number of `key`.
-    pub fn find(&self, key: &Key) -> Option<u32> {
+    /// The value of `key`, which counts as a use.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let slot = self.find(key)?;
+        let slot = self.slots.get_mut(slot as usize)?;
+        slot.state = State::Used;
+        Some(&mut slot.value)
+    }
+
+    /// The value of `key`, without counting as a use.
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        self.slots.get(self.find(key)? as usize).map(|slot| &slot.value)
+    }
+
+    /// Adds a key that is not in the map; what had to go for it.
+    pub fn insert(&mut self, key: K, value: V) -> Option<K> {
+        let gone = if self.len >= self.capacity { self.evict() } else { None };
+        if self.slots.capacity() == 0 {
+            self.slots.reserve_exact(self.capacity);
+        }
+        let bucket = self.bucket(&key);
+        let Some(head) = self.buckets.get_mut(bucket) else { return gone };
+        let filled = Slot { key, value, next: *head, state: State::Kept };
+        if let Some(freed) = self.free.checked_sub(1).and_then(|free| self.slots.get_mut(free as usize)) {
+            *head = self.free;
+            self.free = freed.next;
+            *freed = filled;
+        } else if let Ok(link) = u32::try_from(self.slots.len() + 1) {
+            self.slots.push(filled);
+            *head = link;
+        }
+        self.len += 1;
+        gone
+    }
+
+    fn find(&self, key: &K) -> Option<u32> {
         let mut link = *self.buckets.get(self.bucket(key))?;
         while link != 0 {
             let slot = self.slots.get(link as usize - 1)?;
@@ -76,44 +125,11 @@ impl<V> Table<V> {
         None
     }
 
-    pub fn get(&self, slot: u32) -> Option<&V> {
-        self.slots.get(slot as usize)?.value.as_ref()
-    }
-
-    pub fn get_mut(&mut self, slot: u32) -> Option<&mut V> {
-        self.slots.get_mut(slot as usize)?.value.as_mut()
-    }
-
-    /// Adds a key that is not in the table; `None` when full.
-    pub fn insert(&mut self, key: Key, value: V) -> Option<u32> {
-        if self.is_full() {
-            return None;
-        }
-        let bucket = self.bucket(&key);
-        let head = self.buckets.get_mut(bucket)?;
-        let filled = Slot { key, next: *head, value: Some(value) };
-        let slot = if self.free == 0 {
-            let slot = u32::try_from(self.slots.len()).ok()?;
-            self.slots.push(filled);
-            slot
-        } else {
-            let slot = self.free - 1;
-            let freed = self.slots.get_mut(slot as usize)?;
-            self.free = freed.next;
-            *freed = filled;
-            slot
-        };
-        *head = slot + 1;
-        self.len += 1;
-        Some(slot)
-    }
-
-    /// Removes the entry of a slot.
-    pub fn remove(&mut self, slot: u32) -> Option<(Key, V)> {
-        let removed = self.slots.get_mut(slot as usize)?;
-        let value = removed.value.take()?;
-        let (key, after) = (removed.key, removed.next);
-        removed.next = self.free;
+    fn release(&mut self, slot: u32) -> Option<K> {
+        let freed = self.slots.get_mut(slot as usize)?;
+        let (key, after) = (freed.key, freed.next);
+        freed.state = State::Free;
+        freed.next = self.free;
         self.free = slot + 1;
         self.len -= 1;
         let bucket = self.bucket(&key);
@@ -130,75 +146,29 @@ impl<V> Table<V> {
                 link = before.next;
             }
         }
-        Some((key, value))
+        Some(key)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the mask keeps fewer bits than a usize has")]
-    fn bucket(&self, key: &Key) -> usize {
-        key.halves().0 as usize & (self.buckets.len() - 1)
-    }
-}
-
-/// A map that forgets the least recently used (approximately: one bit, second chance) when full, and counts it.
-#[derive(Debug)]
-pub struct ClockMap<V> {
-    table: Table<(bool, V)>,
-    hand: usize,
-    evictions: u64,
-}
-
-impl<V> ClockMap<V> {
-    /// Room for `capacity` entries, at least one.
-    pub fn new(capacity: usize) -> Self {
-        Self { table: Table::new(capacity.max(1)), hand: 0, evictions: 0 }
-    }
-
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Entries forgotten to make room.
-    pub fn evictions(&self) -> u64 {
-        self.evictions
-    }
-
-    /// The value of `key`, which counts as a use.
-    pub fn get_mut(&mut self, key: &Key) -> Option<&mut V> {
-        let slot = self.table.find(key)?;
-        let (used, value) = self.table.get_mut(slot)?;
-        *used = true;
-        Some(value)
-    }
-
-    /// The value of `key`, without counting as a use.
-    pub fn peek(&self, key: &Key) -> Option<&V> {
-        self.table.get(self.table.find(key)?).map(|(_, value)| value)
-    }
-
-    /// Adds a key that is not in the map.
-    pub fn insert(&mut self, key: Key, value: V) -> Option<&mut V> {
-        if self.table.is_full() {
-            self.evict();
-        }
-        let slot = self.table.insert(key, (false, value))?;
-        self.table.get_mut(slot).map(|(_, value)| value)
-    }
-
-    fn evict(&mut self) {
-        let capacity = self.table.capacity;
+    fn evict(&mut self) -> Option<K> {
         for look in 1..=CLOCK_LOOKS {
-            let slot = u32::try_from(self.hand).unwrap_or(0);
-            self.hand = (self.hand + 1) % capacity;
-            if let Some((used, _)) = self.table.get_mut(slot) {
-                if *used && look < CLOCK_LOOKS {
-                    *used = false;
-                } else {
-                    self.table.remove(slot);
+            let hand = self.hand;
+            self.hand = (hand + 1) % self.slots.len().max(1);
+            let slot = self.slots.get_mut(hand)?;
+            match slot.state {
+                State::Used if look < CLOCK_LOOKS => slot.state = State::Kept,
+                State::Used | State::Kept => {
                     self.evictions += 1;
-                    return;
+                    return self.release(u32::try_from(hand).ok()?);
                 }
+                State::Free => {}
             }
         }
+        None
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "fewer bits than a usize has")]
+    fn bucket(&self, key: &K) -> usize {
+        key.spread() as usize & (self.buckets.len() - 1)
     }
 }
 
@@ -210,40 +180,36 @@ mod tests {
 
     use super::*;
 
-    fn key(n: u8) -> Key {
-        // The low half is the same for all of four keys, so that chains form.
-        let mut bytes = [n / 4; 16];
-        bytes[15] = n;
-        Key { service: ServiceId(0), fingerprint: Fingerprint(bytes) }
+    fn key(n: u64) -> Id {
+        // Four share a bucket, so that chains form.
+        Id((n / 4) << 32 | n << 56)
     }
 
     proptest! {
         #[test]
-        fn table_is_a_map(steps in proptest::collection::vec((any::<bool>(), 0u8..40), 0..400)) {
-            let mut table = Table::new(24);
+        fn is_a_map(steps in proptest::collection::vec((any::<bool>(), 0u64..40), 0..400)) {
+            let mut map = ClockMap::new(24);
             let mut model = BTreeMap::new();
             for (at, (add, n)) in steps.into_iter().enumerate() {
-                match table.find(&key(n)) {
-                    Some(slot) if !add => {
-                        prop_assert_eq!(table.remove(slot).map(|(_, value)| value), model.remove(&n));
-                    }
-                    None if add => {
-                        let full = model.len() == 24;
-                        prop_assert_eq!(table.insert(key(n), at).is_none(), full);
-                        if !full { model.insert(n, at); }
-                    }
-                    _ => {}
+                if !add {
+                    prop_assert_eq!(map.get_mut(&key(n)).is_some(), model.contains_key(&key(n)));
+                } else if map.peek(&key(n)).is_none() {
+                    let full = model.len() == 24;
+                    let gone = map.insert(key(n), at);
+                    prop_assert_eq!(gone.is_some(), full);
+                    if let Some(gone) = gone { prop_assert!(model.remove(&gone).is_some()); }
+                    model.insert(key(n), at);
                 }
-                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(map.len(), model.len());
                 for n in 0..40 {
-                    prop_assert_eq!(table.find(&key(n)).and_then(|slot| table.get(slot)), model.get(&n));
+                    prop_assert_eq!(map.peek(&key(n)), model.get(&key(n)));
                 }
             }
         }
     }
 
     #[test]
-    fn clock_keeps_what_is_used() {
+    fn keeps_what_is_used() {
         let mut map = ClockMap::new(8);
         map.insert(key(0), ());
         for n in 1..200 {
@@ -252,12 +218,5 @@ mod tests {
             assert!(map.len() <= 8);
         }
         assert_eq!(map.evictions(), 200 - 8);
-    }
-
-    #[test]
-    fn the_service_is_part_of_the_key() {
-        let mut table = Table::new(4);
-        table.insert(key(1), ());
-        assert!(table.find(&Key { service: ServiceId(1), ..key(1) }).is_none());
     }
 }

@@ -11,6 +11,7 @@ use super::issuers::Issuer;
 use super::population::Population;
 use super::sight::Window;
 use super::stats::LedgerStats;
+use super::store::{Id, SavedUse, Store};
 use super::table::{ClockMap, Key};
 use super::verdict::Horizon;
 use crate::observation::{Instant, Provenance, claim_anomaly};
@@ -52,11 +53,46 @@ impl Use {
     pub fn new(first: u64, sighted: Sighted) -> Self {
         Self { first, sighted, admission: Admission::Open }
     }
+
+    /// As it is written down; `given` if a gap excuses it from now on.
+    fn saved(self, id: Id, given: bool, at: Instant) -> SavedUse {
+        let sighted = match self.sighted {
+            Sighted::Not => 0,
+            Sighted::Unseen => 1,
+            Sighted::Otherwise => 2,
+        };
+        let admission = match self.admission {
+            Admission::Open => 0,
+            Admission::Given => 1,
+            Admission::Refused => 2,
+        };
+        let ago = at.monotonic_ns.saturating_sub(self.first);
+        let first_unix_ns = at.unix_ns.saturating_sub(ago);
+        SavedUse { bits: id.0, first_unix_ns, state: sighted | admission << 2 | u8::from(given) << 4 }
+    }
+
+    /// A use that was written down, and whether a gap excuses it. `now` is this moment.
+    pub fn restored(saved: SavedUse, now: Instant) -> (Self, bool) {
+        let sighted = match saved.state & 3 {
+            0 => Sighted::Not,
+            1 => Sighted::Unseen,
+            _ => Sighted::Otherwise,
+        };
+        let admission = match saved.state >> 2 & 3 {
+            0 => Admission::Open,
+            1 => Admission::Given,
+            _ => Admission::Refused,
+        };
+        let ago = now.unix_ns.saturating_sub(saved.first_unix_ns);
+        let first = now.monotonic_ns.saturating_sub(ago);
+        (Self { first, sighted, admission }, saved.state & 1 << 4 != 0)
+    }
 }
 
 /// What is asked of a credential that is not in the store.
 pub struct Question<'a> {
     pub key: Key,
+    pub id: Id,
     pub issuer: Option<&'a Issuer>,
     /// `iat`, if it says so.
     pub iat: Option<i64>,
@@ -67,8 +103,9 @@ pub struct Question<'a> {
 
 /// The parts of the ledger that decide.
 pub struct Unknown<'a> {
+    pub store: &'a mut Store,
     pub evicted: &'a Evicted,
-    pub seen: &'a mut ClockMap<Use>,
+    pub seen: &'a mut ClockMap<Use, Id>,
     pub gaps: &'a mut Gaps,
     pub windows: &'a mut [Window],
     pub populations: &'a mut [Population],
@@ -80,20 +117,29 @@ impl Unknown<'_> {
     /// Provenance, and bits of [`claim_anomaly`] when a budget is spent.
     pub fn judge(mut self, asked: &Question<'_>) -> (Provenance, u16) {
         let now = asked.at.monotonic_ns;
-        let mut used = match self.seen.get_mut(&asked.key) {
+        let mut used = match self.seen.get_mut(&asked.id) {
             Some(known) => {
                 known.first = known.first.min(now);
                 *known
             }
             None => Use::new(now, Sighted::Not),
         };
+        let excused = self.gaps.excused;
         let (judged, changed) = self.excuse(asked, &mut used);
-        if let Some(known) = self.seen.get_mut(&asked.key) {
+        let mut forgotten = None;
+        let mut fresh = false;
+        if let Some(known) = self.seen.get_mut(&asked.id) {
             if changed {
                 *known = used;
             }
         } else {
-            self.seen.insert(asked.key, used);
+            forgotten = self.seen.insert(asked.id, used);
+            fresh = true;
+        }
+        // A restart must neither forget that it was presented nor make anything pay twice.
+        let given = self.gaps.excused > excused;
+        if fresh || changed || given {
+            self.store.write_use(used.saved(asked.id, given, asked.at), forgotten);
         }
         judged
     }
@@ -101,11 +147,11 @@ impl Unknown<'_> {
     fn excuse(&mut self, asked: &Question<'_>, used: &mut Use) -> ((Provenance, u16), bool) {
         const DOUBT: (Provenance, u16) = (Provenance::Unverifiable, 0);
         let Some(issuer) = asked.issuer else { return (DOUBT, false) };
-        if self.evicted.contains(&asked.key, asked.at.monotonic_ns) {
+        if self.evicted.contains(asked.id, asked.at.monotonic_ns) {
             self.counts.eviction_excused += 1;
             return (DOUBT, false);
         }
-        let preexisting = self.horizon.may_precede(asked.iat, issuer.lifetime, asked.at);
+        let preexisting = self.horizon.may_precede(asked.key.service, asked.iat, issuer.lifetime, asked.at);
         let sighted = self.sight(asked, issuer, used, preexisting);
         if preexisting {
             let (admitted, changed) = self.admit(asked, issuer, used);
@@ -121,11 +167,12 @@ impl Unknown<'_> {
         if !issuer.accountable {
             return (DOUBT, sighted);
         }
-        let judged = match self.gaps.excuse(&asked.key, asked.iat, asked.at, issuer.lifetime, asked.spends) {
-            Excuse::Given => DOUBT,
-            Excuse::Spent => (Provenance::Unissued, claim_anomaly::GAP_SPENT),
-            Excuse::None => (Provenance::Unissued, 0),
-        };
+        let judged =
+            match self.gaps.excuse(asked.key.service, asked.id, asked.iat, asked.at, issuer.lifetime, asked.spends) {
+                Excuse::Given => DOUBT,
+                Excuse::Spent => (Provenance::Unissued, claim_anomaly::GAP_SPENT),
+                Excuse::None => (Provenance::Unissued, 0),
+            };
         (judged, sighted)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::claims::{Facts, Form};
 use super::issuers::{Issuer, Registered};
 use super::store::Answer;
-use crate::observation::{Instant, Provenance, Validity};
+use crate::observation::{Instant, Provenance, ServiceId, Validity};
 
 /// Provenance from the store's answer; `unknown` decides for a credential that is not in the ledger.
 pub fn provenance(answer: &Answer, unknown: impl FnOnce() -> Provenance) -> Provenance {
@@ -17,12 +17,14 @@ pub fn provenance(answer: &Answer, unknown: impl FnOnce() -> Provenance) -> Prov
 }
 
 /// What is known of time when an unknown credential is judged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Horizon {
-    /// Since when the ledger has watched.
+    /// Since when this process has watched.
     pub started: Instant,
     /// How far clocks may be off.
     pub leeway: Leeway,
+    /// By service: for how long its issuances had been watched before that, ns. (Times without sight are gaps.)
+    pub before: Vec<u64>,
 }
 
 /// How far the clocks of issuers may be off, in the units of both clocks.
@@ -41,17 +43,28 @@ impl From<Duration> for Leeway {
 }
 
 impl Horizon {
-    /// When the ledger has watched for longer than `lifetime` ns: from then on (monotonic ns) every living credential
-    /// was issued within the horizon.
-    pub fn warm_from(&self, lifetime: u64) -> u64 {
-        self.started.monotonic_ns.saturating_add(lifetime).saturating_add(self.leeway.monotonic)
+    /// When the ledger has watched `service` for longer than `lifetime` ns: from then on (monotonic ns) every living
+    /// credential was issued within the horizon.
+    pub fn warm_from(&self, service: ServiceId, lifetime: u64) -> u64 {
+        let watched = self.started.monotonic_ns.saturating_add(lifetime).saturating_add(self.leeway.monotonic);
+        watched.saturating_sub(self.watched_before(service))
     }
 
-    /// True when a credential presented at `at`, issued at `iat` if it says so, may be older than the horizon. An
-    /// `iat` in the future lies within the horizon like any other.
-    pub fn may_precede(&self, iat: Option<i64>, lifetime: u64, at: Instant) -> bool {
-        let watched = iat.is_some_and(|iat| iat > super::seconds(self.started).saturating_add(self.leeway.unix));
-        !watched && at.monotonic_ns < self.warm_from(lifetime)
+    /// Since when `service` has been watched, ns since 1970.
+    pub fn since_unix_ns(&self, service: ServiceId) -> u64 {
+        self.started.unix_ns.saturating_sub(self.watched_before(service))
+    }
+
+    fn watched_before(&self, service: ServiceId) -> u64 {
+        self.before.get(usize::from(service.0)).copied().unwrap_or(0)
+    }
+
+    /// True when a credential of `service` presented at `at`, issued at `iat` if it says so, may be older than the
+    /// horizon. An `iat` in the future lies within the horizon like any other.
+    pub fn may_precede(&self, service: ServiceId, iat: Option<i64>, lifetime: u64, at: Instant) -> bool {
+        let since = super::unix_seconds(self.since_unix_ns(service));
+        let watched = iat.is_some_and(|iat| iat > since.saturating_add(self.leeway.unix));
+        !watched && at.monotonic_ns < self.warm_from(service, lifetime)
     }
 }
 
@@ -100,14 +113,22 @@ mod tests {
     #[test]
     fn horizon_edges() {
         let at = |s: u64| Instant { monotonic_ns: s * 1_000_000_000, unix_ns: (5000 + s) * 1_000_000_000 };
-        let horizon = Horizon { started: at(100), leeway: Duration::from_secs(10).into() };
+        let mut horizon = Horizon { started: at(100), leeway: Duration::from_secs(10).into(), before: vec![0] };
+        let service = ServiceId(0);
         let hour = 3_600_000_000_000;
-        assert!(horizon.may_precede(Some(5110), hour, at(200)));
-        assert!(!horizon.may_precede(Some(5111), hour, at(200)));
-        assert!(!horizon.may_precede(Some(i64::MAX), hour, at(200)));
-        assert!(horizon.may_precede(Some(i64::MIN), hour, at(200)));
-        assert!(horizon.may_precede(None, hour, at(3709)));
-        assert!(!horizon.may_precede(None, hour, at(3710)));
-        assert!(!horizon.may_precede(Some(0), hour, at(3710)));
+        assert!(horizon.may_precede(service, Some(5110), hour, at(200)));
+        assert!(!horizon.may_precede(service, Some(5111), hour, at(200)));
+        assert!(!horizon.may_precede(service, Some(i64::MAX), hour, at(200)));
+        assert!(horizon.may_precede(service, Some(i64::MIN), hour, at(200)));
+        assert!(horizon.may_precede(service, None, hour, at(3709)));
+        assert!(!horizon.may_precede(service, None, hour, at(3710)));
+        assert!(!horizon.may_precede(service, Some(0), hour, at(3710)));
+        // Watched for half an hour by an earlier run.
+        horizon.before[0] = hour / 2;
+        assert!(horizon.may_precede(service, Some(3310), hour, at(200)));
+        assert!(!horizon.may_precede(service, Some(3311), hour, at(200)));
+        assert!(horizon.may_precede(service, None, hour, at(1909)));
+        assert!(!horizon.may_precede(service, None, hour, at(1910)));
+        assert!(horizon.may_precede(ServiceId(1), None, hour, at(3709)), "a service that is new");
     }
 }

@@ -189,6 +189,12 @@ families! {
         "Issuances evicted before they expired because the ledger was full.";
     LEDGER_HORIZON: Gauge "authsensor_ledger_horizon_timestamp_seconds" ["service", "issuer"] in "seconds since 1970",
         "Since when the ledger is complete for an issuer; 0 until it is known.";
+    LEDGER_FOLDER_BYTES: Gauge "authsensor_ledger_folder_bytes" [] in "bytes",
+        "Size of the ledger's folder; 0 for a ledger in memory.";
+    LEDGER_DURABLE: Gauge "authsensor_ledger_durable_timestamp_seconds" [] in "seconds since 1970",
+        "Up to when the ledger's folder is complete and durable: what a crash now could not lose. 0 for one in memory.";
+    LEDGER_FOLDER: Counter "authsensor_ledger_folder_events_total" ["event"] in "events",
+        "What happened between the ledger and its folder.";
     ISSUER_SIGHT: Gauge "authsensor_issuer_sight_ratio" ["service", "issuer"] in "share, 0 to 1",
         "Share of an issuer's newly used credentials whose issuance was seen; NaN until one was used.";
     ISSUER_CREDENTIALS: Gauge "authsensor_issuer_credentials" ["service", "issuer", "class"] in "credentials",

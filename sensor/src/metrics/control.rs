@@ -14,7 +14,7 @@ use super::kernel::Total;
 use crate::collect::DecodingCounts;
 use crate::config::model::Config;
 use crate::finding::model::Level;
-use crate::ledger::Sight;
+use crate::ledger::{FolderStats, Sight};
 
 /// BPF programs whose metrics are there from the start.
 pub const PROGRAMS: &[&str] = &["ingress", "egress"];
@@ -82,6 +82,8 @@ pub struct LedgerView<'a> {
     pub told_by_another: u64,
     /// State per issuer.
     pub issuers: &'a [IssuerView],
+    /// Its folder, if it has one.
+    pub folder: Option<FolderStats>,
 }
 
 /// State of one issuer.
@@ -271,22 +273,33 @@ pub(super) struct Issuing {
     issuances: IntGauge,
     evicted: Total,
     results: Vec<Total>,
+    folder_bytes: IntGauge,
+    durable: IntGauge,
+    folder: Vec<Total>,
     issuers: Issuers,
 }
 
 /// Values of the `result` label of issuances, in the order of [`LedgerView`]'s fields.
 pub(super) const ISSUANCE_RESULTS: [&str; 6] = ["added", "inherited", "echo", "known", "full", "lost"];
 
+/// Values of the `event` label of the ledger's folder.
+pub(super) const FOLDER_EVENTS: [&str; 4] = ["write_lost", "write_failed", "asked", "ask_lost"];
+
 impl Issuing {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let results = catalogue::ISSUANCES.counters::<U64>(registry)?;
         let results = ISSUANCE_RESULTS.map(|result| Ok(Total::new(results.get_metric_with_label_values(&[result])?)));
+        let folder = catalogue::LEDGER_FOLDER.counters::<U64>(registry)?;
+        let folder = FOLDER_EVENTS.map(|event| Ok(Total::new(folder.get_metric_with_label_values(&[event])?)));
         let capacity: IntGauge = catalogue::LEDGER_CAPACITY.gauge(registry)?;
         capacity.set(signed(config.ledger.max_issuances as u64));
         Ok(Self {
             issuances: catalogue::LEDGER_ISSUANCES.gauge(registry)?,
             evicted: Total::new(catalogue::LEDGER_EVICTED.counter(registry)?),
             results: results.into_iter().collect::<Result<_, prometheus::Error>>()?,
+            folder_bytes: catalogue::LEDGER_FOLDER_BYTES.gauge(registry)?,
+            durable: catalogue::LEDGER_DURABLE.gauge(registry)?,
+            folder: folder.into_iter().collect::<Result<_, prometheus::Error>>()?,
             issuers: Issuers::new(registry, config)?,
         })
     }
@@ -297,6 +310,13 @@ impl Issuing {
         let results = [view.added, view.inherited, view.echo, view.known, view.full, view.lost];
         for (total, result) in self.results.iter().zip(results) {
             total.set(result);
+        }
+        let folder = view.folder.unwrap_or_default();
+        self.folder_bytes.set(signed(folder.bytes));
+        self.durable.set(folder.durable_unix);
+        let events = [folder.writes_lost, folder.writes_failed, folder.asked, folder.asks_lost];
+        for (total, event) in self.folder.iter().zip(events) {
+            total.set(event);
         }
         for issuer in view.issuers {
             self.issuers.set(issuer);

@@ -9,6 +9,10 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::observation::{IssuerId, ServiceId};
 
+/// Issuers of a service, from the first, that a source can speak for: the ledger notes of these who told of a credential,
+/// in three bits of an issuance.
+pub const PUSHED_ISSUERS: u16 = 7;
+
 /// The push endpoint: issuers whose logins do not pass the sensor tell it what they hand out.
 #[derive(Clone, Debug)]
 pub struct Push {

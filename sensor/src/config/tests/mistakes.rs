@@ -170,7 +170,6 @@ fn what_is_not_implemented_is_refused_by_name() {
     one("shards = 2", "1:10: `shards` above 1 is not implemented yet: more than one pair of rings");
     one("[evidence]\nfolder = \"x\"", "1:2: `evidence` is not implemented yet: ");
     one("[ledger]\nstore = \"valkey\"", "2:9: `ledger.store = \"valkey\"` is not implemented yet: ");
-    one("[ledger]\nstore = \"embedded\"", "2:9: `ledger.store = \"embedded\"` is not implemented yet: ");
     for key in ["import", "peers"] {
         one(&format!("[ledger]\n{key} = 1"), &format!("2:1: `ledger.{key}` is not implemented yet: "));
     }
@@ -215,6 +214,8 @@ fn durations_sizes_and_counts() {
     }
     one("[ledger]\nclock_leeway = \"2h\"", "2:16: `ledger.clock_leeway` is out of range.");
     one("[ledger]\nstore = \"sqlite\"", "2:9: unknown ledger store `sqlite`.");
+    one("[ledger]\nstore = \"./ledger\"", "2:9: a ledger that outlives the process needs keys that do, too.");
+    one("[ledger]\nsync_interval = \"2s\"", "2:17: `ledger.sync_interval` is out of range.");
     in_issuer(
         "renew_grace = \"1y\"\nrenews = []",
         "8:15: `service.issuer.renew_grace` is `1y`, which is not a duration.",

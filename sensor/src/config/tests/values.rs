@@ -7,8 +7,8 @@ use sensor_ebpf::wire::method;
 use super::{SERVICE, config, warnings};
 use crate::config::load;
 use crate::config::model::{
-    AccountSource, ClientHeader, Combination, Doubt, Estimate, Findings, IssueSource, Issuer, Listen, Observed, Pieces,
-    Place, PresentSource, PushSubject, Segment,
+    AccountSource, ClientHeader, Combination, Doubt, Estimate, Findings, IssueSource, Issuer, LedgerStore, Listen,
+    Observed, Pieces, Place, PresentSource, PushSubject, Segment,
 };
 use crate::observation::{IssuerId, Outcome, RouteClass};
 
@@ -27,13 +27,17 @@ fn every_key_reaches_the_model() {
     assert_eq!(config.metrics_listen, "[::1]:9999".parse().unwrap());
     let ledger = &config.ledger;
     assert_eq!((ledger.max_issuances, ledger.max_seen, ledger.clock_leeway.as_secs()), (100, 200, 5));
+    assert_eq!(
+        (ledger.max_accounts, ledger.sync_interval.as_millis(), &ledger.store),
+        (300, 250, &LedgerStore::Memory)
+    );
     let bounds = &config.bounds;
     assert_eq!((bounds.flows, bounds.split_heads), (1024, 32));
     assert_eq!((bounds.event_ring_bytes, bounds.byte_ring_bytes), (1 << 20, 1 << 16));
     assert_eq!((bounds.poll_interval.as_millis(), bounds.unanswered_after.as_secs()), (20, 120));
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (7, 2048, 8));
     assert_eq!((bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values), (9, 10, 11, 12));
-    assert_eq!(bounds.quiet_groups, 13);
+    assert_eq!((bounds.quiet_groups, bounds.journal_bytes), (13, 14 << 20));
     let doubt =
         Doubt { preexisting: 0.11, unverifiable: 0.12, ambiguous: 0.13, conflict: 0.14, malformed: 1.0, least: 7 };
     let estimate = Estimate { walks: 100, misses: 200, members: 300, known_clients: 4_000, doubt };
@@ -176,8 +180,12 @@ fn defaults_are_as_documented() {
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (65_536, 64 << 10, 4096));
     let tables = (bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values);
     assert_eq!(tables, (4096, 65_536, 65_536, 65_536));
-    assert_eq!(bounds.quiet_groups, 262_144);
-    assert_eq!((ledger.max_issuances, ledger.max_seen), (4_000_000, 1_000_000));
+    assert_eq!((bounds.quiet_groups, bounds.journal_bytes), (262_144, 1 << 30));
+    assert_eq!((ledger.max_issuances, ledger.max_seen), (60_000_000, 1_000_000));
+    assert_eq!(
+        (ledger.max_accounts, ledger.sync_interval.as_millis(), &ledger.store),
+        (262_144, 500, &LedgerStore::Memory)
+    );
     assert_eq!(ledger.clock_leeway, Duration::from_mins(2));
     assert!(config.keys.fingerprint.is_none() && config.keys.account.is_none());
 }

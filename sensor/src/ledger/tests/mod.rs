@@ -4,6 +4,7 @@ mod attacks;
 mod claims;
 mod model;
 mod register;
+mod restart;
 mod rules;
 mod told;
 
@@ -17,7 +18,7 @@ use sensor_ebpf::wire::{credential_flag as flag, place, scheme};
 use super::*;
 use crate::config::model::{
     AccountSource, Bounds, Canaries, Confirmation, Credentials, Findings, IssuanceRule, Issuer, Keys, Kid,
-    Ledger as LedgerConfig, Observed, Place, Route, Service,
+    Ledger as LedgerConfig, LedgerStore, Observed, Place, Route, Service,
 };
 use crate::observation::RouteClass;
 
@@ -96,7 +97,14 @@ fn config() -> Config {
             canaries: Canaries::default(),
         }],
         keys: Keys::default(),
-        ledger: LedgerConfig { max_issuances: 1000, clock_leeway: Duration::from_secs(LEEWAY), max_seen: 1000 },
+        ledger: LedgerConfig {
+            store: LedgerStore::Memory,
+            sync_interval: Duration::from_millis(100),
+            max_issuances: 1000,
+            clock_leeway: Duration::from_secs(LEEWAY),
+            max_seen: 1000,
+            max_accounts: 1000,
+        },
         approvals: std::path::PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
@@ -125,6 +133,7 @@ fn config() -> Config {
             rule_groups: 1,
             quiet_groups: 1,
             group_values: 1,
+            journal_bytes: 1 << 20,
         },
     }
 }

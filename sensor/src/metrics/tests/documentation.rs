@@ -46,7 +46,7 @@ fn the_documentation_is_in_step() {
     let words = words.chain(Outcome::ALL.iter().map(|value| value.label()));
     let words = words.chain(Login::ALL.iter().map(|value| value.label()));
     let words = words.chain(Bound::ALL.iter().map(|value| value.label()));
-    let words = words.chain(control::ISSUANCE_RESULTS).chain(control::DECODING_RESULTS);
+    let words = words.chain(control::ISSUANCE_RESULTS).chain(control::DECODING_RESULTS).chain(control::FOLDER_EVENTS);
     let words = words.chain(push::PUSHED_RESULTS).chain([push::NO_SOURCE]);
     let words = words.chain(PushRequest::ALL.iter().map(|value| value.label()));
     let words = words.chain(PushConnection::ALL.iter().map(|value| value.label()));

@@ -40,7 +40,14 @@ fn config() -> Config {
         tunnels: false,
         services: vec![service("store \"front\"", "login"), service("api\\v2", "sso")],
         keys: Keys::default(),
-        ledger: Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 77 },
+        ledger: Ledger {
+            store: model::LedgerStore::Memory,
+            sync_interval: Duration::from_millis(500),
+            max_accounts: 1000,
+            max_issuances: 1000,
+            clock_leeway: Duration::from_mins(2),
+            max_seen: 77,
+        },
         approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
@@ -69,6 +76,7 @@ fn config() -> Config {
             rule_groups: 16,
             quiet_groups: 16,
             group_values: 17,
+            journal_bytes: 1 << 20,
         },
     }
 }
@@ -338,6 +346,7 @@ fn ledger_rules_and_build_are_shown() {
         lost: 6,
         told_by_another: 9,
         issuers: &issuers,
+        folder: None,
     });
     metrics.bound(Bound::Kids, 3);
     metrics.object("abc123");

@@ -1,0 +1,195 @@
+//! A ledger that outlives its process: how it begins, what it writes of itself, how it ends.
+//!
+//! While it runs it writes down, twice in each interval of durability, up to which moment it is complete. A ledger that
+//! was closed in order says so. At the next start the time without sight is a gap: from that moment if the process was
+//! killed, from closing if not. A gap's count is bounded by the issuances that the busiest times bring
+//! ([`Busiest`]), and is at least one after a kill, which may have lost what was in flight.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::rates::Busiest;
+use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError};
+use super::unknown::Use;
+use super::{FolderStats, Ledger, kept_until, nanos, unix_seconds};
+use crate::collect::Keys;
+use crate::config::model::{Config, LedgerStore};
+use crate::observation::{Instant, ServiceId};
+
+/// Between two times that populations are written, which are 4 KiB each.
+const POPULATIONS_NS: u64 = 10_000_000_000;
+
+/// When the ledger next says where it stands.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Names of the services, in order.
+    names: Vec<String>,
+    every: u64,
+    next: u64,
+    /// When populations are next written.
+    populations: u64,
+    /// What the start found.
+    pub loaded: Loaded,
+}
+
+impl Ledger {
+    /// The ledger that `config` names: in its folder, with all that is in there, or empty in memory. It watches from
+    /// `started` on. Reading a folder takes about a second for each million issuances.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the folder is in use, foreign, open to others, of another key or version, or cannot be read.
+    pub fn open(config: &Config, keys: &Keys, started: Instant) -> Result<Self, StoreError> {
+        let mut ledger = Self::new(config, keys.account, started);
+        if let LedgerStore::Folder(path) = &config.ledger.store {
+            let disk = Disk::open(Folder::take(path, keys, true)?)?;
+            ledger.load(disk, config, started)?;
+        }
+        Ok(ledger)
+    }
+
+    fn load(&mut self, disk: Disk, config: &Config, started: Instant) -> Result<(), StoreError> {
+        let interval = config.ledger.sync_interval;
+        self.marks.names = config.services.iter().map(|service| service.name.clone()).collect();
+        self.marks.every = nanos(interval) / 2;
+        if let Some(saved) = disk.saved()? {
+            self.restore(&saved, config, started);
+        }
+        for (service, issuer) in self.issuers.iter() {
+            let names = self.store.names(service, issuer.id);
+            let written = names.map(|names| disk.population(names)).transpose()?.flatten();
+            if let (Some(written), Some(population)) = (written, self.populations.get_mut(issuer.row)) {
+                population.restore(&written);
+            }
+        }
+        for used in disk.uses() {
+            let used = used?;
+            let id = self.store.restored_id(used.bits);
+            let (used, given) = Use::restored(used, started);
+            if self.seen.peek(&id).is_none() {
+                self.seen.insert(id, used);
+            }
+            if given {
+                self.gaps.restore_given(id);
+            }
+        }
+        let Self { store, evicted, .. } = self;
+        self.marks.loaded = store.load(disk, interval, started, |id, keep_until| {
+            evicted.insert(id, kept_until(keep_until), started.monotonic_ns);
+        })?;
+        self.counts.evictions += self.marks.loaded.evicted;
+        self.mark(started);
+        Ok(())
+    }
+
+    /// Goes on from where an earlier run stood.
+    fn restore(&mut self, saved: &Saved, config: &Config, started: Instant) {
+        let at = |unix_ns: u64| Instant {
+            monotonic_ns: started.monotonic_ns.saturating_sub(started.unix_ns.saturating_sub(unix_ns)),
+            unix_ns: unix_ns.min(started.unix_ns),
+        };
+        for (id, service) in (0u16..).map(ServiceId).zip(&config.services) {
+            let Some(stood) = saved.services.iter().find(|stood| stood.name == service.name) else { continue };
+            if let Some(before) = self.horizon.before.get_mut(usize::from(id.0)) {
+                *before = started.unix_ns.saturating_sub(stood.horizon_unix_ns);
+            }
+            for gap in &stood.gaps {
+                self.gaps.restore(id, at(gap.from_unix_ns), at(gap.to_unix_ns), gap.left);
+            }
+            if let Some(written) = self.store.service(id) {
+                written.rates.carry(stood.busiest, started.monotonic_ns);
+            }
+            let issues = service.routes.iter().any(|route| route.issuance.is_some());
+            let without_sight = Duration::from_nanos(started.unix_ns.saturating_sub(saved.at_unix_ns));
+            let most = stood.busiest.bound(without_sight);
+            let lost = if saved.closed || !issues { most } else { most.max(1) };
+            self.gap(id, at(saved.at_unix_ns), started, lost);
+        }
+    }
+
+    /// Sight begins at `at`, later than the ledger was opened: what lies between is a gap, too. (A new ledger has no
+    /// horizon behind it that this would matter to.)
+    pub fn watch_from(&mut self, at: Instant) {
+        let started = self.horizon.started;
+        let blind = Duration::from_nanos(at.monotonic_ns.saturating_sub(started.monotonic_ns));
+        for id in (0..self.marks.names.len()).filter_map(|id| u16::try_from(id).ok()).map(ServiceId) {
+            let busiest = self.store.service(id).map(|written| written.rates.busiest(at.monotonic_ns));
+            self.gap(id, started, at, busiest.unwrap_or_default().bound(blind));
+        }
+    }
+
+    /// Time moved on to `at`: lets go of what is over, and says where the ledger stands. For times without traffic.
+    pub fn tick(&mut self, at: Instant) {
+        self.tidy(at);
+    }
+
+    /// Says where the ledger stands, if it is time to.
+    pub(super) fn mark_when_due(&mut self, at: Instant) {
+        if self.store.journal().is_some() && at.monotonic_ns >= self.marks.next {
+            self.mark(at);
+        }
+    }
+
+    fn mark(&mut self, at: Instant) {
+        self.marks.next = at.monotonic_ns.saturating_add(self.marks.every);
+        if at.monotonic_ns >= self.marks.populations {
+            self.marks.populations = at.monotonic_ns.saturating_add(POPULATIONS_NS);
+            self.write_populations();
+        }
+        let saved = self.saved(at, false);
+        self.store.mark(saved);
+    }
+
+    /// Writes what is left and closes the folder in order. Afterwards the ledger goes on in memory only.
+    pub fn close(&mut self, at: Instant) {
+        if self.store.journal().is_some() {
+            self.write_populations();
+            let saved = self.saved(at, true);
+            self.store.close(saved);
+        }
+    }
+
+    fn write_populations(&mut self) {
+        for (service, issuer) in self.issuers.iter() {
+            let Some(names) = self.store.names(service, issuer.id) else { continue };
+            if let Some(registers) = self.populations.get_mut(issuer.row).and_then(|population| population.to_save()) {
+                self.store.write_population(names, registers);
+            }
+        }
+    }
+
+    fn saved(&mut self, at: Instant, closed: bool) -> Saved {
+        let mut services = Vec::with_capacity(self.marks.names.len());
+        for (id, name) in (0u16..).map(ServiceId).zip(&self.marks.names) {
+            let gaps = self.gaps.of(id);
+            let mut gaps: Vec<SavedGap> =
+                gaps.map(|(from_unix_ns, to_unix_ns, left)| SavedGap { from_unix_ns, to_unix_ns, left }).collect();
+            let mut busiest = Busiest::default();
+            if let Some(written) = self.store.service(id) {
+                busiest = written.rates.busiest(at.monotonic_ns);
+                gaps.extend(written.unwritten.clone());
+            }
+            let horizon_unix_ns = self.horizon.since_unix_ns(id);
+            services.push(SavedService { name: name.clone(), horizon_unix_ns, busiest, gaps });
+        }
+        Saved { at_unix_ns: at.unix_ns, closed, services }
+    }
+
+    /// The folder, if there is one.
+    pub(super) fn folder_stats(&self) -> Option<FolderStats> {
+        let journal = self.store.journal()?;
+        Some(FolderStats {
+            bytes: journal.disk.bytes.load(Ordering::Relaxed),
+            durable_unix: unix_seconds(journal.disk.durable_unix_ns.load(Ordering::Relaxed)),
+            writes_lost: journal.lost,
+            writes_failed: journal.disk.failed.load(Ordering::Relaxed),
+            asked: journal.asks,
+            asks_lost: journal.asks_lost,
+        })
+    }
+
+    /// What the start found on disk.
+    pub fn loaded(&self) -> Loaded {
+        self.marks.loaded
+    }
+}

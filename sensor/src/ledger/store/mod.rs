@@ -1,0 +1,332 @@
+//! The set of issuances: credential → provenance, end of life, account.
+//!
+//! Owns the tag table (what is there, in memory), the cache of recent accounts, and expiry. Issuances flow in from
+//! [`super::Ledger::issue`], questions from [`super::Ledger::judge`]; neither ever waits for a disk. An entry outlives
+//! its credential: after expiry or logout it stays as a **tombstone** for a retention time, renewed as long as the
+//! credential is still being presented, because a credential that was issued stays issued and must never turn into a
+//! false `unissued`.
+//!
+//! Nothing is let go by its tag: what is over goes by its expiry bucket, and what shares a tag shares the later bucket.
+//! Sweeping takes one region of the table at a time, in step with the clock.
+
+mod disk;
+mod folder;
+mod journal;
+mod note;
+mod persist;
+pub mod record;
+mod tags;
+
+use self::journal::Journal;
+use self::note::{Buckets, Note};
+use self::persist::Written;
+use self::record::Change;
+use self::tags::Tags;
+use super::table::ClockMap;
+use crate::config::model::{PUSHED_ISSUERS, Service};
+use crate::observation::{AccountHash, Fingerprint, Instant, IssuerId, Provenance, ServiceId};
+
+pub use self::disk::{Disk, Saved, SavedGap, SavedService, SavedUse, Write};
+pub use self::folder::{Folder, StoreError};
+pub use self::persist::Loaded;
+pub use self::tags::Id;
+
+/// Buckets that sweeping may stay behind before it catches up at once (after the machine slept).
+const BEHIND_MAX: u64 = 32;
+
+/// A credential of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub service: ServiceId,
+    pub fingerprint: Fingerprint,
+}
+
+impl Key {
+    /// Two independent 64-bit halves of the fingerprint.
+    pub fn halves(&self) -> (u64, u64) {
+        let wide = u128::from_le_bytes(self.fingerprint.0);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves are taken on purpose")]
+        (wide as u64, (wide >> 64) as u64)
+    }
+}
+
+/// What is known of an issuance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Issued, or what was inherited.
+    pub provenance: Provenance,
+    /// Presented at least once since it was issued.
+    pub used: bool,
+    /// Logged out, or past its end.
+    pub ended: bool,
+    /// Its issuer, if whoever recorded the issuance said so.
+    pub issuer: Option<IssuerId>,
+    /// What the login said, if that is at hand.
+    pub account: Option<AccountHash>,
+    /// When it may be let go at the earliest, monotonic ns.
+    pub keep_until: u64,
+}
+
+/// What a store says of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in the ledger (live or as a tombstone).
+    Known(Entry),
+    /// It is not.
+    Unknown,
+    /// A store outside this process has not answered in time. The embedded store answers at once.
+    NotYetKnown,
+}
+
+/// An issuance to be recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Issue {
+    /// Issued, or what is inherited.
+    pub provenance: Provenance,
+    /// What the login said.
+    pub account: Option<AccountHash>,
+    /// Its issuer, if known.
+    pub issuer: Option<IssuerId>,
+    /// End of its life, monotonic ns.
+    pub expires: u64,
+    /// It was presented before.
+    pub used: bool,
+}
+
+/// A change to a recorded issuance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Amendment {
+    /// It becomes issued.
+    pub issued: bool,
+    /// It is no longer ended.
+    pub revived: bool,
+    /// Whose it is.
+    pub account: Option<AccountHash>,
+    /// Its life ends then, if that is later, monotonic ns.
+    pub expires: Option<u64>,
+}
+
+/// One pass of sweeping over all regions.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    started: u64,
+    next: usize,
+    /// What is filed before this bucket goes.
+    until: u64,
+}
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct Store {
+    tags: Tags,
+    buckets: Buckets,
+    accounts: ClockMap<AccountHash, Id>,
+    /// By service.
+    services: Vec<Written>,
+    /// To the disk, if there is one.
+    journal: Option<Journal>,
+    pass: Option<Pass>,
+    /// How long a tombstone is kept after its credential's end or last use, ns.
+    retention: u64,
+}
+
+/// Bounds of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most issuances.
+    pub issuances: usize,
+    /// Most accounts of recent issuances.
+    pub accounts: usize,
+    /// Longest life of an issuance, ns.
+    pub lifetime: u64,
+    /// How long it is kept after that, ns.
+    pub retention: u64,
+}
+
+impl Store {
+    /// An empty store for `services`, at monotonic time `now`, without a disk.
+    pub fn new(bounds: Bounds, services: &[Service], now: u64) -> Self {
+        Self {
+            tags: Tags::new(bounds.issuances),
+            buckets: Buckets::new(bounds.lifetime.saturating_add(bounds.retention), now),
+            accounts: ClockMap::new(bounds.accounts),
+            services: services.iter().map(Written::new).collect(),
+            journal: None,
+            pass: None,
+            retention: bounds.retention,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.tags.len()
+    }
+
+    /// What `key` is known by in memory. The same fingerprint of two services is two credentials.
+    pub fn id(&self, key: &Key) -> Id {
+        self.tags.id(self.disk_key(key).bits())
+    }
+
+    /// What is recorded of a credential.
+    pub fn find(&self, key: &Key, now: u64) -> Option<Entry> {
+        let id = self.id(key);
+        let note = Note::unpack(self.tags.get(id)?);
+        Some(self.entry(note, self.accounts.peek(&id).copied().filter(|_| note.account), now))
+    }
+
+    /// Looks up a credential that is being presented; the answer shows the entry as it was before this use. An account
+    /// that is on disk only is asked for if it is `wanted`, and will be at hand for a later use.
+    pub fn presented(&mut self, key: &Key, wanted: bool, at: Instant) -> Answer {
+        let id = self.id(key);
+        let now = at.monotonic_ns;
+        let kept = self.buckets.at(now.saturating_add(self.retention));
+        let (buckets, retention) = (self.buckets, self.retention);
+        let mut change = Change::default();
+        let before = self.tags.change(id, |bits| {
+            let note = Note::unpack(bits);
+            let ended = note.ended || over(&buckets, note, retention, now);
+            // Still presented after its end: the tombstone stays.
+            let renewed = buckets.of(note) < kept;
+            let filed = if renewed { buckets.file(note, kept) } else { note };
+            change.used = !note.used;
+            change.ended = ended && !note.ended;
+            change.expires = if renewed { persist::unix_seconds(now, at) } else { 0 };
+            Note { used: true, ended, ..filed }.pack()
+        });
+        let Some(before) = before.map(Note::unpack) else { return Answer::Unknown };
+        self.write_change(key, change);
+        let account = if before.account { self.accounts.get_mut(&id).copied() } else { None };
+        if wanted && before.account && account.is_none() {
+            self.ask(id, key);
+        }
+        Answer::Known(self.entry(before, account, now))
+    }
+
+    /// Records an issuance of a credential that is not in the store; false when full (call [`Store::evict`] first).
+    pub fn insert(&mut self, key: &Key, issue: &Issue, at: Instant) -> bool {
+        let id = self.id(key);
+        let note = Note::new(issue.provenance, issue.issuer);
+        let note = Note { used: issue.used, account: issue.account.is_some(), ..note };
+        let note = self.buckets.file(note, self.buckets.at(issue.expires.saturating_add(self.retention)));
+        if !self.tags.insert(id, note.pack()) {
+            return false;
+        }
+        self.keep_account(id, issue.account);
+        self.write_issue(key, issue, at);
+        true
+    }
+
+    /// Changes what is recorded of a credential.
+    pub fn amend(&mut self, key: &Key, amendment: &Amendment, at: Instant) {
+        let id = self.id(key);
+        let (buckets, retention) = (self.buckets, self.retention);
+        self.tags.change(id, |bits| {
+            let mut note = Note::unpack(bits);
+            if amendment.issued {
+                note.provenance = Provenance::Issued;
+            }
+            note.ended &= !amendment.revived;
+            note.account |= amendment.account.is_some();
+            let until = amendment.expires.map_or(0, |expires| buckets.at(expires.saturating_add(retention)));
+            if until > buckets.of(note) { buckets.file(note, until).pack() } else { note.pack() }
+        });
+        self.keep_account(id, amendment.account);
+        let change = Change {
+            issued: amendment.issued,
+            revived: amendment.revived,
+            expires: amendment.expires.map_or(0, |expires| persist::unix_seconds(expires, at)),
+            account: amendment.account,
+            ..Change::default()
+        };
+        self.write_change(key, change);
+    }
+
+    /// Records that a credential's life is over; what was recorded, if anything was.
+    pub fn end(&mut self, key: &Key, at: Instant) -> Option<Entry> {
+        let id = self.id(key);
+        let before = self.tags.change(id, |bits| Note { ended: true, ..Note::unpack(bits) }.pack())?;
+        self.write_change(key, Change { ended: true, ..Change::default() });
+        Some(self.entry(Note::unpack(before), None, at.monotonic_ns))
+    }
+
+    fn keep_account(&mut self, id: Id, account: Option<AccountHash>) {
+        let Some(account) = account else { return };
+        if let Some(kept) = self.accounts.get_mut(&id) {
+            *kept = account;
+        } else {
+            self.accounts.insert(id, account);
+        }
+    }
+
+    fn entry(&self, note: Note, account: Option<AccountHash>, now: u64) -> Entry {
+        Entry {
+            provenance: note.provenance,
+            used: note.used,
+            ended: note.ended || over(&self.buckets, note, self.retention, now),
+            issuer: note.issuer,
+            account,
+            keep_until: self.buckets.begins(self.buckets.of(note) + 1),
+        }
+    }
+
+    /// Lets go of entries whose time is over at monotonic time `now`, a region at a time, handing each to `gone`.
+    pub fn sweep(&mut self, now: u64, mut gone: impl FnMut(Id, Entry)) {
+        let bucket = self.buckets.at(now);
+        if self.pass.is_none() {
+            if bucket <= self.buckets.floor {
+                return;
+            }
+            self.pass = Some(Pass { started: now, next: 0, until: bucket });
+        }
+        if self.tags.len() == 0 {
+            self.buckets.floor = self.buckets.floor.max(bucket);
+            self.pass = None;
+            return;
+        }
+        while let Some(pass) = self.pass {
+            let behind = bucket > self.buckets.floor.saturating_add(BEHIND_MAX);
+            let regions = self.tags.regions();
+            let step = self.buckets.grain() / regions as u64;
+            let due = now.saturating_sub(pass.started).checked_div(step).unwrap_or(u64::MAX);
+            if !behind && (pass.next as u64) > due {
+                return;
+            }
+            self.sweep_region(pass, now, &mut gone);
+            let next = pass.next + 1;
+            self.pass = Some(Pass { next, ..pass });
+            if next >= regions {
+                self.buckets.floor = self.buckets.floor.max(pass.until);
+                let again = bucket > self.buckets.floor.saturating_add(BEHIND_MAX);
+                self.pass = again.then_some(Pass { started: now, next: 0, until: bucket });
+            }
+        }
+    }
+
+    fn sweep_region(&mut self, pass: Pass, now: u64, gone: &mut impl FnMut(Id, Entry)) {
+        let Self { tags, buckets, retention, .. } = self;
+        let keep = |bits| buckets.of(Note::unpack(bits)) >= pass.until;
+        tags.sweep(pass.next, keep, |id, bits| {
+            let note = Note::unpack(bits);
+            let ended = note.ended || over(buckets, note, *retention, now);
+            let Note { provenance, used, issuer, .. } = note;
+            gone(id, Entry { provenance, used, ended, issuer, account: None, keep_until: now });
+        });
+    }
+
+    /// Makes room for `key` by letting go of the entry near it whose time is over first.
+    pub fn evict(&mut self, key: &Key, now: u64) -> Option<(Id, Entry)> {
+        let buckets = self.buckets;
+        let (id, bits) = self.tags.evict(self.id(key), |bits| buckets.of(Note::unpack(bits)))?;
+        Some((id, self.entry(Note::unpack(bits), None, now)))
+    }
+}
+
+// Else whoever pushes for an issuer beyond could push for any.
+const _: () = assert!(PUSHED_ISSUERS <= Note::ISSUER_MAX, "issuers that are pushed for have to be noted");
+
+/// True when the life of a noted credential is over for sure: by the last moment of its bucket.
+fn over(buckets: &Buckets, note: Note, retention: u64, now: u64) -> bool {
+    buckets.begins(buckets.of(note) + 1).saturating_sub(retention) <= now
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,422 @@
+//! The tag table: which credentials are in the ledger, at seven bytes each.
+//!
+//! Keyed ids flow in, small notes about them flow out. The table holds no fingerprint: an id's leading bits choose a
+//! region, the next eight a row of it, and forty more are written down as the tag, in order, so that a tag is found by
+//! interpolation. "Not there" is exact, because equal credentials have equal ids. "There" is wrong for a credential
+//! that shares region, row and tag with another one: a row has [`ROW_TAGS`] tags on average at most, so that errs with
+//! probability `59 / 2^40` = 5.4 · 10⁻¹¹ for each look-up.
+//!
+//! A region's memory is reserved as address space when its first tag comes, and touched tag by tag as it fills: no
+//! doubling, no second copy, no rebuild. Sixty million tags take 401 MiB, plus 2 MiB of rows and the unfilled rest of
+//! a page for each of 4,096 regions.
+
+/// Bits of the id that choose a row of its region.
+const ROW_BITS: u32 = 8;
+/// Rows of a region.
+const ROWS: usize = 1 << ROW_BITS;
+/// Bits of the id that are written down. Tests narrow them to see tags meet.
+const TAG_BITS: u32 = 40;
+/// Most tags of a row on average, and so of all that can be mistaken for one another.
+const ROW_TAGS: usize = 59;
+/// Bytes of a slot: the tag above, the note below, little-endian.
+const SLOT: usize = 7;
+const NOTE_BITS: u32 = 16;
+/// Fewest and most regions, powers of two. With the fewest an id has 56 bits.
+const REGIONS: (usize, usize) = (256, 1 << 16);
+/// What a region may hold beyond its share, in standard deviations of a random split.
+const SPREAD: usize = 8;
+/// Eviction looks at this many tags, or at all.
+const EVICTION_LOOKS: usize = 1 << 14;
+
+/// What a credential is known by in memory: the leading bits of its mixed fingerprint, as many as the table uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub u64);
+
+/// A sorted array of slots with its rows.
+#[derive(Debug, Default)]
+struct Region {
+    /// Slots, then one byte, so that eight bytes can be read at each.
+    slots: Vec<u8>,
+    /// Where each row ends.
+    ends: Vec<u16>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Tags {
+    regions: Vec<Region>,
+    region_bits: u32,
+    tag_bits: u32,
+    len: usize,
+    capacity: usize,
+    /// Most slots of a region.
+    stride: usize,
+}
+
+/// Where an id is, or would be.
+struct Place {
+    slot: usize,
+    found: bool,
+}
+
+impl Tags {
+    /// Room for `capacity` tags. Takes next to no memory before they come.
+    pub fn new(capacity: usize) -> Self {
+        Self::with_tags_of(TAG_BITS, capacity)
+    }
+
+    fn with_tags_of(tag_bits: u32, capacity: usize) -> Self {
+        let capacity = capacity.min(ROW_TAGS * ROWS * REGIONS.1);
+        let regions = capacity.div_ceil(ROW_TAGS * ROWS).next_power_of_two().clamp(REGIONS.0, REGIONS.1);
+        let share = capacity / regions;
+        // A region's rows count in sixteen bits.
+        let stride = (share + SPREAD * share.isqrt() + 64).min(capacity.max(1)).min(usize::from(u16::MAX));
+        let regions: Vec<Region> = (0..regions).map(|_| Region::default()).collect();
+        Self { region_bits: regions.len().trailing_zeros(), regions, tag_bits, len: 0, capacity, stride }
+    }
+
+    /// The id of a credential whose mixed fingerprint begins with `bits`.
+    pub fn id(&self, bits: u64) -> Id {
+        let unused = u64::MAX.checked_shr(self.region_bits + ROW_BITS + self.tag_bits).unwrap_or(0);
+        Id(bits & !unused)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len >= self.capacity
+    }
+
+    /// Number of regions, for [`Tags::sweep`].
+    pub fn regions(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// Bytes taken by slots and rows.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        self.regions.iter().map(|region| region.slots.len() + region.ends.len() * 2).sum()
+    }
+
+    /// The note of `id`.
+    pub fn get(&self, id: Id) -> Option<u16> {
+        let (region, row, tag) = self.split(id);
+        let region = self.regions.get(region)?;
+        let place = region.find(row, tag, self.tag_bits);
+        place.found.then(|| note(region.read(place.slot)))
+    }
+
+    /// Changes the note of `id` to what `change` makes of it; the note as it was.
+    pub fn change(&mut self, id: Id, change: impl FnOnce(u16) -> u16) -> Option<u16> {
+        let (region, row, tag) = self.split(id);
+        let tag_bits = self.tag_bits;
+        let region = self.regions.get_mut(region)?;
+        let place = region.find(row, tag, tag_bits);
+        if !place.found {
+            return None;
+        }
+        let before = note(region.read(place.slot));
+        let after = change(before);
+        if after != before {
+            region.write(place.slot, tag, after);
+        }
+        Some(before)
+    }
+
+    /// Adds an id that is not in the table; false when there is no room ([`Tags::evict`] makes some).
+    pub fn insert(&mut self, id: Id, note: u16) -> bool {
+        let (region, row, tag) = self.split(id);
+        let (stride, tag_bits) = (self.stride, self.tag_bits);
+        if self.is_full() {
+            return false;
+        }
+        let Some(region) = self.regions.get_mut(region) else { return false };
+        if region.len() >= stride {
+            return false;
+        }
+        if region.ends.is_empty() {
+            region.slots.reserve_exact(stride * SLOT + 1);
+            region.slots.push(0);
+            region.ends = vec![0; ROWS];
+        }
+        let place = region.find(row, tag, tag_bits);
+        region.insert(place.slot, row, tag, note);
+        self.len += 1;
+        true
+    }
+
+    /// Lets go of the tags of one region that `keep` does not want; `gone` gets their ids and notes.
+    pub fn sweep(&mut self, region: usize, keep: impl Fn(u16) -> bool, mut gone: impl FnMut(Id, u16)) {
+        let shift = 64 - self.region_bits;
+        let (tag_bits, base) = (self.tag_bits, (region as u64) << shift);
+        let Some(region) = self.regions.get_mut(region) else { return };
+        let (mut from, mut to) = (0, 0);
+        for row in 0..region.ends.len() {
+            let end = region.end(row);
+            while from < end {
+                let slot = region.read(from);
+                if keep(note(slot)) {
+                    if to < from {
+                        region.write(to, slot >> NOTE_BITS, note(slot));
+                    }
+                    to += 1;
+                } else {
+                    let below = (row as u64) << (shift - ROW_BITS);
+                    gone(Id(base | below | (slot >> NOTE_BITS) << (shift - ROW_BITS - tag_bits)), note(slot));
+                }
+                from += 1;
+            }
+            if let (Some(end), Ok(to)) = (region.ends.get_mut(row), u16::try_from(to)) {
+                *end = to;
+            }
+        }
+        self.len -= from - to;
+        region.slots.truncate(to * SLOT + usize::from(!region.slots.is_empty()));
+    }
+
+    /// Removes the tag with the least `age` among some that stand near `id`, to make room there.
+    pub fn evict(&mut self, id: Id, age: impl Fn(u16) -> u64) -> Option<(Id, u16)> {
+        let (first, ..) = self.split(id);
+        let shift = 64 - self.region_bits;
+        let mut looks = 0;
+        let mut best: Option<(u64, usize, usize, usize)> = None;
+        let count = self.regions.len();
+        for at in (first..count).chain(0..first) {
+            let region = self.regions.get(at)?;
+            let mut slot = 0;
+            for row in 0..region.ends.len() {
+                while slot < region.end(row) {
+                    let age = age(note(region.read(slot)));
+                    if best.is_none_or(|(least, ..)| age < least) {
+                        best = Some((age, at, row, slot));
+                    }
+                    slot += 1;
+                }
+            }
+            looks += region.len();
+            // A region that is full itself has to give the place.
+            if looks >= EVICTION_LOOKS || (at == first && region.len() >= self.stride) {
+                break;
+            }
+        }
+        let (_, at, row, slot) = best?;
+        let tag_bits = self.tag_bits;
+        let region = self.regions.get_mut(at)?;
+        let value = region.read(slot);
+        region.remove(slot, row);
+        self.len -= 1;
+        let id = (at as u64) << shift
+            | (row as u64) << (shift - ROW_BITS)
+            | (value >> NOTE_BITS) << (shift - ROW_BITS - tag_bits);
+        Some((Id(id), note(value)))
+    }
+
+    /// Region, row and tag.
+    #[expect(clippy::cast_possible_truncation, reason = "a few bits each")]
+    fn split(&self, id: Id) -> (usize, usize, u64) {
+        let region = id.0 >> (64 - self.region_bits);
+        let rest = id.0 << self.region_bits;
+        (region as usize, (rest >> (64 - ROW_BITS)) as usize, rest << ROW_BITS >> (64 - self.tag_bits))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are the note")]
+fn note(slot: u64) -> u16 {
+    slot as u16
+}
+
+impl Region {
+    fn len(&self) -> usize {
+        self.slots.len() / SLOT
+    }
+
+    fn end(&self, row: usize) -> usize {
+        self.ends.get(row).copied().map_or(0, usize::from)
+    }
+
+    fn read(&self, slot: usize) -> u64 {
+        let bytes = self.slots.get(slot * SLOT..slot * SLOT + 8).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes) & (u64::MAX >> 8))
+    }
+
+    fn write(&mut self, slot: usize, tag: u64, note: u16) {
+        let value = (tag << NOTE_BITS | u64::from(note)).to_le_bytes();
+        if let (Some(to), Some(from)) = (self.slots.get_mut(slot * SLOT..(slot + 1) * SLOT), value.get(..SLOT)) {
+            to.copy_from_slice(from);
+        }
+    }
+
+    /// The slot of `tag` in `row`, or that of the first greater one. Tags are random, so their order says where one is
+    /// to within a few slots.
+    #[expect(clippy::cast_possible_truncation, reason = "not beyond the row")]
+    fn find(&self, row: usize, tag: u64, tag_bits: u32) -> Place {
+        let first = row.checked_sub(1).map_or(0, |before| self.end(before));
+        let end = self.end(row);
+        let guess = ((tag >> tag_bits.saturating_sub(32)) * (end - first) as u64) >> tag_bits.min(32);
+        let mut slot = first + guess as usize;
+        while slot > first && self.read(slot - 1) >> NOTE_BITS >= tag {
+            slot -= 1;
+        }
+        while slot < end {
+            let here = self.read(slot) >> NOTE_BITS;
+            if here >= tag {
+                return Place { slot, found: here == tag };
+            }
+            slot += 1;
+        }
+        Place { slot, found: false }
+    }
+
+    fn insert(&mut self, slot: usize, row: usize, tag: u64, note: u16) {
+        let len = self.slots.len();
+        self.slots.extend_from_slice(&[0; SLOT]);
+        self.slots.copy_within(slot * SLOT..len, (slot + 1) * SLOT);
+        self.write(slot, tag, note);
+        for end in self.ends.iter_mut().skip(row) {
+            *end += 1;
+        }
+    }
+
+    fn remove(&mut self, slot: usize, row: usize) {
+        let len = self.slots.len();
+        self.slots.copy_within((slot + 1) * SLOT..len, slot * SLOT);
+        self.slots.truncate(len - SLOT);
+        for end in self.ends.iter_mut().skip(row) {
+            *end -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use sensor_ebpf::siphash::{Key as SipKey, hash128};
+
+    use super::*;
+
+    /// A random id, the same for the same `n`.
+    fn bits(n: u64) -> u64 {
+        u64::from_be_bytes(*hash128(SipKey { k0: 3, k1: 4 }, &n.to_le_bytes()).first_chunk().unwrap())
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(u64, u16),
+        Change(u64, u16),
+        Sweep(u16),
+        Evict(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            12 => (0u64..400, any::<u16>()).prop_map(|(n, note)| Step::Insert(n, note)),
+            4 => (0u64..400, any::<u16>()).prop_map(|(n, note)| Step::Change(n, note)),
+            1 => (0u16..16).prop_map(Step::Sweep),
+            1 => (0u64..400).prop_map(Step::Evict),
+        ]
+    }
+
+    fn check(table: &Tags, model: &BTreeMap<Id, u16>) -> Result<(), TestCaseError> {
+        prop_assert_eq!(table.len(), model.len());
+        for n in 0..400 {
+            let id = table.id(bits(n));
+            prop_assert_eq!(table.get(id), model.get(&id).copied());
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+        /// Against a map, with ids that meet in rows and tags: few bits in every part.
+        #[test]
+        fn is_a_map(steps in proptest::collection::vec(step(), 0..600), narrow in 1u32..=40, capacity in 1usize..500) {
+            let mut table = Tags::with_tags_of(narrow, capacity);
+            let mut model: BTreeMap<Id, u16> = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Insert(n, note) => {
+                        let id = table.id(bits(n) & 0xff_ffff | bits(n) << 60 | (bits(n) & 0xff00_0000) << 20);
+                        let id = if n % 2 == 0 { id } else { table.id(bits(n)) };
+                        if table.get(id).is_none() {
+                            let room = model.len() < capacity;
+                            prop_assert_eq!(table.insert(id, note), room);
+                            if room { model.insert(id, note); }
+                        }
+                    }
+                    Step::Change(n, note) => {
+                        let id = table.id(bits(n));
+                        let before = model.get_mut(&id).map(|value| std::mem::replace(value, note));
+                        prop_assert_eq!(table.change(id, |_| note), before);
+                    }
+                    Step::Sweep(drop) => {
+                        let mut gone = BTreeMap::new();
+                        for region in 0..table.regions() {
+                            table.sweep(region, |note| note % 16 != drop, |id, note| { gone.insert(id, note); });
+                        }
+                        let (keep, drop): (BTreeMap<_, _>, _) = model.into_iter().partition(|(_, note)| note % 16 != drop);
+                        model = keep;
+                        prop_assert_eq!(gone, drop);
+                    }
+                    Step::Evict(n) => {
+                        let least = model.values().copied().min();
+                        let evicted = table.evict(table.id(bits(n)), u64::from);
+                        prop_assert_eq!(evicted.map(|(_, note)| note), least);
+                        if let Some((id, _)) = evicted { prop_assert!(model.remove(&id).is_some()); }
+                    }
+                }
+            }
+            check(&table, &model)?;
+        }
+    }
+
+    #[test]
+    #[expect(clippy::cast_possible_truncation, reason = "any sixteen bits do")]
+    fn grows_by_hundreds_of_thousands_in_place() {
+        let mut table = Tags::new(300_000);
+        for n in 0..300_000u64 {
+            assert!(table.insert(table.id(bits(n)), (n % 65_536) as u16), "{n}");
+        }
+        assert!(!table.insert(table.id(bits(300_000)), 0), "full");
+        for n in 0..300_000u64 {
+            assert_eq!(table.get(table.id(bits(n))), Some((n % 65_536) as u16));
+        }
+        assert!((300_000..600_000u64).all(|n| table.get(table.id(bits(n))).is_none()));
+        for region in table.regions.iter().filter(|region| !region.ends.is_empty()) {
+            assert!(region.slots.capacity() <= table.stride * SLOT + 1, "reserved once");
+        }
+        assert!(table.bytes() < 300_000 * 7 + 256 * 514, "{}", table.bytes());
+    }
+
+    /// The arithmetic of the module's text, where it can be seen: with `b` bits a wrong "there" comes once in
+    /// `2^b / tags of a row`, and each bit more halves it.
+    #[test]
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    fn a_wrong_there_is_as_rare_as_the_tags_bits_say() {
+        // As many tags in a row as there ever are on average.
+        let capacity = ROW_TAGS * ROWS * REGIONS.0 / 64 * 64;
+        let looks = 400_000u64;
+        for tag_bits in [10, 12, 14] {
+            let mut table = Tags::with_tags_of(tag_bits, capacity);
+            let mut stored = 0;
+            for n in 0..capacity as u64 / 16 {
+                let id = table.id(bits(n));
+                stored += u64::from(table.get(id).is_none() && table.insert(id, 0));
+            }
+            let wrong = (0..looks).filter(|n| table.get(table.id(bits(n + (1 << 40)))).is_some()).count();
+            let row = stored as f64 / (REGIONS.0 * ROWS) as f64;
+            let expected = row / f64::from(1 << tag_bits) * looks as f64;
+            let error = (wrong as f64 - expected).abs() / expected.sqrt();
+            assert!(error < 6.0, "{tag_bits} bits: {wrong} wrong, {expected} expected");
+        }
+        let errs = ROW_TAGS as f64 / 2f64.powi(TAG_BITS.cast_signed());
+        assert!(errs < 1e-10, "{errs}");
+        for capacity in [1, 1000, 1 << 20, 15_466_495, 15_466_497, 60_000_000, 61_865_984] {
+            let table = Tags::new(capacity);
+            assert!(capacity <= ROW_TAGS * ROWS * table.regions(), "{capacity}");
+        }
+    }
+}
