@@ -12,6 +12,7 @@
 #[path = "push/rig.rs"]
 mod rig;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
-use rig::{KEYS, Rig, SOURCES, answer, ca, dns, leaf, private, uri};
+use rig::{KEYS, Rig, SOURCES, answer, ca, dns, leaf, private, token, uri};
 use sensor::config;
 use sensor::observation::{IssuerId, ServiceId};
 use sensor_ebpf::siphash::hash128;
@@ -34,13 +35,7 @@ fn fingerprint(text: &str) -> [u8; 16] {
 }
 
 fn hex(text: &str) -> String {
-    fingerprint(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn token(iss: &str, kid: &str, seed: &str) -> String {
-    let part = |text: String| URL_SAFE_NO_PAD.encode(text);
-    let header = part(format!(r#"{{"alg":"RS256","kid":"{kid}"}}"#));
-    format!("{header}.{}.c2lnbmF0dXJl{seed}", part(format!(r#"{{"iss":"https://{iss}.example","sub":"17"}}"#)))
+    sensor::observation::Fingerprint(fingerprint(text)).to_string()
 }
 
 fn unix() -> u64 {
@@ -111,7 +106,7 @@ fn only_certificates_of_the_ca_come_in() {
     rig.connections("refused", 1);
     assert!(rig.client_with(None).try_push(&line).is_err());
     rig.connections("refused", 2);
-    let server = leaf(&rig.sources_ca, vec![dns(SSO)], ServerAuth);
+    let server = leaf(&rig.pki.sources_ca, vec![dns(SSO)], ServerAuth);
     assert!(rig.client_with(Some(&server)).try_push(&line).is_err(), "a server's certificate");
     rig.connections("refused", 3);
     let mut plain = TcpStream::connect(rig.address).unwrap();
@@ -373,6 +368,25 @@ fn one_source_cannot_take_all_connections() {
     panic!("connections that ended still count");
 }
 
+#[test]
+fn who_never_shakes_hands_holds_up_nobody_who_did() {
+    let rig = Rig::new();
+    let client = rig.client(vec![dns(SSO)]);
+    let line = format!("{{\"service\":\"api\",\"fingerprint\":\"{}\"}}\n", hex("t"));
+    let request = format!("POST /v1/issuances HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{line}", line.len());
+    let mut connected = client.connect();
+    connected.write_all(request.as_bytes()).unwrap();
+    assert_eq!(answer(&mut connected).unwrap().status, 202);
+    let silent: Vec<_> = (0..32).map(|_| TcpStream::connect(rig.address).unwrap()).collect();
+    connected.write_all(request.as_bytes()).unwrap();
+    assert_eq!(answer(&mut connected).unwrap().status, 202);
+    // They have five seconds.
+    assert_eq!(client.push(&line).status, 202);
+    rig.connections("timed_out", 32);
+    drop(silent);
+    assert_eq!(rig.taken().len(), 3);
+}
+
 /// What the program logs.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -412,12 +426,14 @@ fn no_raw_credential_and_no_account_is_left_anywhere() {
     for (body, status) in &bodies {
         let answer = client.push(body);
         assert_eq!(answer.status, *status, "{body}");
-        said.push_str(&format!("{}{}", answer.head, answer.body));
+        said += &answer.head;
+        said += &answer.body.to_string();
     }
     let torn = format!("POST /v1/issuances?{CANARY} HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{CANARY}");
     client.connect().write_all(torn.as_bytes()).unwrap();
-    said.push_str(&format!("{:?}{}", rig.taken(), rig.metrics.render().unwrap()));
-    let folder = rig.folder.path().to_owned();
+    write!(said, "{:?}", rig.taken()).unwrap();
+    said += &rig.metrics.render().unwrap();
+    let folder = rig.pki.folder.path().to_owned();
     for entry in fs::read_dir(&folder).unwrap() {
         said.push_str(&String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()));
     }
@@ -432,7 +448,7 @@ fn no_raw_credential_and_no_account_is_left_anywhere() {
 #[test]
 fn mistakes_in_the_table_are_told_by_line_and_fix() {
     let rig = Rig::new();
-    let folder = rig.folder.path();
+    let folder = rig.pki.folder.path();
     let file = folder.join("authsensor.toml");
     let whole = fs::read_to_string(&file).unwrap();
     let told = |from: &str, to: &str, want: &[&str]| {
@@ -458,7 +474,7 @@ fn mistakes_in_the_table_are_told_by_line_and_fix() {
     told("per_second = 1", "per_second = 0", &["out of range"]);
     told("per_second = 1", "per_secnd = 1", &["unknown key", "per_second"]);
     let key = fs::read_to_string(folder.join("push.key")).unwrap();
-    let strange = leaf(&rig.sources_ca, vec![dns("x")], ServerAuth);
+    let strange = leaf(&rig.pki.sources_ca, vec![dns("x")], ServerAuth);
     private(&folder.join("push.key"), &strange.key_pem);
     told("certificate = \"push.pem\"", "certificate = \"push.pem\" ", &["does not go with `push.key`"]);
     private(&folder.join("push.key"), "no key");

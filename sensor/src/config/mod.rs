@@ -142,7 +142,7 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
         ledger: bounds::ledger(&mut root, &keys, cx),
-        push: push::push(&mut root, &services, cx),
+        push: push::push(&mut root, &services, &keys, cx),
         services,
         keys,
         approvals: approvals.file().to_owned(),

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 use super::bounds::count;
 use super::issuance::each;
 use super::keys;
-use super::model::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls, Service};
+use super::model::{Keys, PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls, Service};
 use super::names;
 use super::reader::{At, Context, Item, Section};
 use super::scalar;
@@ -37,7 +37,7 @@ const KEYS: [&str; 7] = ["listen", "certificate", "key", "client_ca", "max_body"
 const SOURCE_KEYS: [&str; 6] = ["name", "subject", "service", "issuers", "kids", "per_second"];
 
 /// The `[push]` table; `None` where it is not given.
-pub(super) fn push(root: &mut Section, services: &[Service], cx: &mut Context) -> Option<Push> {
+pub(super) fn push(root: &mut Section, services: &[Service], keys: &Keys, cx: &mut Context) -> Option<Push> {
     let given = root.has("push");
     let mut table = root.table(cx, "push", "a [push] table");
     if !given {
@@ -60,6 +60,10 @@ pub(super) fn push(root: &mut Section, services: &[Service], cx: &mut Context) -
     let max_delay = scalar::duration_or(&mut table, cx, "max_delay", Duration::from_mins(2), delays);
     let sources = sources(&mut table, services, cx);
     let at = table.at;
+    if keys.fingerprint.is_none() {
+        let message = "without `keys.fingerprint` no source can know fingerprints, so all have to push raw credentials";
+        cx.warn(at, message, "Name a key file, and give the key to the sources");
+    }
     table.finish(cx);
     if sources.is_empty() && !cx.errors.iter().any(|error| error.message.contains("push.source")) {
         cx.warn(at, "no source may push anything", "Add a [[push.source]] table");

@@ -89,7 +89,7 @@ pub(super) async fn serve(stream: TcpStream, slot: OwnedSemaphorePermit, tls: Tl
 
 /// Why a request is not taken.
 #[derive(Debug)]
-struct Refused {
+pub(super) struct Refused {
     status: StatusCode,
     counted: PushRequest,
     why: &'static str,
@@ -110,6 +110,11 @@ impl Refused {
             Refusal::Forbidden(why) => Self::new(StatusCode::FORBIDDEN, PushRequest::Forbidden, why),
         };
         Self { line: Some(line), ..refused }
+    }
+
+    fn beyond_rate(retry: Option<u64>) -> Self {
+        let why = "beyond this source's rate";
+        Self { retry, ..Self::new(StatusCode::TOO_MANY_REQUESTS, PushRequest::Rate, why) }
     }
 
     fn too_large(why: &'static str) -> Self {
@@ -152,13 +157,8 @@ impl Endpoint {
         if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             return other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must not be compressed");
         }
-        let body = match tokio::time::timeout(BODY_TIME, self.body(request.into_body())).await {
-            Ok(body) => body?,
-            Err(_) => {
-                let why = "the body took too long";
-                return Err(Refused::new(StatusCode::REQUEST_TIMEOUT, PushRequest::Torn, why));
-            }
-        };
+        let late = |_| Refused::new(StatusCode::REQUEST_TIMEOUT, PushRequest::Torn, "the body took too long");
+        let body = tokio::time::timeout(BODY_TIME, self.body(request.into_body())).await.map_err(late)??;
         // A request that is refused costs its source one issuance.
         let pushed = self.read(body.as_slice(), grants).inspect_err(|_| {
             let _ = self.sources.spend(&[(grants.first(), 1)], Instant::now());
@@ -193,7 +193,7 @@ impl Endpoint {
         Ok(held)
     }
 
-    fn read(&self, body: &[u8], grants: &Grants) -> Result<Vec<Pushed>, Refused> {
+    pub(super) fn read(&self, body: &[u8], grants: &Grants) -> Result<Vec<Pushed>, Refused> {
         let invalid = |why| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, PushRequest::Invalid, why);
         let text = std::str::from_utf8(body).map_err(|_| invalid("the body is not UTF-8"))?;
         let reader = Reader {
@@ -240,20 +240,15 @@ impl Endpoint {
                 None => counts.push((one.source, 1)),
             }
         }
-        self.sources.spend(&counts, Instant::now()).map_err(|wait| {
-            let why = "beyond this source's rate";
-            match wait {
-                Some(_) => {
-                    Refused { retry: wait, ..Refused::new(StatusCode::TOO_MANY_REQUESTS, PushRequest::Rate, why) }
-                }
-                None => {
-                    const _: () = assert!(BURST_SECONDS == 10, "the text says so");
-                    Refused::too_large("more than ten seconds' worth of this source's rate: send less at once")
-                }
-            }
-        })
+        let spent = self.sources.spend(&counts, Instant::now());
+        spent.map_err(
+            |wait| if wait.is_some() { Refused::beyond_rate(wait) } else { Refused::too_large(MORE_THAN_BURST) },
+        )
     }
 }
+
+const MORE_THAN_BURST: &str = "more than ten seconds' worth of this source's rate: send less at once";
+const _: () = assert!(BURST_SECONDS == 10, "the text says so");
 
 /// Hands each element of an array on as it stands.
 struct Entries<'a, F> {

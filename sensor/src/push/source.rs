@@ -37,7 +37,7 @@ pub(super) struct Sources {
 
 /// The sources that a certificate is of, by index; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Grants(Vec<u16>);
+pub(super) struct Grants(pub Vec<u16>);
 
 impl Grants {
     /// The source that metrics name.

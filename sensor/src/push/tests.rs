@@ -1,14 +1,20 @@
-//! From the queue into judgements.
+//! What a body of any bytes can bring in, and from the queue into judgements.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use proptest::prelude::*;
+
+use super::connection::Endpoint;
+use super::source::{Grants, Sources};
 use super::*;
 use crate::collect::testing::{BASE, CLOCK, KEYS, MS, RecordBuilder, config, fingerprint, jwt};
-use crate::config::model::Findings;
+use crate::config::model::{Findings, PushSource, PushSubject};
 use crate::detect::RuleSet;
 use crate::finding::sink::NdjsonSink;
 use crate::ledger::Issued;
+use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 
 #[derive(Clone, Default)]
@@ -75,4 +81,91 @@ fn what_was_pushed_before_a_use_counts_and_what_was_judged_stays() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["provenance"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(judged, ["issued", "unissued", "unissued", "issued", "unissued"], "{text}");
+}
+
+/// An endpoint with one source, that of the session issuer.
+fn endpoint() -> Endpoint {
+    let config = config();
+    let source = PushSource {
+        name: "sso".to_owned(),
+        subject: PushSubject::Dns("sso.example".to_owned()),
+        service: ServiceId(0),
+        issuers: vec![IssuerId(0)],
+        kids: Vec::new(),
+        per_second: 1,
+    };
+    Endpoint {
+        sources: Sources::new(&config, &[source]),
+        keys: KEYS,
+        sender: queue(1).0,
+        metrics: Arc::new(Metrics::new(&config, &[]).unwrap()),
+        max_body: 1 << 20,
+        max_delay: Duration::from_mins(2),
+        leeway: Duration::from_mins(2),
+    }
+}
+
+/// Pieces of which bodies are made: some fit together, most do not.
+fn piece() -> impl Strategy<Value = String> {
+    const WORDS: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\n",
+        "\"",
+        "\\",
+        "null",
+        "17",
+        "1e999",
+        "-0",
+        "\u{feff}",
+        "\"fingerprint\":",
+        "\"credential\":\"",
+        "\"account\":",
+        "\"issued_at\":",
+        "\"expires\":",
+        "\"service\":\"shop\",",
+        "\"issuer\":\"session\",",
+        "\"issuer\":\"tokens\",",
+        "\"iss\":\"\",",
+        "\"00112233445566778899aabbccddeeff\"",
+        "{\"fingerprint\":\"00112233445566778899aabbccddeeff\"}",
+        "{\"credential\":\"a\"}",
+        "\\ud83d\\ude00",
+        "e30.e30.c2ln",
+    ];
+    prop_oneof![4 => proptest::sample::select(WORDS).prop_map(str::to_owned), 1 => ".{0,4}"]
+}
+
+proptest! {
+    /// Whatever comes: no panic, and nothing but issuances of the source's own issuer.
+    #[test]
+    fn nothing_foreign_comes_of_any_body(pieces in proptest::collection::vec(piece(), 0..40), cut in 0usize..400) {
+        let endpoint = endpoint();
+        let text = pieces.concat();
+        let body = text.as_bytes().get(..cut).unwrap_or(text.as_bytes());
+        if let Ok(pushed) = endpoint.read(body, &Grants(vec![0])) {
+            prop_assert!(!pushed.is_empty());
+            for one in pushed {
+                prop_assert_eq!((one.source, one.service, one.issuer), (0, ServiceId(0), IssuerId(0)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rate_is_refilled_by_time_and_no_further_than_its_burst() {
+    let endpoint = endpoint();
+    let start = std::time::Instant::now();
+    let spend = |count, seconds| endpoint.sources.spend(&[(0, count)], start + Duration::from_secs(seconds));
+    assert_eq!(spend(11, 0), Err(None));
+    assert_eq!(spend(10, 0), Ok(()));
+    assert_eq!(spend(3, 1), Err(Some(2)));
+    assert_eq!(spend(3, 3), Ok(()));
+    assert_eq!(spend(1, 3), Err(Some(1)));
+    assert_eq!(spend(10, 1000), Ok(()));
+    assert_eq!(spend(1, 1000), Err(Some(1)));
 }

@@ -1,5 +1,7 @@
 //! A push endpoint with real certificates, and clients for it.
 
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -8,12 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use sensor::collect::Keys;
 use sensor::config;
-use sensor::config::model::Config;
 use sensor::metrics::Metrics;
 use sensor::push::{self, Pushed, Receiver, Server};
 use sensor_ebpf::siphash::Key;
@@ -58,7 +61,6 @@ kind = "jwt"
 iss = "https://gate.example"
 max_lifetime = "12h"
 [push]
-listen = "127.0.0.1:0"
 certificate = "push.pem"
 key = "push.key"
 client_ca = "sources.pem"
@@ -125,16 +127,27 @@ pub fn uri(uri: &str) -> SanType {
     SanType::URI(uri.try_into().unwrap())
 }
 
+/// A folder with a configuration and its certificates, and the CAs that made them.
+pub struct Pki {
+    pub folder: TempDir,
+    pub sources_ca: Ca,
+    server_ca: Ca,
+}
+
 /// A running endpoint.
 pub struct Rig {
-    pub folder: TempDir,
-    pub config: Arc<Config>,
+    pub pki: Pki,
     pub metrics: Arc<Metrics>,
     pub receiver: Receiver,
     pub address: SocketAddr,
-    pub sources_ca: Ca,
-    server_ca: Ca,
     pub server: Option<Server>,
+}
+
+/// A signed JWT.
+pub fn token(iss: &str, kid: &str, seed: &str) -> String {
+    let part = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let header = part(format!(r#"{{"alg":"RS256","kid":"{kid}"}}"#));
+    format!("{header}.{}.c2lnbmF0dXJl{seed}", part(format!(r#"{{"iss":"https://{iss}.example","sub":"17"}}"#)))
 }
 
 /// The answer to a request.
@@ -150,36 +163,21 @@ pub fn private(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-impl Rig {
-    pub fn new() -> Self {
-        Self::with("", SOURCES)
-    }
-
-    /// With more keys of `[push]`, and these sources.
-    pub fn with(push: &str, sources: &str) -> Self {
+impl Pki {
+    /// With these keys of `[push]`, and these sources.
+    pub fn new(push: &str, sources: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let (sources_ca, server_ca) = (ca(), ca());
         let own = leaf(&server_ca, vec![dns("sensor.example")], ExtendedKeyUsagePurpose::ServerAuth);
         fs::write(folder.path().join("push.pem"), &own.pem).unwrap();
         private(&folder.path().join("push.key"), &own.key_pem);
         fs::write(folder.path().join("sources.pem"), sources_ca.pem()).unwrap();
-        let file = folder.path().join("authsensor.toml");
-        fs::write(&file, format!("{SERVICES}{push}\n{sources}")).unwrap();
-        let config = Arc::new(config::load(&file).unwrap_or_else(|errors| panic!("{errors:?}")));
-        let metrics = Arc::new(Metrics::new(&config, &[]).unwrap());
-        let push = config.push.as_ref().unwrap();
-        let listener = push::bind(push).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (sender, receiver) = push::queue(push.queue);
-        let server = Server::start(listener, &config, push, KEYS, sender, Arc::clone(&metrics)).unwrap();
-        Self { folder, config, metrics, receiver, address, sources_ca, server_ca, server: Some(server) }
+        fs::write(folder.path().join("authsensor.toml"), format!("{SERVICES}{push}\n{sources}")).unwrap();
+        Self { folder, sources_ca, server_ca }
     }
 
-    pub fn client(&self, names: Vec<SanType>) -> Client {
-        self.client_with(Some(&leaf(&self.sources_ca, names, ExtendedKeyUsagePurpose::ClientAuth)))
-    }
-
-    pub fn client_with(&self, leaf: Option<&Leaf>) -> Client {
+    /// A client of the endpoint at `address`.
+    pub fn client(&self, address: SocketAddr, leaf: Option<&Leaf>) -> Client {
         let mut roots = RootCertStore::empty();
         roots.add(self.server_ca.der().clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -193,7 +191,35 @@ impl Rig {
             }
             None => builder.with_no_client_auth(),
         };
-        Client { config: Arc::new(config), address: self.address }
+        Client { config: Arc::new(config), address }
+    }
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::with("", SOURCES)
+    }
+
+    /// With more keys of `[push]`, and these sources.
+    pub fn with(push: &str, sources: &str) -> Self {
+        let pki = Pki::new(&format!("listen = \"127.0.0.1:0\"\n{push}"), sources);
+        let config = config::load(&pki.folder.path().join("authsensor.toml"));
+        let config = config.unwrap_or_else(|errors| panic!("{errors:?}"));
+        let metrics = Arc::new(Metrics::new(&config, &[]).unwrap());
+        let push = config.push.as_ref().unwrap();
+        let listener = push::bind(push).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, receiver) = push::queue(push.queue);
+        let server = Server::start(listener, &config, push, KEYS, sender, Arc::clone(&metrics)).unwrap();
+        Self { pki, metrics, receiver, address, server: Some(server) }
+    }
+
+    pub fn client(&self, names: Vec<SanType>) -> Client {
+        self.client_with(Some(&leaf(&self.pki.sources_ca, names, ExtendedKeyUsagePurpose::ClientAuth)))
+    }
+
+    pub fn client_with(&self, leaf: Option<&Leaf>) -> Client {
+        self.pki.client(self.address, leaf)
     }
 
     pub fn taken(&self) -> Vec<Pushed> {
