@@ -22,7 +22,7 @@ use state::Kept;
 
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
-use crate::collect::{Clock, Collector, CollectorCounts, Keys, Sink};
+use crate::collect::{Clock, Collector, CollectorCounts, Exchange, Keys, Sink};
 use crate::config::model::Config;
 use crate::detect::{Detectors, RuleSet};
 use crate::estimate::Estimators;
@@ -190,6 +190,12 @@ impl Pipeline {
     /// Takes one record.
     pub fn record(&mut self, record: &[u8]) {
         self.collector.record(record);
+    }
+
+    /// Takes an exchange that is at hand as a whole, in the order of times; observations are looked at with the next
+    /// [`Pipeline::advance`]. False, and nothing done, when it must be given as records.
+    pub fn whole(&mut self, exchange: &Exchange<'_>) -> bool {
+        self.collector.whole(exchange, &mut self.tap)
     }
 
     /// Every record stamped before `watermark_ns` was given: applies them in time order.

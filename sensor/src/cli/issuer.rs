@@ -517,6 +517,34 @@ observed = \"part\"
     }
 
     #[test]
+    fn only_a_sensor_is_believed() {
+        let answered = |answer: &'static str| {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 512];
+                let read = stream.read(&mut head).unwrap();
+                assert!(head[..read].starts_with(b"GET /metrics HTTP/1.0\r\n"));
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            let figures = ask(address);
+            server.join().unwrap();
+            figures
+        };
+        let body =
+            "authsensor_build_info{version=\"1\"} 1\nauthsensor_issuer_preexisting{issuer=\"i\",service=\"s\"} 7\n";
+        let good: &str = Box::leak(format!("HTTP/1.0 200 OK\r\nX: y\r\n\r\n{body}").into_boxed_str());
+        assert_eq!(answered(good).unwrap()[&("s".to_owned(), "i".to_owned())].population, 7);
+        for bad in ["", "HTTP/1.0 200 OK\r\n\r\nhello", "HTTP/1.0 404 No\r\n\r\nauthsensor_build_info", "220 smtp\r\n"]
+        {
+            assert!(answered(bad).is_err(), "{bad}");
+        }
+        assert_eq!(reachable("0.0.0.0:5".parse().unwrap()), "127.0.0.1:5".parse().unwrap());
+        assert_eq!(reachable("[::]:5".parse().unwrap()), "[::1]:5".parse().unwrap());
+    }
+
+    #[test]
     fn figures_come_from_the_text_format() {
         let text = "# HELP x y\nauthsensor_issuer_credentials{class=\"seen\",issuer=\"a\\\\b\\\"c\",service=\"s}\\n\"} 12\n\
                     authsensor_issuer_credentials{class=\"unseen\",issuer=\"a\\\\b\\\"c\",service=\"s}\\n\"} 3\n\

@@ -42,6 +42,19 @@ pub(super) fn issuer(
         .need(cx, "max_lifetime", "how long its longest-lived credential is valid, such as `max_lifetime = \"12h\"`")
         .and_then(|item| scalar::duration(&item, cx, Duration::from_secs(1)..=3650 * DAY));
     let preexisting = table.get(cx, "preexisting").and_then(|item| item.integer(cx, register::POPULATION));
+    if observed == Observed::All
+        && preexisting.is_none()
+        && confirmed.as_ref().is_some_and(|confirmed| confirmed.preexisting.is_none())
+    {
+        let message = "without `preexisting` any number of tokens with a forged `iat` passes for older than the ledger until \
+                       it has watched for `max_lifetime`";
+        let at = if table.has("confirmed") { table.key_at("confirmed") } else { table.at };
+        cx.warn(
+            at,
+            message,
+            "Add `preexisting = ...`, the credentials that were alive then (`authsensor issuer list`)",
+        );
+    }
     let renews = each(&mut table, "renews", cx, |item, cx| renewed(item, credentials, &places, cx));
     let grace = Duration::ZERO..=DAY;
     let renew_grace = scalar::duration_or(&mut table, cx, "renew_grace", Duration::from_mins(1), grace);

@@ -53,8 +53,7 @@ pub fn config() -> Config {
                 sight: 0.999,
                 by: "Kim".to_owned(),
                 on: "2026-01-31".to_owned(),
-                preexisting: None,
-                approved: false,
+                ..Confirmation::default()
             }),
             max_lifetime: Duration::from_hours(24),
             renews: Vec::new(),

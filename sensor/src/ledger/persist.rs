@@ -152,7 +152,7 @@ impl Ledger {
     fn write_populations(&mut self) {
         for (service, issuer) in self.issuers.iter() {
             let Some(names) = self.store.names(service, issuer.id) else { continue };
-            if let Some(registers) = self.populations.get_mut(issuer.row).and_then(|population| population.to_save()) {
+            if let Some(registers) = self.populations.get_mut(issuer.row).and_then(|population| population.changes()) {
                 self.store.write_population(names, registers);
             }
         }

@@ -61,7 +61,7 @@ impl Population {
     }
 
     /// What is to be written down of it, if it changed since the last time.
-    pub fn to_save(&mut self) -> Option<&[u8]> {
+    pub fn changes(&mut self) -> Option<&[u8]> {
         std::mem::take(&mut self.changed).then_some(&self.registers)
     }
 
@@ -145,8 +145,8 @@ mod tests {
         assert!(population.within() && !population.has_room());
         population.count(&key(50));
         assert!(!population.within());
-        let written = population.to_save().unwrap().to_vec();
-        assert!(population.to_save().is_none(), "nothing changed since");
+        let written = population.changes().unwrap().to_vec();
+        assert!(population.changes().is_none(), "nothing changed since");
         let mut restored = Population::new(Some(51));
         restored.restore(&written);
         assert_eq!(restored.distinct(), 51);

@@ -11,7 +11,7 @@ use crate::scenario::{Attack, Kind, Scenario};
 
 /// Twenty-nine minutes of a small service; the attack begins in the middle.
 fn plan(attack: &str) -> Plan {
-    let text = format!("days = 0.02\nmembers = 5_000\n{attack}");
+    let text = format!("days = 0.02\nmembers = 5_000\ncrawlers = 0\n{attack}");
     Plan::read(Path::new("test"), &text).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -31,8 +31,13 @@ struct Ran {
     requests: u64,
 }
 
+/// The shipped configuration with one rule, so that these tests are about the simulator and not about the rules.
 fn sensor() -> Sensor {
-    Sensor::read(&shipped(), None).unwrap_or_else(|error| panic!("{error}"))
+    Sensor::read(&shipped(), Some(&rule())).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn rule() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/detection/bulk_account_reads_unissued.yml")
 }
 
 fn simulate(plan: &Plan) -> Ran {
@@ -60,7 +65,7 @@ fn replayed(plan: &Plan) -> Ran {
     let feed = TraceFeed::new(&path).unwrap();
     let findings = Findings::default();
     Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings.clone()).run().unwrap();
-    let start: Start = start::read(&shipped()).unwrap();
+    let start = Start { rules: sensor.rules, ..start::read(&shipped()).unwrap() };
     let sink = NdjsonSink::to(Box::new(findings.clone()) as Box<dyn std::io::Write + Send>, "the test");
     let mut player = TracePlayer::new(&start, true, sink).unwrap();
     player.play(&path).unwrap();

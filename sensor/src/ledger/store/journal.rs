@@ -18,10 +18,11 @@ use crate::observation::AccountHash;
 
 /// Writes handed over at once.
 const BATCH: usize = 256;
-/// Batches that wait for the disk.
-const BATCHES: usize = 128;
-/// Writes that wait for a place among those: with them, about 4 MiB.
-const PENDING: usize = 32_768;
+/// Batches that wait for the disk: about 4 MiB.
+const BATCHES: usize = 256;
+/// Issuances that may wait for a place among those. Nothing else does: what anybody can cause by presenting forged
+/// credentials must not push an issuance out.
+const PENDING: usize = 4096;
 /// Questions that wait.
 const QUESTIONS: usize = 1024;
 /// Questions remembered, so that a busy credential asks once.
@@ -88,26 +89,28 @@ impl Journal {
 
     /// Hands one write over; false when it was lost.
     pub fn write(&mut self, write: Write) -> bool {
-        if self.pending.len() >= PENDING {
+        if self.pending.len() >= BATCH {
             self.flush();
         }
-        if self.pending.len() >= PENDING {
+        let room = if matches!(write, Write::Record(..) | Write::State(_)) { PENDING } else { BATCH };
+        if self.pending.len() >= room {
             self.lost += 1;
             return false;
         }
         self.pending.push(write);
-        if self.pending.len() >= BATCH {
-            self.flush();
-        }
         true
     }
 
     /// Hands over what is pending, if there is room.
     pub fn flush(&mut self) {
         let Some(batches) = self.batches.as_ref().filter(|_| !self.pending.is_empty()) else { return };
-        let next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        let mut next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        if self.pending.len() > BATCH {
+            next.extend(self.pending.drain(BATCH..));
+        }
         let batch = std::mem::replace(&mut self.pending, next);
-        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = batches.try_send(batch) {
+        if let Err(TrySendError::Full(mut batch) | TrySendError::Disconnected(mut batch)) = batches.try_send(batch) {
+            batch.append(&mut self.pending);
             self.pending = batch;
         }
     }
