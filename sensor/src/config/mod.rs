@@ -84,6 +84,11 @@ pub fn examine(path: &Path) -> Report {
     }
 }
 
+/// The configuration that `text` gives, where there is no file: for benches and tests. `None` when it has mistakes.
+pub fn from_text(text: &str) -> Option<Config> {
+    check(Path::new("authsensor.toml"), text.as_bytes()).config
+}
+
 /// What a configuration without any key says: the defaults. For `replay --all-tcp`, which needs no file.
 pub fn defaults() -> Option<Config> {
     check(Path::new("authsensor.toml"), b"").config

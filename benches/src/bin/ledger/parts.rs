@@ -200,7 +200,7 @@ fn fill(config: &Config, keys: &Keys, issuances: u64) -> Outcome {
 fn open(config: &Config, keys: &Keys, issuances: u64, most: u64) -> Outcome {
     println!("opened");
     println!("  memory limit         {}", limit(most));
-    let (begun, worked) = (Wall::now(), Clock::now());
+    let begun = Wall::now();
     let mut ledger = Ledger::open(config, keys, now())?;
     println!(
         "  start                {:.1} s for {} issuances",

@@ -1,6 +1,6 @@
 //! How often chance hits an identifier: the background that a walk has to stand out from.
 //!
-//! Reads of a lane are counted by magnitude of their identifier, 512 buckets to each power of two and none narrower than
+//! Reads of a lane are counted by magnitude of their identifier, 128 buckets to each power of two and none narrower than
 //! 2,048 identifiers, with a half-life of an hour; a burst over all (the last ten seconds against the hour) raises every
 //! bucket at once. A walk fills its own bucket too; its region is at most a sixteenth of that, which costs it a third of its
 //! evidence at most.
@@ -13,7 +13,7 @@ const USUAL_S: f32 = 3_600.0;
 const NOW_S: f32 = 10.0;
 /// Narrowest bucket, as a power of two, and how many buckets a power of two has.
 const NARROWEST: u32 = 11;
-const FINE: u32 = 9;
+const FINE: u32 = 7;
 /// Below this power of two all buckets are of the narrowest.
 const LINEAR: u32 = NARROWEST + FINE;
 const BUCKETS: usize = (1 << FINE) * (1 + 64 - LINEAR as usize);
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(bucket(0).0, 0);
         assert_eq!(bucket((1 << 20) - 1).0 + 1, bucket(1 << 20).0);
         assert_eq!(bucket((1 << 25) - 1).0 + 1, bucket(1 << 25).0);
-        assert!((bucket(0).1 - 2_048.0).abs() + (bucket(1 << 25).1 - 65_536.0).abs() < f32::EPSILON);
+        assert!((bucket(0).1 - 2_048.0).abs() + (bucket(1 << 25).1 - 262_144.0).abs() < f32::EPSILON);
     }
 
     #[test]

@@ -31,7 +31,8 @@
 //! several clients that are shuffled at all. On a route that nobody else reads, a walk upwards from the highest identifier
 //! by somebody whose credential is issued (fan-out rules count those).
 //!
-//! **State.** A table of `walks` walks and one of half as many readers; what has evidence is never pushed out by what has less.
+//! **State.** A table of `walks` walks and one of half as many readers, and 48 KiB for each lane of each route that is fed;
+//! what has evidence is never pushed out by what has less.
 
 mod density;
 mod frontier;
