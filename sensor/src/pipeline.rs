@@ -31,9 +31,10 @@ use crate::finding::model::{Activity, Finding};
 use crate::finding::parents::Parents;
 use crate::finding::sink::{NdjsonSink, SinkError};
 use crate::journal::JournalError;
-use crate::ledger::{Ledger, LedgerStats};
+use crate::ledger::{Issued, Ledger, LedgerStats, Told};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
 use crate::observation::{Estimate, Instant, Observation, ServiceId};
+use crate::push::Pushed;
 
 /// Estimators are told what issuers' sight is this often.
 const SIGHT_PERIOD_NS: u64 = 60_000_000_000;
@@ -238,6 +239,25 @@ impl Pipeline {
         }
     }
 
+    /// An issuance that a source pushed, taken over at monotonic time `now_ns`. What is judged from now on knows of it;
+    /// what was judged stays.
+    pub fn issued(&mut self, pushed: &Pushed, now_ns: u64) -> Issued {
+        let told = Told {
+            service: pushed.service,
+            issuer: pushed.issuer,
+            fingerprint: pushed.fingerprint,
+            at: self.clock.instant(pushed.issued_ns),
+            expires: pushed.expires_ns.map(|expires| self.clock.instant(expires).monotonic_ns),
+            account: pushed.account,
+            parent: pushed.parent,
+        };
+        let issued = self.collector.ledger().told(&told, self.clock.instant(now_ns));
+        if let Some(metrics) = &self.metrics {
+            metrics.pushed(pushed.source, issued);
+        }
+        issued
+    }
+
     /// The capture is over: what is pending stays unanswered.
     pub fn finish(&mut self) -> Result<(), PipelineError> {
         self.collector.finish(&mut self.tap);
@@ -385,6 +405,7 @@ impl Pipeline {
             known: counts.issuances.known,
             full: counts.issuances.full,
             lost: counts.issuances.lost,
+            told_by_another: stats.told_by_another,
             issuers: &issuers,
             folder: stats.folder,
         });

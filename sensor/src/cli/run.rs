@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics, RuleInfoLite};
 use crate::object;
 use crate::pipeline::Pipeline;
+use crate::push;
 use crate::slow::SlowPath;
 
 /// Bytes of printed transactions that are written at once; what is left is written with each update of the metrics.
@@ -40,6 +41,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     let interfaces = chosen(&start, interfaces)?;
     let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start.rules))?);
     let listener = metrics::bind(config.metrics_listen)?;
+    let push_listener = config.push.as_ref().map(push::bind).transpose()?;
     let findings = NdjsonSink::open(&config.findings)?;
     let transactions = transactions.map(open_transactions).transpose()?;
     let keys = start::drawn_keys(&config)?;
@@ -66,6 +68,14 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     if let Some(file) = transactions {
         pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
     }
+    let (pushed, endpoint) = match config.push.as_ref().zip(push_listener) {
+        Some((push, listener)) => {
+            let (sender, receiver) = push::queue(push.queue);
+            let server = push::Server::start(listener, &config, push, keys, sender, Arc::clone(&metrics))?;
+            (Some(receiver), Some(server))
+        }
+        None => (None, None),
+    };
     let resume = kernel.resumer()?;
     let mailbox = Arc::new(Mailbox::default());
     let plane = DataPlane {
@@ -76,13 +86,14 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
         bytes,
         pipeline,
         metrics: Some(Arc::clone(&metrics)),
+        pushed,
         poll_interval: config.bounds.poll_interval,
         lost: 0,
         looked: monotonic(),
         rules: Arc::clone(&mailbox),
     };
     let reloader = Reloader::new(&config, &start.rules, &mailbox, &metrics);
-    serve(plane, listener, metrics, reloader, || announce(&start, &interfaces))
+    serve(plane, listener, metrics, endpoint, reloader, || announce(&start, &interfaces))
 }
 
 /// Opens the file that transactions are appended to. A new one is readable by its owner only: targets and addresses are
@@ -130,6 +141,7 @@ fn serve(
     mut plane: DataPlane,
     listener: std::net::TcpListener,
     metrics: Arc<Metrics>,
+    endpoint: Option<push::Server>,
     reloader: Reloader,
     announce: impl FnOnce(),
 ) -> Result<(), CliError> {
@@ -163,6 +175,8 @@ fn serve(
             never = reloads(reloader) => match never {},
         }
     });
+    // First, so that the data plane's last turn has everything that was accepted.
+    drop(endpoint);
     stop.store(true, Ordering::Release);
     let outcome = thread.join().unwrap_or_else(|_| {
         Err(CliError::System("go on", std::io::Error::other("the data plane stopped unexpectedly")))
@@ -229,6 +243,9 @@ fn announcement(start: &Start, interfaces: &[String]) -> String {
     };
     lines.push(format!("findings  {to} ({} rules)", start.rules.each().count()));
     lines.push(format!("metrics   http://{}/metrics", config.metrics_listen));
+    if let Some(push) = &config.push {
+        lines.push(format!("push      https://{}/v1/issuances ({} sources)", push.listen, push.sources.len()));
+    }
     lines.push(format!(
         "next      describe your services in {}, then `authsensor check --config {0}`; Ctrl-C stops and detaches",
         config.path.display()

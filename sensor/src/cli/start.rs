@@ -22,6 +22,7 @@ use crate::ledger::StoreError;
 use crate::metrics::{BindError, MetricsError};
 use crate::object::Stubbed;
 use crate::pipeline::PipelineError;
+use crate::push::PushError;
 use crate::trace::TraceError;
 
 /// Why a command ended early: every variant's text is one paragraph that says what to do.
@@ -87,6 +88,9 @@ pub enum CliError {
     /// See [`BindError`].
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// See [`PushError`].
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// See [`MetricsError`].
     #[error(transparent)]
     Metrics(#[from] MetricsError),

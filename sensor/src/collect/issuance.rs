@@ -464,7 +464,7 @@ fn strip_outer(mut value: &[u8]) -> &[u8] {
 }
 
 /// Flags of a credential by its dots, and header and payload of a signed JWT.
-fn jwt_shape(text: &[u8]) -> (u16, Option<&[u8]>) {
+pub(crate) fn jwt_shape(text: &[u8]) -> (u16, Option<&[u8]>) {
     let mut parts = text.split(|byte| *byte == b'.');
     let (header, payload, signature, more) = (parts.next(), parts.next(), parts.next(), parts.next());
     let full = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty());

@@ -230,6 +230,7 @@ pub fn config() -> Config {
         approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),
         estimate: Estimate::default(),
         bounds: Bounds {

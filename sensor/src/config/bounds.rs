@@ -55,7 +55,6 @@ pub(super) fn ledger(root: &mut Section, keys: &Keys, cx: &mut Context) -> Ledge
     let mut table = root.table(cx, "ledger", "a [ledger] table");
     let store = store(&mut table, keys, cx);
     table.refuse(cx, "import", "issuances from a file");
-    table.refuse(cx, "push", "issuances that authenticated sources push");
     table.refuse(cx, "peers", "issuances that other sensors saw");
     let ledger = Ledger {
         store,

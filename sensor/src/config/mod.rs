@@ -14,6 +14,7 @@ mod keys;
 pub mod model;
 mod names;
 mod outcome;
+mod push;
 mod reader;
 mod register;
 mod route;
@@ -136,6 +137,7 @@ fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Report {
 
 fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Config {
     let mut approvals = Approvals::read(&mut root, cx);
+    let services = service::services(&mut root, &mut approvals, cx);
     let keys = keys::keys(&mut root, cx);
     let config = Config {
         path: path.to_owned(),
@@ -144,8 +146,9 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         trusted_proxies: trusted_proxies(&mut root, cx),
         client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
-        services: service::services(&mut root, &mut approvals, cx),
         ledger: bounds::ledger(&mut root, &keys, cx),
+        push: push::push(&mut root, &services, &keys, cx),
+        services,
         keys,
         approvals: approvals.file().to_owned(),
         rules: rules(&mut root, cx),

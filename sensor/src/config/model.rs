@@ -3,6 +3,8 @@
 //! Every value here has passed `authsensor check`; nothing behind this type validates again. Names and units follow
 //! the TOML schema (`docs/configure.md`).
 
+mod push;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sensor_ebpf::wire::method;
 
+pub use self::push::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls};
 use crate::observation::{Outcome, RouteClass};
 
 /// The whole configuration.
@@ -33,6 +36,8 @@ pub struct Config {
     pub keys: Keys,
     /// The ledger.
     pub ledger: Ledger,
+    /// The push endpoint, if there is one.
+    pub push: Option<Push>,
     /// Where approvals of issuers stand.
     pub approvals: PathBuf,
     /// Where rules are.

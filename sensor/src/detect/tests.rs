@@ -64,6 +64,7 @@ pub(super) fn config() -> Config {
         approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: model::Findings::Stdout,
+        push: None,
         metrics_listen: "127.0.0.1:0".parse().unwrap(),
         estimate: model::Estimate::default(),
         bounds: bounds(),

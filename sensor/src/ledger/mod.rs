@@ -30,6 +30,7 @@ mod json;
 mod names;
 mod persist;
 mod population;
+mod pushed;
 mod rates;
 mod register;
 mod sight;
@@ -65,6 +66,7 @@ use crate::observation::{
 
 pub use self::archive::{Archive, Archived, Imported, Standing};
 pub use self::names::joined;
+pub use self::pushed::Told;
 pub use self::sight::Sight;
 pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
 pub use self::store::{Loaded, StoreError};
@@ -362,6 +364,7 @@ impl Ledger {
         }
         let answer = self.store.presented(&key, !jwt, at);
         let id = self.store.id(&key);
+        let answer = pushed::of_its_issuer(answer, &self.issuers, issuer, presented, &facts, &mut self.counts);
         let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {

@@ -208,6 +208,15 @@ families! {
     ISSUANCES: Counter "authsensor_issuances_total" ["result"] in "issuances",
         "Issuances by what the ledger made of them.";
 
+    PUSHED: Counter "authsensor_pushed_issuances_total" ["source", "result"] in "issuances",
+        "Issuances that sources pushed, by what the ledger made of them.";
+    PUSH_REQUESTS: Counter "authsensor_push_requests_total" ["source", "result"] in "requests",
+        "Requests to the push endpoint by what became of them; only those accepted hand anything over.";
+    PUSH_CONNECTIONS: Counter "authsensor_push_connections_total" ["result"] in "connections",
+        "Connections to the push endpoint by what became of them.";
+    TOLD_BY_ANOTHER: Counter "authsensor_pushed_for_another_total" [] in "uses",
+        "Uses of a pushed credential that is, or may be, of another issuer than its source named: not taken for issued.";
+
     RULE_INFO: Gauge "authsensor_rule_info" ["id", "title", "level", "version"] in "1",
         "A rule that is loaded.";
     RULE_RELOADS: Counter "authsensor_rule_reloads_total" ["result"] in "loads",

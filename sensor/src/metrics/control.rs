@@ -78,6 +78,8 @@ pub struct LedgerView<'a> {
     pub full: u64,
     /// Issuances known to have happened whose credential was not seen.
     pub lost: u64,
+    /// Uses of a pushed credential that may be another issuer's than its source named.
+    pub told_by_another: u64,
     /// State per issuer.
     pub issuers: &'a [IssuerView],
     /// Its folder, if it has one.

@@ -8,9 +8,9 @@ use super::{SERVICE, config, warnings};
 use crate::config::load;
 use crate::config::model::{
     AccountSource, ClientHeader, Combination, Doubt, Estimate, Findings, IssueSource, Issuer, LedgerStore, Listen,
-    Observed, Pieces, Place, PresentSource, Segment,
+    Observed, Pieces, Place, PresentSource, PushSubject, Segment,
 };
-use crate::observation::{Outcome, RouteClass};
+use crate::observation::{IssuerId, Outcome, RouteClass};
 
 pub(super) const FULL: &str = include_str!("full.toml");
 pub(super) const SHIPPED: &str = include_str!("../../../../authsensor.toml");
@@ -257,8 +257,13 @@ fn the_shipped_file_loads_with_every_key_uncommented() {
     let is_key = |line: &str| {
         let rest = line.strip_prefix("# ").unwrap_or("");
         let word = rest.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
-        word > 0 && rest[word..].starts_with(" = ")
+        (word > 0 && rest[word..].starts_with(" = ")) || (rest.starts_with('[') && rest.ends_with(']'))
     };
+    let own = rcgen::generate_simple_self_signed(["push.example".to_owned()]).unwrap();
+    for file in ["push.pem", "sources-ca.pem"] {
+        write_key(&folder.path().join(file), &own.cert.pem(), 0o644);
+    }
+    write_key(&folder.path().join("push.key"), &own.signing_key.serialize_pem(), 0o600);
     let text: String = SHIPPED
         .lines()
         .map(|line| if is_key(line) { &line[2..] } else { line })
@@ -269,6 +274,14 @@ fn the_shipped_file_loads_with_every_key_uncommented() {
     assert_eq!(config.keys.fingerprint, Some([0xaa; 16]));
     assert_eq!(config.keys.account, Some([0xbb; 16]));
     assert!(config.services[0].issuers.iter().all(Issuer::accountable));
+    let push = config.push.as_ref().unwrap();
+    assert_eq!((push.max_body, push.queue, push.max_delay), (1 << 20, 65_536, Duration::from_mins(2)));
+    let [source] = &push.sources[..] else { panic!("{push:?}") };
+    assert_eq!((source.service.0, &source.issuers[..], source.per_second), (0, &[IssuerId(0)][..], 1000));
+    assert_eq!(
+        (source.subject.clone(), source.kids.join(" ")),
+        (PushSubject::Dns("sso.storefront.example".into()), "2026-01".into())
+    );
     let debug = format!("{config:?}");
     assert!(debug.contains("fingerprint: \"set\"") && !debug.contains("170, 170"), "a key is printed");
 }

@@ -6,6 +6,7 @@ mod model;
 mod register;
 mod restart;
 mod rules;
+mod told;
 
 use std::time::Duration;
 
@@ -107,6 +108,7 @@ fn config() -> Config {
         approvals: std::path::PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: ([127, 0, 0, 1], 0).into(),
         estimate: crate::config::model::Estimate::default(),
         bounds: Bounds {

@@ -51,6 +51,7 @@ fn config() -> Config {
         approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         estimate: model::Estimate::default(),
         bounds: model::Bounds {
@@ -343,6 +344,7 @@ fn ledger_rules_and_build_are_shown() {
         known: 4,
         full: 5,
         lost: 6,
+        told_by_another: 9,
         issuers: &issuers,
         folder: None,
     });
