@@ -18,9 +18,9 @@ const SALT: u32 = u32::MAX;
 /// A credential as the parser reports it.
 #[derive(Clone, Copy, Default)]
 pub struct Shown<'a> {
-    /// Fingerprint, place and shape; the span of its claims is set by [`Encoder`].
+    /// Fingerprint, place and shape; the span of its claims is set by [`crate::trace::Encoder`].
     pub credential: Credential,
-    /// `header.payload` of a signed JWT, when [`credential_flag::CLAIMS`] is set.
+    /// `header.payload` of a signed JWT, when `credential_flag::CLAIMS` is set.
     pub claims: &'a [u8],
 }
 
@@ -39,7 +39,7 @@ pub struct Exchange<'a> {
     pub line: &'a [u8],
     /// `Host`; empty for none.
     pub host: &'a [u8],
-    /// Bits of [`anomaly`].
+    /// Bits of `sensor_ebpf::wire::anomaly`.
     pub anomalies: u32,
     /// What the request authenticates with.
     pub shown: &'a [Shown<'a>],

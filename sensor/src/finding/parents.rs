@@ -5,7 +5,7 @@
 //! one names none, when they name the same client, credential or key of a service. The parent is the one that opened
 //! first. Alerts are few on purpose: when a finding opens that has no parent, when one opens that is graver than its
 //! parent ever was, and when the scope of one that was told changes: ten times the size, a new `kid`, a new route. That
-//! holds whether or not somebody has acknowledged it. Bounded: beyond [`OPEN_MAX`] open findings the oldest without
+//! holds whether or not somebody has acknowledged it. Bounded: beyond 4096 open findings the oldest without
 //! children are no longer compared, which is counted.
 
 use std::collections::BTreeMap;

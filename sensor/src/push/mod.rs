@@ -9,7 +9,7 @@
 //! Who a client is, its certificate says: the configured CA must have signed it, and one of its subject alternative
 //! names must be a source's `subject`. (A name rather than a hash of the key: certificates are renewed, often with new
 //! keys, by who runs the CA, and that must not need an edit here. So the CA should be one for this purpose.) What it may
-//! tell of, `issuers` and `kids` of that source say ([`source`]).
+//! tell of, `issuers` and `kids` of that source say (`source`).
 //!
 //! A request is taken as a whole or not at all. Raw credentials are fingerprinted at once; the buffers of this module
 //! that held them are wiped, and no answer, log line or metric repeats any part of a body. What the TLS and HTTP

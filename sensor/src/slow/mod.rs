@@ -4,7 +4,7 @@
 //! Records come in from capture; those that are not for the slow path pass through. The bytes of handed-over flows are put
 //! in order ([`stream`]) and parsed by the same functions as in the kernel, from the state in which the kernel stopped;
 //! what that makes goes out as the same records. Where a flow comes to rest between two messages, [`Resume`] tells the
-//! kernel where it may go on. Everything is bounded by the configuration; who goes when a bound is reached says [`room`], and
+//! kernel where it may go on. Everything is bounded by the configuration; who goes when a bound is reached says `room`, and
 //! it is counted.
 
 mod again;

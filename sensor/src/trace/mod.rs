@@ -1,9 +1,9 @@
 //! Traffic as text: one HTTP transaction a line, in and out, and its way into the pipeline.
 //!
 //! Lines flow in through [`TraceReader`], which says file, line and key of whatever it does not understand; [`Converter`]
-//! makes of a line an [`Exchange`], what the parser would have reported of that request and its response, and
+//! makes of a line an `Exchange`, what the parser would have reported of that request and its response, and
 //! [`Encoder`] the records that the kernel would have sent. Everything behind that is the pipeline itself. Whoever makes
-//! traffic (the simulator of the benches) fills an [`Exchange`] directly, or writes lines with [`write_line`].
+//! traffic (the simulator of the benches) fills an `Exchange` directly, or writes lines with [`write_line`].
 //!
 //! A trace carries raw credentials, as the traffic does. They are fingerprinted in [`Converter`]; what held them is wiped.
 
