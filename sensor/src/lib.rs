@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod object;
 pub mod observation;
 pub mod pipeline;
+pub mod push;
 pub mod slow;
 mod suggest;
 pub mod trace;

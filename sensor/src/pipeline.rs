@@ -4,6 +4,11 @@
 //! `replay` over files, with the same results. Records flow in through [`Pipeline::record`]; time moves on through
 //! [`Pipeline::advance`].
 
+mod names;
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
@@ -12,19 +17,24 @@ use std::time::Duration;
 use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
+use names::Names;
+use state::Kept;
+
 use crate::collect::routes::RouteStats;
 use crate::collect::transaction::Transaction;
-use crate::collect::{Clock, Collector, CollectorCounts, Keys, Sink};
+use crate::collect::{Clock, Collector, CollectorCounts, Exchange, Keys, Sink};
 use crate::config::model::Config;
-use crate::detect::{Detectors, Labels, RuleSet};
+use crate::detect::{Detectors, RuleSet};
 use crate::estimate::Estimators;
 use crate::finding::confidence::{Confidence, Coverage};
 use crate::finding::model::{Activity, Finding};
 use crate::finding::parents::Parents;
 use crate::finding::sink::{NdjsonSink, SinkError};
-use crate::ledger::{Ledger, LedgerStats};
+use crate::journal::JournalError;
+use crate::ledger::{Issued, Ledger, LedgerStats, Told};
 use crate::metrics::{Bound, CollectorView, IssuerView, LedgerView, Metrics};
-use crate::observation::{ClaimName, Estimate, Instant, Interned, IssuerId, Observation, RouteId, ServiceId};
+use crate::observation::{Estimate, Instant, Observation, ServiceId};
+use crate::push::Pushed;
 
 /// Estimators are told what issuers' sight is this often.
 const SIGHT_PERIOD_NS: u64 = 60_000_000_000;
@@ -38,6 +48,9 @@ pub enum PipelineError {
     /// Transactions could not be written.
     #[error("cannot write transactions: {0}")]
     Transactions(#[from] std::io::Error),
+    /// What an earlier run left cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// Where transactions are printed, one JSON object a line.
@@ -60,6 +73,7 @@ pub struct Pipeline {
     sight_due_ns: u64,
     fired: Vec<Finding>,
     parents: Parents,
+    kept: Option<Kept>,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -101,29 +115,6 @@ impl Sink for Tap {
 
     fn unmatched(&mut self, transaction: &Transaction<'_>) {
         self.print(transaction);
-    }
-}
-
-/// Names behind the ids of an observation.
-struct Names<'a> {
-    config: &'a Config,
-    ledger: &'a Ledger,
-}
-
-impl Labels for Names<'_> {
-    fn service(&self, service: ServiceId) -> &str {
-        self.config.services.get(usize::from(service.0)).map_or("none", |service| &service.name)
-    }
-    fn route(&self, service: ServiceId, route: RouteId) -> &str {
-        let service = self.config.services.get(usize::from(service.0));
-        service.and_then(|service| service.routes.get(usize::from(route.0))).map_or("none", |route| &route.name)
-    }
-    fn issuer(&self, service: ServiceId, issuer: IssuerId) -> &str {
-        let service = self.config.services.get(usize::from(service.0));
-        service.and_then(|service| service.issuers.get(usize::from(issuer.0))).map_or("none", |issuer| &issuer.name)
-    }
-    fn name(&self, of: ClaimName, id: Interned) -> &str {
-        self.ledger.name(of, id)
     }
 }
 
@@ -170,6 +161,7 @@ impl Pipeline {
             sight_due_ns: 0,
             fired: Vec::new(),
             parents: Parents::default(),
+            kept: None,
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -200,6 +192,12 @@ impl Pipeline {
         self.collector.record(record);
     }
 
+    /// Takes an exchange that is at hand as a whole, in the order of times; observations are looked at with the next
+    /// [`Pipeline::advance`]. False, and nothing done, when it must be given as records.
+    pub fn whole(&mut self, exchange: &Exchange<'_>) -> bool {
+        self.collector.whole(exchange, &mut self.tap)
+    }
+
     /// Every record stamped before `watermark_ns` was given: applies them in time order.
     pub fn advance(&mut self, watermark_ns: u64) -> Result<(), PipelineError> {
         self.collector.advance(watermark_ns, &mut self.tap);
@@ -218,8 +216,14 @@ impl Pipeline {
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
         for estimate in self.estimates.drain(..) {
             self.detectors.estimate(&estimate, &names, &mut self.fired);
+            if let Some(kept) = self.kept.as_mut() {
+                kept.recorder.estimate(&estimate, &names);
+            }
         }
         self.detectors.tick(now, &names, &mut self.fired);
+        if let Some(kept) = self.kept.as_mut() {
+            kept.flush(&mut self.estimators, now, false);
+        }
         self.report(now)
     }
 
@@ -235,12 +239,33 @@ impl Pipeline {
         }
     }
 
+    /// An issuance that a source pushed, taken over at monotonic time `now_ns`. What is judged from now on knows of it;
+    /// what was judged stays.
+    pub fn issued(&mut self, pushed: &Pushed, now_ns: u64) -> Issued {
+        let told = Told {
+            service: pushed.service,
+            issuer: pushed.issuer,
+            fingerprint: pushed.fingerprint,
+            at: self.clock.instant(pushed.issued_ns),
+            expires: pushed.expires_ns.map(|expires| self.clock.instant(expires).monotonic_ns),
+            account: pushed.account,
+            parent: pushed.parent,
+        };
+        let issued = self.collector.ledger().told(&told, self.clock.instant(now_ns));
+        if let Some(metrics) = &self.metrics {
+            metrics.pushed(pushed.source, issued);
+        }
+        issued
+    }
+
     /// The capture is over: what is pending stays unanswered.
     pub fn finish(&mut self) -> Result<(), PipelineError> {
         self.collector.finish(&mut self.tap);
         self.detect()?;
-        let now = Instant { monotonic_ns: 0, unix_ns: 0 };
-        self.report(now)?;
+        self.report(Instant { monotonic_ns: 0, unix_ns: 0 })?;
+        if let Some(kept) = self.kept.as_mut() {
+            kept.flush(&mut self.estimators, self.now, true);
+        }
         if let Some(writer) = self.tap.transactions.as_mut() {
             writer.flush()?;
         }
@@ -257,7 +282,10 @@ impl Pipeline {
             if let Some(metrics) = &self.metrics {
                 metrics.observe(observation);
             }
-            self.detectors.observe(observation, &names, &mut self.fired);
+            let news = self.detectors.observe(observation, &names, &mut self.fired);
+            if let Some(kept) = self.kept.as_mut().filter(|_| news) {
+                kept.recorder.observation(observation, &names);
+            }
         }
         self.tap.batch.clear();
         Ok(())
@@ -377,6 +405,7 @@ impl Pipeline {
             known: counts.issuances.known,
             full: counts.issuances.full,
             lost: counts.issuances.lost,
+            told_by_another: stats.told_by_another,
             issuers: &issuers,
             folder: stats.folder,
         });
@@ -434,6 +463,10 @@ fn issuer_views(stats: &LedgerStats) -> Vec<IssuerView> {
             issuer: issuer.issuer.0,
             horizon_unix_s: issuer.horizon_unix as f64,
             sight: issuer.sight.share(),
+            used: issuer.sight,
+            preexisting: issuer.population,
+            preexisting_budget: issuer.population_budget,
+            preexisting_exceeded: issuer.population_exceeded,
         })
         .collect()
 }

@@ -80,6 +80,16 @@ fn summary(config: &Config, rules: &RuleSet, out: &mut impl Write) -> io::Result
         Findings::File(path) => writeln!(out, "findings  to {}", path.display())?,
     }
     writeln!(out, "metrics   http://{}/metrics", config.metrics_listen)?;
+    if let Some(push) = &config.push {
+        writeln!(out, "push      https://{}/v1/issuances", push.listen)?;
+        for source in &push.sources {
+            let service = config.services.get(usize::from(source.service.0));
+            let issuers = source.issuers.iter().filter_map(|id| service?.issuers.get(usize::from(id.0)));
+            let issuers: Vec<&str> = issuers.map(|issuer| issuer.name.as_str()).collect();
+            let service = service.map_or("no service", |service| &service.name);
+            writeln!(out, "  source {}: {} of {service}", source.name, issuers.join(", "))?;
+        }
+    }
     for (key, what) in [(config.keys.fingerprint, "fingerprint"), (config.keys.account, "account")] {
         let origin = if key.is_some() { "from its file" } else { "drawn at start, gone with the process" };
         writeln!(out, "key       {what}: {origin}")?;

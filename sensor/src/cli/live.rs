@@ -19,6 +19,7 @@ use crate::collect::Clock;
 use crate::metrics::Metrics;
 use crate::observation::Instant;
 use crate::pipeline::Pipeline;
+use crate::push;
 use crate::slow::SlowPath;
 
 /// Between two updates of the metrics.
@@ -61,6 +62,8 @@ pub struct DataPlane {
     pub pipeline: Pipeline,
     /// The metrics.
     pub metrics: Option<Arc<Metrics>>,
+    /// Issuances that sources pushed.
+    pub pushed: Option<push::Receiver>,
     /// How often the rings are read.
     pub poll_interval: Duration,
     /// Losses of the kernel that were made gaps.
@@ -113,6 +116,12 @@ impl DataPlane {
         let events_to = self.events.produced();
         self.note_losses(now)?;
         let pipeline = &mut self.pipeline;
+        // After the time was read: what was accepted before it counts for every use before it.
+        if let Some(pushed) = &self.pushed {
+            pushed.drain(|pushed| {
+                pipeline.issued(pushed, now);
+            });
+        }
         let (slow, resume) = (&mut self.slow, &mut self.resume);
         self.events.read(events_to, |record| pipeline.record(record));
         self.bytes.read(bytes_to, |record| slow.record(record, resume, &mut |record| pipeline.record(record)));

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod interface;
+pub mod issuer;
 pub mod ledger;
 pub mod live;
 pub mod observe;

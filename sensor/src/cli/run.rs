@@ -17,13 +17,14 @@ use super::reload::{Mailbox, Reloader};
 use super::start::{self, CliError, Start};
 use crate::capture::kernel::Kernel;
 use crate::capture::tables::Tables;
-use crate::config::model::Findings;
+use crate::config::model::{Findings, LedgerStore};
 use crate::detect::RuleSet;
 use crate::finding::sink::NdjsonSink;
 use crate::ledger::Ledger;
 use crate::metrics::{self, Metrics, RuleInfoLite};
 use crate::object;
 use crate::pipeline::Pipeline;
+use crate::push;
 use crate::slow::SlowPath;
 
 /// Bytes of printed transactions that are written at once; what is left is written with each update of the metrics.
@@ -40,6 +41,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     let interfaces = chosen(&start, interfaces)?;
     let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start.rules))?);
     let listener = metrics::bind(config.metrics_listen)?;
+    let push_listener = config.push.as_ref().map(push::bind).transpose()?;
     let findings = NdjsonSink::open(&config.findings)?;
     let transactions = transactions.map(open_transactions).transpose()?;
     let keys = start::drawn_keys(&config)?;
@@ -50,19 +52,30 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     kernel.set_local_addresses(&interface::local_addresses()?)?;
     let (events, bytes) = kernel.rings(&config.bounds)?;
     metrics.object(&object_hash(object));
-    // Reading a ledger may take a while; what was captured meanwhile would be lost.
-    let (opened, _) = started();
-    let mut ledger = Ledger::open(&config, &keys, opened)?;
-    let (at, clock) = started();
+    // Reading what an earlier run left may take a while; what was captured meanwhile would be lost.
+    let (opened, clock) = started();
+    let ledger = Ledger::open(&config, &keys, opened)?;
+    let told = Some(Arc::clone(&metrics));
+    let mut pipeline = Pipeline::with_ledger(Arc::clone(&config), &start.rules, keys, clock, ledger, findings, told);
+    if let LedgerStore::Folder(folder) = &config.ledger.store {
+        pipeline.keep_state(folder, opened)?;
+    }
+    let at = clock.instant(monotonic());
     for name in &interfaces {
         kernel.attach(name)?;
     }
-    ledger.watch_from(at);
-    let told = Some(Arc::clone(&metrics));
-    let mut pipeline = Pipeline::with_ledger(Arc::clone(&config), &start.rules, keys, clock, ledger, findings, told);
+    pipeline.ledger().watch_from(at);
     if let Some(file) = transactions {
         pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
     }
+    let (pushed, endpoint) = match config.push.as_ref().zip(push_listener) {
+        Some((push, listener)) => {
+            let (sender, receiver) = push::queue(push.queue);
+            let server = push::Server::start(listener, &config, push, keys, sender, Arc::clone(&metrics))?;
+            (Some(receiver), Some(server))
+        }
+        None => (None, None),
+    };
     let resume = kernel.resumer()?;
     let mailbox = Arc::new(Mailbox::default());
     let plane = DataPlane {
@@ -73,13 +86,14 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
         bytes,
         pipeline,
         metrics: Some(Arc::clone(&metrics)),
+        pushed,
         poll_interval: config.bounds.poll_interval,
         lost: 0,
         looked: monotonic(),
         rules: Arc::clone(&mailbox),
     };
     let reloader = Reloader::new(&config, &start.rules, &mailbox, &metrics);
-    serve(plane, listener, metrics, reloader, || announce(&start, &interfaces))
+    serve(plane, listener, metrics, endpoint, reloader, || announce(&start, &interfaces))
 }
 
 /// Opens the file that transactions are appended to. A new one is readable by its owner only: targets and addresses are
@@ -127,6 +141,7 @@ fn serve(
     mut plane: DataPlane,
     listener: std::net::TcpListener,
     metrics: Arc<Metrics>,
+    endpoint: Option<push::Server>,
     reloader: Reloader,
     announce: impl FnOnce(),
 ) -> Result<(), CliError> {
@@ -160,6 +175,8 @@ fn serve(
             never = reloads(reloader) => match never {},
         }
     });
+    // First, so that the data plane's last turn has everything that was accepted.
+    drop(endpoint);
     stop.store(true, Ordering::Release);
     let outcome = thread.join().unwrap_or_else(|_| {
         Err(CliError::System("go on", std::io::Error::other("the data plane stopped unexpectedly")))
@@ -226,6 +243,9 @@ fn announcement(start: &Start, interfaces: &[String]) -> String {
     };
     lines.push(format!("findings  {to} ({} rules)", start.rules.each().count()));
     lines.push(format!("metrics   http://{}/metrics", config.metrics_listen));
+    if let Some(push) = &config.push {
+        lines.push(format!("push      https://{}/v1/issuances ({} sources)", push.listen, push.sources.len()));
+    }
     lines.push(format!(
         "next      describe your services in {}, then `authsensor check --config {0}`; Ctrl-C stops and detaches",
         config.path.display()

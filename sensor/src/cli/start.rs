@@ -12,6 +12,7 @@ use crate::capture::file::CaptureError;
 use crate::capture::kernel::KernelError;
 use crate::capture::tables::TablesError;
 use crate::cli::interface::InterfaceError;
+use crate::cli::issuer::IssuerError;
 use crate::collect::Keys;
 use crate::config::model::Config;
 use crate::config::{self, Diagnostic};
@@ -21,6 +22,7 @@ use crate::ledger::StoreError;
 use crate::metrics::{BindError, MetricsError};
 use crate::object::Stubbed;
 use crate::pipeline::PipelineError;
+use crate::push::PushError;
 use crate::trace::TraceError;
 
 /// Why a command ended early: every variant's text is one paragraph that says what to do.
@@ -86,9 +88,15 @@ pub enum CliError {
     /// See [`BindError`].
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// See [`PushError`].
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// See [`MetricsError`].
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// See [`IssuerError`].
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// See [`InterfaceError`].
     #[error(transparent)]
     Interface(#[from] InterfaceError),

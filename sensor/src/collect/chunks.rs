@@ -42,6 +42,11 @@ impl Chunks {
         Self { any: services.iter().any(|pieces| !pieces.is_empty()), services }
     }
 
+    /// True when some cookie comes in pieces.
+    pub fn any(&self) -> bool {
+        self.any
+    }
+
     /// Joins what `record` holds in pieces.
     pub fn join(&self, record: &mut SecretBuf, clock: Clock, key: siphash::Key) {
         if !self.any {

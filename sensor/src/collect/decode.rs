@@ -10,6 +10,7 @@ use sensor_ebpf::wire::{
 };
 
 use super::cookie_date;
+use super::whole::Shown;
 use crate::observation::Instant;
 
 /// Bytes of [`RecordHead`].
@@ -89,6 +90,8 @@ pub struct Head<'a> {
     pub fixed: HeadRecord,
     credentials: &'a [u8],
     captures: &'a [u8],
+    /// Credentials that do not stand in a record.
+    shown: &'a [Shown<'a>],
 }
 
 /// Captures name people (claims, query parameters), so they stay out of whatever prints this.
@@ -99,6 +102,11 @@ impl fmt::Debug for Head<'_> {
 }
 
 impl<'a> Head<'a> {
+    /// A head that is no record: the spans of its captures are those of `captures`.
+    pub(super) fn whole(fixed: HeadRecord, captures: &'a [u8], shown: &'a [Shown<'a>]) -> Self {
+        Self { fixed, credentials: &[], captures, shown }
+    }
+
     /// The capture `which` (one of [`capture`]) without trailing whitespace, of which the kernel takes off no more than
     /// the usual; `None` when it is absent.
     pub fn capture(&self, which: usize) -> Option<&'a [u8]> {
@@ -112,13 +120,24 @@ impl<'a> Head<'a> {
 
     /// The credentials, in the order in which they stood.
     pub fn credentials(&self) -> impl Iterator<Item = Credential> + use<'a> {
-        self.credentials.chunks_exact(CREDENTIAL).filter_map(|bytes| credential(&mut Reader(bytes)).ok())
+        let recorded =
+            self.credentials.chunks_exact(CREDENTIAL).filter_map(|bytes| credential(&mut Reader(bytes)).ok());
+        recorded.chain(self.shown.iter().map(|one| one.credential))
     }
 
     /// `header.payload` of a JWT, when the record carries it whole.
     pub fn claims(&self, credential: &Credential) -> Option<&'a [u8]> {
         let whole = credential.flags & (credential_flag::CLAIMS | credential_flag::CLAIMS_CUT);
-        if whole == credential_flag::CLAIMS { slice(self.captures, credential.claims) } else { None }
+        if whole != credential_flag::CLAIMS {
+            return None;
+        }
+        let same = |one: &&Shown<'_>| {
+            one.credential.tag() == credential.tag() && one.credential.fingerprint == credential.fingerprint
+        };
+        match self.shown.iter().find(same) {
+            Some(one) => Some(one.claims),
+            None => slice(self.captures, credential.claims),
+        }
     }
 
     /// The credentials that a response seen at `at` hands out: those that it does not make the client forget.
@@ -227,7 +246,7 @@ fn message<'a>(head: RecordHead, reader: &mut Reader<'a>) -> Result<Head<'a>, Ma
     }
     let credentials = reader.bytes(usize::from(fixed.credentials) * CREDENTIAL)?;
     let captures = reader.bytes(usize::from(fixed.captures_len))?;
-    let decoded = Head { fixed, credentials, captures };
+    let decoded = Head { fixed, credentials, captures, shown: &[] };
     let spans_fit = fixed.captures.iter().all(|span| slice(captures, *span).is_some());
     let claims_fit = decoded.credentials().all(|one| {
         one.flags & (credential_flag::CLAIMS | credential_flag::EXPIRES) == 0 || slice(captures, one.claims).is_some()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sensor_ebpf::wire::{NO_ROUTE, anomaly, capture, place};
 
 use super::account::{relation, subjects_differ};
-use super::decode::{Head, Record, decode};
+use super::decode::Head;
 use super::exchange::{applier, route_of, service_of};
 use super::issuance::{Applier, Exchange};
 use super::pending::{Answer, Judged, Key, Pending};
@@ -21,11 +21,11 @@ impl Collector {
         &mut self,
         config: &Config,
         pending: &Pending,
+        head: &Head<'_>,
         response: Option<&Head<'_>>,
         outcome: Outcome,
         out: &mut impl Sink,
     ) {
-        let Ok(Record::Request(head) | Record::Version(head)) = decode(pending.request.as_slice()) else { return };
         let line = head.capture(capture::LINE).unwrap_or_default();
         let line = RequestLine::new(line, head.anomaly(anomaly::LINE_CUT));
         let status = response.map(|response| response.fixed.status).filter(|status| *status != 0);
@@ -71,7 +71,7 @@ impl Collector {
             target_at: line.target_at,
             version: head.fixed.version,
             credentials: &pending.credentials,
-            ..blank(&observation, &head)
+            ..blank(&observation, head)
         };
         out.observation(&observation, &transaction);
     }

@@ -289,7 +289,7 @@ impl Collector {
     }
 
     /// Applies a response head; true when the exchange has to wait for the end of the body.
-    fn response_head(&mut self, config: &Config, pending: &mut Pending, head: &Head<'_>) -> bool {
+    pub(super) fn response_head(&mut self, config: &Config, pending: &mut Pending, head: &Head<'_>) -> bool {
         let service = config.services.get(usize::from(pending.service.0));
         let Some(service_config) = service else { return false };
         let route = route_of(service, pending.route);
@@ -380,19 +380,33 @@ impl Collector {
     /// Emits the observation of `pending` with what is known of its response.
     fn complete(&mut self, mut pending: Pending, now_ns: u64, out: &mut impl Sink) {
         let config = Arc::clone(&self.config);
-        let record = pending.response.take();
-        let response = record.as_ref().and_then(|record| match decode(record.as_slice()) {
+        let (record, answer) = (std::mem::take(&mut pending.request), pending.response.take());
+        let response = answer.as_ref().and_then(|record| match decode(record.as_slice()) {
             Ok(Record::Response(head)) => Some(head),
             _ => None,
         });
+        if let Ok(Record::Request(request) | Record::Version(request)) = decode(record.as_slice()) {
+            self.close(&config, &mut pending, &request, response.as_ref(), now_ns, out);
+        }
+        self.drop_bodies(pending.key);
+        (pending.request, pending.response) = (record, answer);
+        self.recycle(pending);
+    }
+
+    /// Concludes and emits what `request` and `response` came to.
+    pub(super) fn close(
+        &mut self,
+        config: &Config,
+        pending: &mut Pending,
+        request: &Head<'_>,
+        response: Option<&Head<'_>>,
+        now_ns: u64,
+        out: &mut impl Sink,
+    ) {
         self.counts.observations += 1;
         self.counts.unanswered += u64::from(response.is_none());
-        let outcome =
-            response.as_ref().map_or(Outcome::Unanswered, |head| self.conclude(&config, &mut pending, head, now_ns));
-        self.drop_bodies(pending.key);
-        self.emit(&config, &pending, response.as_ref(), outcome, out);
-        pending.response = record;
-        self.recycle(pending);
+        let outcome = response.map_or(Outcome::Unanswered, |head| self.conclude(config, pending, head, now_ns));
+        self.emit(config, pending, request, response, outcome, out);
     }
 
     /// Applies what needed the body, and judges the outcome.

@@ -228,14 +228,28 @@ impl Applier<'_> {
             }
         }
         if exchange.class == RouteClass::Login {
-            for bound in exchange
-                .credentials
-                .iter()
-                .filter(|one| place_of(&one.credential).is_some_and(|place| rule.binds.contains(&place)))
-            {
-                let credential = &bound.credential;
-                let fingerprint = Fingerprint(credential.fingerprint);
-                self.issue(exchange, (credential.place, credential.index), fingerprint, inherits, account, true);
+            self.bind(exchange, rule, (inherits, account));
+        }
+    }
+
+    /// Presented credentials that a login makes good. Not one that carries its own claims: no server can change what such
+    /// a credential says, and whoever forges one would only have to show it at his own login. Nor one that the answer
+    /// replaces.
+    fn bind(
+        &mut self,
+        exchange: &Exchange<'_>,
+        rule: &IssuanceRule,
+        (inherits, account): (Option<Provenance>, Option<AccountHash>),
+    ) {
+        for judged in exchange.credentials.iter().filter(|one| !one.verdict.self_contained) {
+            let credential = &judged.credential;
+            let (place, index) = (credential.place, credential.index);
+            let fingerprint = Fingerprint(credential.fingerprint);
+            let bound = place_of(credential).is_some_and(|place| rule.binds.contains(&place));
+            let replaced =
+                place == place::COOKIE && exchange.sets(place::SET_COOKIE, index).any(|set| set != fingerprint);
+            if bound && !replaced {
+                self.issue(exchange, (place, index), fingerprint, inherits, account, true);
             }
         }
     }
@@ -450,7 +464,7 @@ fn strip_outer(mut value: &[u8]) -> &[u8] {
 }
 
 /// Flags of a credential by its dots, and header and payload of a signed JWT.
-fn jwt_shape(text: &[u8]) -> (u16, Option<&[u8]>) {
+pub(crate) fn jwt_shape(text: &[u8]) -> (u16, Option<&[u8]>) {
     let mut parts = text.split(|byte| *byte == b'.');
     let (header, payload, signature, more) = (parts.next(), parts.next(), parts.next(), parts.next());
     let full = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty());

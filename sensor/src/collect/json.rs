@@ -11,7 +11,7 @@ use super::secret::SecretBuf;
 
 /// A value found in a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// What stands between the quotes, escapes untouched.
     String(&'a [u8]),
     /// A number, `true`, `false` or `null`, as it stands.
@@ -34,7 +34,7 @@ impl fmt::Debug for Value<'_> {
 /// The value that `pointer` names. Of members with the same name the last counts, as it does for JavaScript and most
 /// other readers; serializers write none twice. A byte order mark in front is ignored (RFC 8259 §8.1), and of several
 /// texts in one body (newline-delimited JSON) the first is read.
-pub(super) fn lookup<'a>(text: &'a [u8], pointer: &str) -> Option<Value<'a>> {
+pub(crate) fn lookup<'a>(text: &'a [u8], pointer: &str) -> Option<Value<'a>> {
     let mut at = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if !pointer.is_empty() {
         for token in pointer.strip_prefix('/')?.split('/') {
@@ -54,7 +54,7 @@ pub(super) fn lookup<'a>(text: &'a [u8], pointer: &str) -> Option<Value<'a>> {
 
 /// Appends `raw` (of [`Value::String`]) to `out` with its escapes resolved; false if an escape is not one. The buffer
 /// grows at most once: the result is never longer than `raw`.
-pub(super) fn unescape(raw: &[u8], out: &mut SecretBuf) -> bool {
+pub(crate) fn unescape(raw: &[u8], out: &mut SecretBuf) -> bool {
     let mut rest = raw;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
         let (plain, escape) = rest.split_at(at);
@@ -203,7 +203,7 @@ fn skip_space(text: &[u8]) -> &[u8] {
 }
 
 /// True when the raw string `raw` means `text`.
-pub(super) fn same_text(raw: &[u8], text: &str) -> bool {
+pub(crate) fn same_text(raw: &[u8], text: &str) -> bool {
     if !raw.contains(&b'\\') {
         return raw == text.as_bytes();
     }

@@ -16,18 +16,19 @@ pub mod decode;
 pub mod decompress;
 mod emit;
 mod exchange;
-mod issuance;
-mod json;
+pub(crate) mod issuance;
+pub(crate) mod json;
 mod outcome;
 mod pending;
 mod queue;
 mod route_stats;
 pub mod routes;
-mod secret;
+pub(crate) mod secret;
 mod shaken;
 pub mod target;
 pub mod transaction;
 mod version;
+mod whole;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -68,6 +69,7 @@ use routes::{Readings, Router};
 use secret::SecretBuf;
 use shaken::Shaken;
 pub use transaction::Transaction;
+pub use whole::{Answer, Exchange, Shown};
 
 /// Of as many requests as may wait, one such part more may that only other versions have.
 const MORE_PART: usize = 8;
@@ -137,6 +139,8 @@ pub struct Collector {
     early: VecDeque<(Key, SecretBuf)>,
     readings: Readings,
     scratch: Vec<u8>,
+    /// Captures of an exchange at hand.
+    area: Vec<u8>,
     secret: SecretBuf,
     spare_credentials: Vec<Vec<Judged>>,
 }
@@ -167,6 +171,7 @@ impl Collector {
             early: VecDeque::new(),
             readings: Readings::default(),
             scratch: Vec::new(),
+            area: Vec::new(),
             secret: SecretBuf::default(),
             spare_credentials: Vec::new(),
             config,

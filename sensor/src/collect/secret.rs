@@ -6,7 +6,7 @@ use zeroize::Zeroize as _;
 
 /// A growable byte buffer whose content never survives in freed memory.
 #[derive(Default)]
-pub(super) struct SecretBuf {
+pub(crate) struct SecretBuf {
     bytes: Vec<u8>,
 }
 

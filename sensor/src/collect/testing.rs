@@ -184,7 +184,7 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
             sight: 0.99,
             by: "ops".to_owned(),
             on: "2026-01-01".to_owned(),
-            preexisting: None,
+            ..Confirmation::default()
         }),
         max_lifetime: Duration::from_hours(1),
         preexisting: None,
@@ -227,8 +227,10 @@ pub fn config() -> Config {
             clock_leeway: Duration::from_mins(2),
             max_seen: 1000,
         },
+        approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),
         estimate: Estimate::default(),
         bounds: Bounds {
@@ -253,6 +255,7 @@ pub fn config() -> Config {
             rule_groups: 16,
             quiet_groups: 16,
             group_values: 16,
+            journal_bytes: 1 << 20,
         },
     }
 }

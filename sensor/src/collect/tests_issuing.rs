@@ -302,6 +302,72 @@ fn binds_and_echoes() {
     assert_eq!(collector.counts().issuances.echo, 1);
 }
 
+/// A forged token is not made good by showing it at a login of one's own, nor is a session that the login replaces.
+#[test]
+fn bind_laundering() {
+    let bind = |cookie: &str, answer: R| vec![R::request(1, 0, 0, "POST /bind HTTP/1.1").cookie(cookie), answer];
+    let forged = jwt("17");
+    assert_eq!(provenance_after(bind(&forged, R::response(1, 0, 1, 200)), &forged).0, Provenance::Unissued);
+    let replaced = bind("fixed", R::response(1, 0, 1, 200).set_cookie("fresh"));
+    assert_eq!(provenance_after(replaced, "fixed").0, Provenance::Unissued);
+    let again = bind("kept", R::response(1, 0, 1, 200).set_cookie("kept"));
+    assert_eq!(provenance_after(again, "kept").0, Provenance::Issued);
+}
+
+/// The first step of a login hands out a session that is good for nothing before the second has succeeded.
+#[test]
+fn logins_in_two_steps() {
+    let steps = |status| {
+        vec![
+            R::request(1, 0, 0, "POST /password HTTP/1.1"),
+            R::response(1, 0, 1, 200).set_cookie("s1"),
+            R::request(1, 1, 10, "GET /products HTTP/1.1").cookie("s1"),
+            R::response(1, 1, 11, 200),
+            R::request(1, 2, 20, "POST /bind HTTP/1.1").cookie("s1"),
+            R::response(1, 2, 21, status),
+        ]
+    };
+    let (provenance, kept, mut collector) = provenance_after(steps(200), "s1");
+    assert_eq!((provenance, kept.observations[2].issued), (Provenance::Issued, 1));
+    let sight = collector.ledger().stats().issuers[0].sight;
+    assert_eq!((sight.seen, sight.unseen), (1, 0), "an issuance that was seen");
+    assert_eq!(provenance_after(steps(401), "s1").0, Provenance::Unissued);
+}
+
+/// A forged bearer beside a session of the attacker's own: the worse one is what the observation tells.
+#[test]
+fn decoy_cookie() {
+    let forged = jwt("18");
+    let read = R::request(2, 0, 100, "GET /users/18/addresses HTTP/1.1").cookie("own").bearer(&forged);
+    let (kept, _) = run([cookie_login("own"), vec![read, R::response(2, 0, 101, 200)]].concat());
+    let last = kept.observations.last().unwrap();
+    assert_eq!((last.provenance, last.self_contained), (Provenance::Unissued, true));
+    assert_eq!(last.fingerprint.unwrap().0, fingerprint(&forged));
+}
+
+/// Cookies that change with every answer: a session is judged by where it began, however many there are in between.
+#[test]
+fn rolling_lineage() {
+    let roll = |from: &str, steps: u32| {
+        let mut records = Vec::new();
+        let mut held = from.to_owned();
+        for step in 0..steps {
+            let at = 100 + u64::from(step) * 10;
+            let next = format!("{from}.{step}");
+            records.push(R::request(60, step, at, "GET /users/me HTTP/1.1").credential(place::COOKIE, 1, &held));
+            records.push(R::response(60, step, at + 1, 200).credential(place::SET_COOKIE, 1, &next));
+            held = next;
+        }
+        records
+    };
+    let provenance = |first: &str| {
+        let (kept, _) = run([cookie_login("s"), roll(first, 100)].concat());
+        kept.observations.last().unwrap().provenance
+    };
+    assert_eq!(provenance("s"), Provenance::Issued);
+    assert_eq!(provenance("stolen from nowhere"), Provenance::Unissued);
+}
+
 #[test]
 fn logout_revokes() {
     let logout =

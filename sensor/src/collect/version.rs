@@ -125,7 +125,9 @@ impl Collector {
     fn tell_more(&mut self, key: Key, out: &mut impl Sink) {
         let Some(pending) = self.more.remove(key) else { return };
         let config = Arc::clone(&self.config);
-        self.emit(&config, &pending, None, Outcome::Unanswered, out);
+        if let Ok(Record::Request(head) | Record::Version(head)) = decode(pending.request.as_slice()) {
+            self.emit(&config, &pending, &head, None, Outcome::Unanswered, out);
+        }
         self.recycle(pending);
     }
 

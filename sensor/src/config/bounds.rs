@@ -44,6 +44,7 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         rule_groups: count(&mut table, cx, "rule_groups", 65_536, 1..=ENTRIES_MAX),
         quiet_groups: count(&mut table, cx, "quiet_groups", 262_144, 1..=ENTRIES_MAX),
         group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
+        journal_bytes: bytes(&mut table, cx, "journal_bytes", 1 << 30, 1 << 20..=1 << 40) as u64,
     };
     table.finish(cx);
     bounds
@@ -54,7 +55,6 @@ pub(super) fn ledger(root: &mut Section, keys: &Keys, cx: &mut Context) -> Ledge
     let mut table = root.table(cx, "ledger", "a [ledger] table");
     let store = store(&mut table, keys, cx);
     table.refuse(cx, "import", "issuances from a file");
-    table.refuse(cx, "push", "issuances that authenticated sources push");
     table.refuse(cx, "peers", "issuances that other sensors saw");
     let ledger = Ledger {
         store,

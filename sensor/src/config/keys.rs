@@ -36,14 +36,17 @@ fn key(table: &mut Section, name: &'static str, cx: &mut Context) -> Option<[u8;
     match read(&path) {
         Ok(key) => Some(key),
         Err(mistake) => {
-            let (what, fix) = mistake.words();
+            let (what, fix) = mistake.words(MAKE);
             cx.error(text.at, format!("the key file {} {what}", quoted(&path.to_string_lossy())), fix);
             None
         }
     }
 }
 
-enum Mistake {
+const MAKE: &str = "Make one: `umask 077; openssl rand -hex 16 > FILE`";
+
+/// What is wrong with a file of secrets.
+pub(super) enum Mistake {
     Unreadable(io::Error),
     NotAFile,
     Open(u32),
@@ -51,18 +54,23 @@ enum Mistake {
 }
 
 impl Mistake {
-    fn words(&self) -> (String, &'static str) {
-        const MAKE: &str = "Make one: `umask 077; openssl rand -hex 16 > FILE`";
+    /// What is wrong, and what to do about it; `make` says how to make such a file.
+    pub(super) fn words(&self, make: &'static str) -> (String, &'static str) {
         match self {
-            Self::Unreadable(error) => (format!("cannot be read ({error})"), MAKE),
-            Self::NotAFile => ("is not a regular file".into(), MAKE),
+            Self::Unreadable(error) => (format!("cannot be read ({error})"), make),
+            Self::NotAFile => ("is not a regular file".into(), make),
             Self::Open(mode) => (format!("can be read by others (mode {mode:03o})"), "Run `chmod 600` on it"),
-            Self::NotAKey => ("does not hold exactly 32 hexadecimal digits".into(), MAKE),
+            Self::NotAKey => ("does not hold exactly 32 hexadecimal digits".into(), make),
         }
     }
 }
 
 fn read(path: &Path) -> Result<[u8; 16], Mistake> {
+    parse(&private_file(path, FILE_MAX)?).ok_or(Mistake::NotAKey)
+}
+
+/// The first `most` bytes of a regular file that only its owner can read.
+pub(super) fn private_file(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>, Mistake> {
     // Asked before opening too: opening a named pipe would wait for a writer.
     if !std::fs::metadata(path).map_err(Mistake::Unreadable)?.is_file() {
         return Err(Mistake::NotAFile);
@@ -74,9 +82,10 @@ fn read(path: &Path) -> Result<[u8; 16], Mistake> {
         return Err(Mistake::Open(mode));
     }
     // Room for all that is read, so that no copy is left behind by growing.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));
-    file.take(FILE_MAX as u64).read_to_end(&mut bytes).map_err(Mistake::Unreadable)?;
-    parse(&bytes).ok_or(Mistake::NotAKey)
+    let most = usize::try_from(metadata.len()).unwrap_or(most).min(most);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    file.take(most as u64).read_to_end(&mut bytes).map_err(Mistake::Unreadable)?;
+    Ok(bytes)
 }
 
 fn parse(bytes: &[u8]) -> Option<[u8; 16]> {

@@ -3,6 +3,8 @@
 //! Every value here has passed `authsensor check`; nothing behind this type validates again. Names and units follow
 //! the TOML schema (`docs/configure.md`).
 
+mod push;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sensor_ebpf::wire::method;
 
+pub use self::push::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls};
 use crate::observation::{Outcome, RouteClass};
 
 /// The whole configuration.
@@ -33,6 +36,10 @@ pub struct Config {
     pub keys: Keys,
     /// The ledger.
     pub ledger: Ledger,
+    /// The push endpoint, if there is one.
+    pub push: Option<Push>,
+    /// Where approvals of issuers stand.
+    pub approvals: PathBuf,
     /// Where rules are.
     pub rules: Vec<PathBuf>,
     /// Where findings go.
@@ -393,7 +400,7 @@ pub enum Observed {
 }
 
 /// An operator's confirmation of the measured sight.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Confirmation {
     /// Share of newly used credentials whose issuance was seen, 0–1, as measured.
     pub sight: f64,
@@ -403,6 +410,8 @@ pub struct Confirmation {
     pub on: String,
     /// Distinct credentials that may be older than the horizon, as measured.
     pub preexisting: Option<u64>,
+    /// It stands in the file of approvals, not in the configuration.
+    pub approved: bool,
 }
 
 impl Issuer {
@@ -497,6 +506,8 @@ pub struct Bounds {
     pub quiet_groups: usize,
     /// Distinct values counted exactly per group.
     pub group_values: usize,
+    /// Bytes on disk of what rules must know again after a restart.
+    pub journal_bytes: u64,
 }
 
 /// What estimators keep, and the doubt that is budgeted.

@@ -8,6 +8,7 @@ use super::distinct::Distinct;
 use super::field::Key;
 use super::rule::{Count, GROUP_FIELDS_MAX};
 use super::sample::{Lowest, Sample};
+use super::touched::Touched;
 use super::window::{KEPT, SLICES, Window, leaving, slot};
 use crate::detect::field::{Field, address};
 use crate::observation::{AccountHash, Instant};
@@ -106,6 +107,7 @@ pub(super) struct Group {
     pub last_slice: u64,
     accounts: Sample<AccountHash>,
     addresses: Sample<IpAddr>,
+    pub touched: Touched,
     pub incident: Option<Box<Incident>>,
 }
 
@@ -124,6 +126,7 @@ impl Group {
             last_slice: 0,
             accounts: Sample::new(),
             addresses: Sample::new(),
+            touched: Touched::new(),
             incident: None,
         }
     }
@@ -141,6 +144,7 @@ impl Group {
         self.last_slice = 0;
         self.accounts = Sample::new();
         self.addresses = Sample::new();
+        self.touched = Touched::new();
         self.incident = None;
     }
 
@@ -273,6 +277,7 @@ impl Group {
             incident.accounts = self.values.distinct();
         }
         incident.reported = incident.count().0;
+        self.touched.open(since);
         self.incident = Some(Box::new(incident));
         self.values.reset(self.newest);
         self.clients.reset(self.newest);

@@ -26,6 +26,7 @@ mod rule;
 mod sample;
 mod shade;
 mod stand_in;
+mod touched;
 mod window;
 mod yaml;
 

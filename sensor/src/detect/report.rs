@@ -7,7 +7,7 @@ use super::field::{OVERFLOW, Source, hex};
 use super::group::{Group, GroupKey};
 use super::rule::{CompiledRule, Count};
 use crate::finding::confidence::Confidence;
-use crate::finding::model::{Activity, Finding, Scope, Standing};
+use crate::finding::model::{Activity, Finding, Standing};
 use crate::observation::Instant;
 
 /// A report of the finding that is open in `group`. It is dated by its last observation or, closing, by `over_ns`, the
@@ -57,7 +57,7 @@ pub(super) fn finding(
         account_sample,
         window_s: rule.timespan_ns / 1_000_000_000,
         threshold: rule.threshold,
-        scope: Scope::default(),
+        scope: group.touched.scope(labels),
         standing: Standing::default(),
         confidence: Confidence::default(),
     })

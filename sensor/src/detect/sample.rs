@@ -47,19 +47,19 @@ impl<T: Copy + PartialEq> Sample<T> {
 /// The [`ACCOUNTS_MAX`] accounts with the lowest hashes. The hash is keyed, so which these are has nothing to do with when,
 /// how often or by whom they were read: whoever judges a finding by them judges an unbiased sample.
 #[derive(Debug)]
-pub(super) struct Lowest {
+pub(super) struct Lowest<T = AccountHash> {
     /// In order.
-    values: Vec<AccountHash>,
+    values: Vec<T>,
 }
 
-impl Lowest {
+impl<T: Copy + Ord> Lowest<T> {
     /// Empty, with room for all.
     pub fn new() -> Self {
         Self { values: Vec::with_capacity(ACCOUNTS_MAX) }
     }
 
-    /// Takes an account.
-    pub fn take(&mut self, account: AccountHash) {
+    /// Takes an account (or a credential).
+    pub fn take(&mut self, account: T) {
         if self.values.len() == ACCOUNTS_MAX && self.values.last().is_some_and(|last| account >= *last) {
             return;
         }
@@ -70,7 +70,7 @@ impl Lowest {
     }
 
     /// The accounts, by hash.
-    pub fn values(&self) -> Vec<AccountHash> {
+    pub fn values(&self) -> Vec<T> {
         self.values.clone()
     }
 }

@@ -12,7 +12,7 @@
 //! 1/100 stay there (a member's past buys nothing), above 10¹² too, and half of them is forgotten every six hours.
 //!
 //! **What counts.** Never a credential that a login issued, whose account is there. The same target again does not count:
-//! an application that asks for one deleted account all day is one miss. Of a key, only credentials that no login issued
+//! an application that asks for all objects of one deleted account all day is one miss. Of a key, only credentials that no login issued
 //! count. During a server fault nothing counts, and odds above 1 are not told.
 //!
 //! **Bound.** For a member who misses with θ₀, the odds pass 10ⁿ from where they stand (10⁻² or more) with a probability of
@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use super::fault::{Turn, Witnesses};
 use super::table::{Hasher, Kept, Table, TableStats};
 use super::time::{Tenths, fade, seconds};
-use crate::observation::{Observation, Outcome, Provenance, RouteClass};
+use crate::observation::{Observation, Outcome, Provenance, Relation, RouteClass};
 
 /// log₁₀ of the odds of a miss and of a read, in hundredths, by the route's usual share θ₀, for θ₁ = 0.4.
 const ODDS: [(f32, f32, f32); 5] = [
@@ -206,14 +206,15 @@ impl Misses {
         test.odds
     }
 
-    /// What was asked for: the account or, of an object, that; never 0.
+    /// What was asked for: the account, or another's object; never 0.
     fn target(&self, o: &Observation) -> u32 {
         let hash = |hash: [u8; 16]| {
             let (low, high) = hash.split_at(8);
             let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
             self.hasher.hash(word(low), word(high))
         };
-        let named = o.object.or(o.account).map(|hashed| hash(hashed.0));
+        let object = o.object.filter(|_| o.relation != Relation::Own);
+        let named = object.or(o.account).map(|hashed| hash(hashed.0));
         let hash = named.unwrap_or_else(|| match o.target_id {
             Some(id) => self.hasher.hash(id, 1),
             // Not known: every request is another.

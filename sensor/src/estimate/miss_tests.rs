@@ -16,7 +16,7 @@ impl Rig {
     fn new(misses: usize) -> Self {
         let mut epoch = Epoch::default();
         epoch.tenths(at(0.0).monotonic_ns);
-        Self { misses: Misses::new(misses, 4, Hasher::new([3; 16])), epoch }
+        Self { misses: Misses::new(misses, 3, Hasher::new([3; 16])), epoch }
     }
 
     fn take(&mut self, o: &Observation) -> Odds {

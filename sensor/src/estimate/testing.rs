@@ -1,66 +1,49 @@
 //! What tests of estimators share: a configuration, observations, and numbers that are random and the same every time.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
-use crate::config::model::{Canaries, Config, Confirmation, Credentials, Issuer, Kid, Observed, Route, Service};
+use crate::config::model::Config;
 use crate::observation::{
     AccountHash, Claims, Estimates, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId,
     ServiceId, Validity,
 };
 
-/// Routes of the service: `addresses` and `edit` return data, `login` and `refresh` issue, `order` names an object.
+/// Routes of the service: the first two return data.
 pub const ADDRESSES: u16 = 0;
 pub const EDIT: u16 = 1;
 pub const LOGIN: u16 = 2;
 
-/// One service with two account routes, a login and a refresh, and one issuer that is wholly observed.
+const CONFIG: &str = r#"
+[[service]]
+name = "shop"
+listen = 80
+credentials = { authorization = true }
+[[service.route]]
+class = "account_read"
+methods = "GET"
+path = "/members/{member}/addresses"
+account = "path:member"
+[[service.route]]
+class = "account_read"
+methods = "GET"
+path = "/members/{member}"
+account = "path:member"
+[[service.route]]
+class = "login"
+methods = "POST"
+path = "/login"
+issues = "json:/token"
+[[service.issuer]]
+name = "members"
+kind = "jwt"
+observed = "all"
+confirmed = { sight = 0.999, by = "Kim", on = 2026-01-31 }
+max_lifetime = "24h"
+"#;
+
+/// One service with two account routes and a login, and one issuer that is wholly observed.
 pub fn config() -> Config {
-    let mut config = crate::config::defaults().unwrap();
-    let route = |name: &str, class| Route {
-        name: name.to_owned(),
-        methods: Vec::new(),
-        segments: Vec::new(),
-        template: String::new(),
-        class,
-        authenticates_with: Vec::new(),
-        outcomes: Vec::new(),
-        account: Vec::new(),
-        object: None,
-        issuance: None,
-    };
-    let (read, login, refresh) = (RouteClass::AccountRead, RouteClass::Login, RouteClass::Refresh);
-    config.services.push(Service {
-        name: "shop".to_owned(),
-        listen: Vec::new(),
-        proxy_protocol: false,
-        canaries: Canaries::default(),
-        credentials: Credentials::default(),
-        routes: vec![route("addresses", read), route("edit", read), route("login", login), route("refresh", refresh)],
-        issuers: vec![Issuer {
-            name: "members".to_owned(),
-            iss: None,
-            combinations: Vec::new(),
-            expires: false,
-            expiry_grace: Duration::ZERO,
-            subject: None,
-            preexisting: None,
-            kids: vec![Kid { kid: "k1".to_owned(), ..Kid::default() }],
-            places: Vec::new(),
-            jwt: true,
-            observed: Observed::All,
-            confirmed: Some(Confirmation {
-                sight: 0.999,
-                by: "Kim".to_owned(),
-                on: "2026-01-31".to_owned(),
-                preexisting: None,
-            }),
-            max_lifetime: Duration::from_hours(24),
-            renews: Vec::new(),
-            renew_grace: Duration::ZERO,
-        }],
-    });
-    config
+    crate::config::from_text(CONFIG).unwrap()
 }
 
 /// `seconds` after the start of the tests' time, a Monday's midnight UTC.

@@ -7,6 +7,7 @@
 //! counted. No raw credential and no account identifier reaches it: an observation has none.
 
 mod entry;
+mod recorder;
 mod rename;
 mod segment;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use entry::Entry;
+pub use recorder::{Recorder, RecorderCounts};
 pub use rename::{Name, Names, Resolve};
 use rename::{Renamer, named};
 use segment::{Reader, Writer};
@@ -107,22 +109,22 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal in `directory` (made if it is not there) and hands every kept entry to `again`, oldest first,
-    /// with names resolved against what the program has now. Entries that are too old at `now` are left out.
-    pub fn open(
+    /// with names resolved against what the program has now. Some may be older than the limit: segments go as a whole, after
+    /// this, so that a finding that has ended meanwhile can be closed.
+    pub fn open<R: Resolve>(
         directory: &Path,
         limits: Limits,
         now: Instant,
-        names: &mut dyn Resolve,
-        mut again: impl FnMut(Entry),
+        names: &mut R,
+        mut again: impl FnMut(Entry, &R),
     ) -> Result<Self, JournalError> {
         make(directory)?;
         let mut counts = JournalCounts::default();
         let mut closed = VecDeque::new();
         let mut next = 0;
-        let oldest = now.unix_ns.saturating_sub(nanos(limits.age));
         for (number, path) in segments(directory)? {
             next = number + 1;
-            let (last_unix_ns, bytes) = replay(&path, oldest, names, &mut counts, &mut again)?;
+            let (last_unix_ns, bytes) = replay(&path, names, &mut counts, &mut again)?;
             closed.push_back(Closed { path, bytes, last_unix_ns });
         }
         let writer = Writer::create(&directory.join(format!("{next:012}.{SUFFIX}")))?;
@@ -218,12 +220,11 @@ fn segments(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
 }
 
 /// Reads one segment; gives the time of its last entry and its length without a torn end.
-fn replay(
+fn replay<R: Resolve>(
     path: &Path,
-    oldest_unix_ns: u64,
-    names: &mut dyn Resolve,
+    names: &mut R,
     counts: &mut JournalCounts,
-    again: &mut impl FnMut(Entry),
+    again: &mut impl FnMut(Entry, &R),
 ) -> Result<(u64, u64), JournalError> {
     let mut reader = Reader::open(path)?;
     let mut renamer = Renamer::default();
@@ -236,15 +237,11 @@ fn replay(
             }
             other => other,
         };
-        let at = entry.at_unix_ns();
-        last = last.max(at);
-        if at < oldest_unix_ns {
-            continue;
-        }
+        last = last.max(entry.at_unix_ns());
         match renamer.renamed(entry) {
             Some(entry) => {
                 counts.replayed += 1;
-                again(entry);
+                again(entry, names);
             }
             None => counts.unknown += 1,
         }

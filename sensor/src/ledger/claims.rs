@@ -110,16 +110,36 @@ impl Claims {
         }
     }
 
-    /// A name in printable form, cut to 64 characters.
-    pub fn show(&self, of: ClaimName, name: Interned) -> &str {
-        let names = match of {
+    fn names(&self, of: ClaimName) -> &Interner {
+        match of {
             ClaimName::Kid => &self.seen.kids,
             ClaimName::Iss => &self.seen.iss,
             ClaimName::Alg => &self.seen.alg,
             ClaimName::Aud => &self.seen.aud,
             ClaimName::Scope => &self.seen.scope,
+        }
+    }
+
+    /// A name in printable form, cut to 64 characters.
+    pub fn show(&self, of: ClaimName, name: Interned) -> &str {
+        self.names(of).show(name)
+    }
+
+    /// A name as it came.
+    pub fn whole(&self, of: ClaimName, name: Interned) -> Option<&str> {
+        self.names(of).whole(name)
+    }
+
+    /// The number of a name.
+    pub fn intern(&mut self, of: ClaimName, name: &str) -> Interned {
+        let names = match of {
+            ClaimName::Kid => &mut self.seen.kids,
+            ClaimName::Iss => &mut self.seen.iss,
+            ClaimName::Alg => &mut self.seen.alg,
+            ClaimName::Aud => &mut self.seen.aud,
+            ClaimName::Scope => &mut self.seen.scope,
         };
-        names.show(name)
+        names.intern(name)
     }
 
     /// Where [`Claims::nth_account`] finds a claim that the configuration names.

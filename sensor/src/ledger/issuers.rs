@@ -162,6 +162,21 @@ impl Issuer {
         self.combinations.is_empty() || self.combinations.iter().any(|one| one.fits(facts))
     }
 
+    /// Whether a presented credential, which matches the issuer `found`, can be one that this issuer handed out;
+    /// `None` where it does not show. The place decides only over opaque credentials: a JWT names its issuer.
+    pub fn handed_out(&self, presented: &Presented<'_>, facts: &Facts, found: Option<&Self>) -> Option<bool> {
+        let at = request_place(presented.place, presented.index);
+        let of_no_other = found.is_none_or(|found| found.id == self.id);
+        let here = of_no_other || at.is_none() || (!self.jwt && self.stands_at(at));
+        // A key that nobody registered may be this issuer's new one.
+        let key_of_other = |found: &Self| !found.kids.is_empty() && found.knows(facts.kid) && !self.knows(facts.kid);
+        match facts.form {
+            Form::Read => Some(self.jwt && self.iss == facts.claims.iss && !found.is_some_and(key_of_other)),
+            Form::Opaque | Form::NoHeader => here.then_some(true),
+            Form::Header { .. } | Form::Unread => of_no_other.then_some(true),
+        }
+    }
+
     fn knows(&self, kid: Option<Interned>) -> bool {
         self.kids.is_empty() || self.kids.iter().any(|known| Some(known.kid) == kid)
     }
@@ -207,6 +222,11 @@ impl Issuers {
     /// All issuers with their services, by [`Issuer::row`].
     pub fn iter(&self) -> impl Iterator<Item = (ServiceId, &Issuer)> {
         (0u16..).zip(&self.services).flat_map(|(service, issuers)| issuers.iter().map(move |i| (ServiceId(service), i)))
+    }
+
+    /// An issuer of a service.
+    pub fn get(&self, service: ServiceId, id: IssuerId) -> Option<&Issuer> {
+        self.services.get(usize::from(service.0))?.get(usize::from(id.0))
     }
 
     /// Number of services.

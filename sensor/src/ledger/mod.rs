@@ -30,6 +30,7 @@ mod json;
 mod names;
 mod persist;
 mod population;
+mod pushed;
 mod rates;
 mod register;
 mod sight;
@@ -65,6 +66,7 @@ use crate::observation::{
 
 pub use self::archive::{Archive, Archived, Imported, Standing};
 pub use self::names::joined;
+pub use self::pushed::Told;
 pub use self::sight::Sight;
 pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
 pub use self::store::{Loaded, StoreError};
@@ -362,6 +364,7 @@ impl Ledger {
         }
         let answer = self.store.presented(&key, !jwt, at);
         let id = self.store.id(&key);
+        let answer = pushed::of_its_issuer(answer, &self.issuers, issuer, presented, &facts, &mut self.counts);
         let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {
@@ -427,6 +430,16 @@ impl Ledger {
     /// A `kid` in printable form, cut to 64 characters.
     pub fn kid(&self, kid: Interned) -> &str {
         self.name(ClaimName::Kid, kid)
+    }
+
+    /// An interned name as it came, for the journal; `None` for one that was not told apart.
+    pub fn whole_name(&self, of: ClaimName, id: Interned) -> Option<&str> {
+        self.claims.whole(of, id)
+    }
+
+    /// The number of a name that an earlier run knew.
+    pub fn intern(&mut self, of: ClaimName, name: &str) -> Interned {
+        self.claims.intern(of, name)
     }
 
     /// The printable form of an interned name of the given table, cut to 64 characters.

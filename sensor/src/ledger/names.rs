@@ -55,6 +55,11 @@ impl Interner {
         self.shown.get(id.0 as usize).map_or(SHOWN_OVERFLOW, |shown| shown)
     }
 
+    /// The name as it came. For what is rarely done: it looks through all.
+    pub fn whole(&self, id: Interned) -> Option<&str> {
+        self.index.iter().find(|(_, known)| **known == id.0).map(|(name, _)| &**name)
+    }
+
     /// Names told apart, and occurrences of names that were not.
     pub fn counts(&self) -> (usize, u64) {
         (self.shown.len(), self.overflow)

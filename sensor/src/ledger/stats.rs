@@ -39,6 +39,8 @@ pub struct LedgerStats {
     pub seen: usize,
     /// Those forgotten for want of room: their echo would be taken for an issuance.
     pub seen_evictions: u64,
+    /// Uses of a credential of which another issuer than its own told.
+    pub told_by_another: u64,
     /// Judgements on credentials after their logout or longest lifetime.
     pub used_after_end: u64,
     /// Judgements of `preexisting`.

@@ -197,8 +197,25 @@ families! {
         "What happened between the ledger and its folder.";
     ISSUER_SIGHT: Gauge "authsensor_issuer_sight_ratio" ["service", "issuer"] in "share, 0 to 1",
         "Share of an issuer's newly used credentials whose issuance was seen; NaN until one was used.";
+    ISSUER_CREDENTIALS: Gauge "authsensor_issuer_credentials" ["service", "issuer", "class"] in "credentials",
+        "An issuer's newly used credentials of the last day: `seen` (their issuance was), `unseen`, `preexisting`.";
+    ISSUER_PREEXISTING: Gauge "authsensor_issuer_preexisting" ["service", "issuer"] in "credentials",
+        "Distinct credentials of an issuer so far that may be older than the ledger's horizon, within 2 %.";
+    ISSUER_PREEXISTING_BUDGET: Gauge "authsensor_issuer_preexisting_budget" ["service", "issuer"] in "credentials",
+        "Most of them; NaN without a budget.";
+    ISSUER_PREEXISTING_EXCEEDED: Counter "authsensor_issuer_preexisting_exceeded_total" ["service", "issuer"] in "credentials",
+        "Distinct credentials that may be older than the horizon, beyond the budget.";
     ISSUANCES: Counter "authsensor_issuances_total" ["result"] in "issuances",
         "Issuances by what the ledger made of them.";
+
+    PUSHED: Counter "authsensor_pushed_issuances_total" ["source", "result"] in "issuances",
+        "Issuances that sources pushed, by what the ledger made of them.";
+    PUSH_REQUESTS: Counter "authsensor_push_requests_total" ["source", "result"] in "requests",
+        "Requests to the push endpoint by what became of them; only those accepted hand anything over.";
+    PUSH_CONNECTIONS: Counter "authsensor_push_connections_total" ["result"] in "connections",
+        "Connections to the push endpoint by what became of them.";
+    TOLD_BY_ANOTHER: Counter "authsensor_pushed_for_another_total" [] in "uses",
+        "Uses of a pushed credential that is, or may be, of another issuer than its source named: not taken for issued.";
 
     RULE_INFO: Gauge "authsensor_rule_info" ["id", "title", "level", "version"] in "1",
         "A rule that is loaded.";

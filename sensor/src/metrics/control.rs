@@ -4,16 +4,17 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use prometheus::core::{AtomicF64 as F64, AtomicU64 as U64};
-use prometheus::{Counter, CounterVec, Gauge, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::core::AtomicU64 as U64;
+use prometheus::{Counter, CounterVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::RuleInfoLite;
 use super::catalogue;
+use super::issuers::Issuers;
 use super::kernel::Total;
 use crate::collect::DecodingCounts;
 use crate::config::model::Config;
 use crate::finding::model::Level;
-use crate::ledger::FolderStats;
+use crate::ledger::{FolderStats, Sight};
 
 /// BPF programs whose metrics are there from the start.
 pub const PROGRAMS: &[&str] = &["ingress", "egress"];
@@ -77,6 +78,8 @@ pub struct LedgerView<'a> {
     pub full: u64,
     /// Issuances known to have happened whose credential was not seen.
     pub lost: u64,
+    /// Uses of a pushed credential that may be another issuer's than its source named.
+    pub told_by_another: u64,
     /// State per issuer.
     pub issuers: &'a [IssuerView],
     /// Its folder, if it has one.
@@ -94,6 +97,14 @@ pub struct IssuerView {
     pub horizon_unix_s: f64,
     /// Share of its newly used credentials whose issuance was seen, if any was used.
     pub sight: Option<f64>,
+    /// Newly used credentials of the last day.
+    pub used: Sight,
+    /// Distinct credentials so far that may be older than the horizon.
+    pub preexisting: u64,
+    /// Most of them, if there is a budget.
+    pub preexisting_budget: Option<u64>,
+    /// Those beyond.
+    pub preexisting_exceeded: u64,
 }
 
 macro_rules! bounds {
@@ -265,8 +276,7 @@ pub(super) struct Issuing {
     folder_bytes: IntGauge,
     durable: IntGauge,
     folder: Vec<Total>,
-    /// By service, by issuer: horizon and sight.
-    issuers: Vec<Vec<(Gauge, Gauge)>>,
+    issuers: Issuers,
 }
 
 /// Values of the `result` label of issuances, in the order of [`LedgerView`]'s fields.
@@ -281,18 +291,6 @@ impl Issuing {
         let results = ISSUANCE_RESULTS.map(|result| Ok(Total::new(results.get_metric_with_label_values(&[result])?)));
         let folder = catalogue::LEDGER_FOLDER.counters::<U64>(registry)?;
         let folder = FOLDER_EVENTS.map(|event| Ok(Total::new(folder.get_metric_with_label_values(&[event])?)));
-        let horizons = catalogue::LEDGER_HORIZON.gauges::<F64>(registry)?;
-        let sights = catalogue::ISSUER_SIGHT.gauges::<F64>(registry)?;
-        let mut issuers = Vec::with_capacity(config.services.len());
-        for service in &config.services {
-            let of_service = service.issuers.iter().map(|issuer| {
-                let labels = [service.name.as_str(), issuer.name.as_str()];
-                let sight = sights.get_metric_with_label_values(&labels)?;
-                sight.set(f64::NAN);
-                Ok((horizons.get_metric_with_label_values(&labels)?, sight))
-            });
-            issuers.push(of_service.collect::<Result<_, prometheus::Error>>()?);
-        }
         let capacity: IntGauge = catalogue::LEDGER_CAPACITY.gauge(registry)?;
         capacity.set(signed(config.ledger.max_issuances as u64));
         Ok(Self {
@@ -302,7 +300,7 @@ impl Issuing {
             folder_bytes: catalogue::LEDGER_FOLDER_BYTES.gauge(registry)?,
             durable: catalogue::LEDGER_DURABLE.gauge(registry)?,
             folder: folder.into_iter().collect::<Result<_, prometheus::Error>>()?,
-            issuers,
+            issuers: Issuers::new(registry, config)?,
         })
     }
 
@@ -321,11 +319,7 @@ impl Issuing {
             total.set(event);
         }
         for issuer in view.issuers {
-            let of_service = self.issuers.get(usize::from(issuer.service));
-            if let Some((horizon, sight)) = of_service.and_then(|issuers| issuers.get(usize::from(issuer.issuer))) {
-                horizon.set(issuer.horizon_unix_s);
-                sight.set(issuer.sight.unwrap_or(f64::NAN));
-            }
+            self.issuers.set(issuer);
         }
     }
 }

@@ -9,9 +9,11 @@
 pub mod catalogue;
 mod control;
 mod distinct;
+mod issuers;
 mod kernel;
 mod observations;
 mod process;
+mod push;
 mod server;
 mod slow;
 #[cfg(test)]
@@ -24,6 +26,7 @@ use prometheus::{Registry, TextEncoder};
 
 use crate::config::model::Config;
 use crate::finding::model::Level;
+use crate::ledger::Issued;
 use crate::observation::Observation;
 use crate::slow::SlowCounts;
 pub use control::{Bound, CollectorView, IssuerView, LedgerView, PROGRAMS, Reload};
@@ -31,6 +34,8 @@ use control::{Bounds, Bpf, Collecting, Info, Issuing, Rules};
 use kernel::Kernel;
 use observations::Observations;
 use process::Process;
+use push::Push;
+pub use push::{PushConnection, PushRequest};
 pub use server::{BindError, bind, serve};
 use slow::Slow;
 
@@ -59,6 +64,7 @@ pub struct Metrics {
     observations: Observations,
     collecting: Collecting,
     issuing: Issuing,
+    push: Push,
     rules: Rules,
     info: Info,
     bpf: Bpf,
@@ -78,6 +84,7 @@ impl Metrics {
             observations: Observations::new(&registry, config)?,
             collecting: Collecting::new(&registry, config)?,
             issuing: Issuing::new(&registry, config)?,
+            push: Push::new(&registry, config)?,
             rules: Rules::new(&registry, rules)?,
             info: Info::new(&registry, config)?,
             bpf: Bpf::new(&registry)?,
@@ -108,6 +115,22 @@ impl Metrics {
     /// Takes over the ledger's state. One caller at a time.
     pub fn ledger(&self, view: &LedgerView<'_>) {
         self.issuing.set(view);
+        self.push.told_by_another(view.told_by_another);
+    }
+
+    /// Counts an issuance that the configuration's source number `source` pushed. Data plane: one atomic add.
+    pub fn pushed(&self, source: u16, issued: Issued) {
+        self.push.issued(source, issued);
+    }
+
+    /// Counts a request to the push endpoint, by source.
+    pub fn push_request(&self, source: Option<u16>, result: PushRequest) {
+        self.push.request(source, result);
+    }
+
+    /// Counts a connection to the push endpoint.
+    pub fn push_connection(&self, result: PushConnection) {
+        self.push.connection(result);
     }
 
     /// Takes over the collector's state. One caller at a time.

@@ -7,11 +7,11 @@ use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{LINE_CAPTURE_MAX, ROUTES_MAX, VALUE_CAPTURE_MAX, anomaly, credential_flag, place, route_flag};
 
 use super::credential::{Canonical, with_scheme};
-use super::exchange::{Answer, Exchange, Shown};
 use super::line::{Line, Pairs, Text};
 use crate::capture::tables::{Tables, TablesError, mapped};
 use crate::collect::routes::{Readings, Router};
 use crate::collect::target::RequestLine;
+use crate::collect::{Answer, Exchange, Shown};
 use crate::config::model::{Config, Method, OutcomeRule, Route, Service};
 use crate::diagnostic::quoted;
 use crate::observation::ServiceId;

@@ -6,7 +6,7 @@ use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::{CLAIMS_CAPTURE_MAX, Credential, credential_flag as flag, place, scheme};
 use zeroize::Zeroize as _;
 
-use super::exchange::Shown;
+use crate::collect::Shown;
 
 /// `header.payload` of a signed JWT.
 pub fn claims_of(token: &[u8]) -> Option<&[u8]> {

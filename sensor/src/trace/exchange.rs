@@ -1,4 +1,4 @@
-//! A request with its response as the parser reports them, and the records in which the kernel sends that.
+//! Exchanges as the records in which the kernel sends them.
 
 use sensor_ebpf::wire::{
     CAPTURES_MAX, CREDENTIALS_MAX, Credential, FlowId, HeadRecord, NO_LENGTH, NO_ROUTE, RecordHead, Span,
@@ -6,58 +6,7 @@ use sensor_ebpf::wire::{
 };
 use zeroize::Zeroize as _;
 
-/// A credential as the parser reports it.
-#[derive(Clone, Copy, Default)]
-pub struct Shown<'a> {
-    /// Fingerprint, place and shape; the span of its claims is set by [`Encoder`].
-    pub credential: Credential,
-    /// `header.payload` of a signed JWT, when [`credential_flag::CLAIMS`] is set.
-    pub claims: &'a [u8],
-}
-
-/// A request, and its response if there was one.
-#[derive(Clone, Copy, Default)]
-pub struct Exchange<'a> {
-    /// When the request's head was complete, nanoseconds.
-    pub at_ns: u64,
-    /// Index of the service.
-    pub service: u16,
-    /// The client's address, IPv4 as mapped IPv6, network order.
-    pub client: [u8; 16],
-    /// One of `sensor_ebpf::wire::method`.
-    pub method: u8,
-    /// The request line, values of credential parameters cut out.
-    pub line: &'a [u8],
-    /// `Host`; empty for none.
-    pub host: &'a [u8],
-    /// Bits of [`anomaly`].
-    pub anomalies: u32,
-    /// What the request authenticates with.
-    pub shown: &'a [Shown<'a>],
-    /// The request's body, when its route has it teed.
-    pub body: Option<&'a [u8]>,
-    /// The response.
-    pub answer: Option<Answer<'a>>,
-}
-
-/// A response.
-#[derive(Clone, Copy, Default)]
-pub struct Answer<'a> {
-    /// When its head was complete, nanoseconds.
-    pub at_ns: u64,
-    /// Status code.
-    pub status: u16,
-    /// Bytes of its body, where that is known.
-    pub bytes: Option<u64>,
-    /// `Content-Type`; empty for none.
-    pub content_type: &'a [u8],
-    /// `Location`; empty for none.
-    pub location: &'a [u8],
-    /// What its head hands out.
-    pub handed: &'a [Shown<'a>],
-    /// Its body, when its route has it teed.
-    pub body: Option<&'a [u8]>,
-}
+use crate::collect::{Answer, Exchange, Shown};
 
 /// Writes records. Each exchange is a connection of its own, with one transaction.
 #[derive(Debug, Default)]

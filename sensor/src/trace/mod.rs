@@ -18,7 +18,7 @@ mod writer;
 
 pub use convert::{Converter, Misfit};
 pub use credential::{claims_of, fingerprinted};
-pub use exchange::{Answer, Encoder, Exchange, Shown};
+pub use exchange::Encoder;
 pub use line::{Body, Credentials, Line, Pairs, Text};
 pub use reader::{TraceError, TraceReader};
 pub use writer::write_line;

@@ -116,9 +116,10 @@ fn wire(line: &Line<'_>) -> (Vec<u8>, Option<Vec<u8>>) {
     (out.into_bytes(), Some(answer.into_bytes()))
 }
 
-/// What both ways make of the lines of `text`. The trace's clock is the wall clock's.
-fn both_ways(text: &str) -> [Vec<String>; 2] {
+/// What the ways make of the lines of `text`: as bytes through the parser, as records, and as exchanges at hand.
+fn both_ways(text: &str) -> [Vec<String>; 3] {
     let (mut bytes, mut records) = (Bytes::new(), collector());
+    let (mut whole, mut whole_kept) = (collector(), Kept::default());
     let mut converter = Converter::new(Arc::new(config()), KEYS.fingerprint).unwrap();
     let mut encoder = Encoder::default();
     let mut reader = TraceReader::new(Path::new("test"), text.as_bytes());
@@ -126,6 +127,9 @@ fn both_ways(text: &str) -> [Vec<String>; 2] {
         let at_ns = converter
             .convert(&line, |exchange| {
                 host::each(encoder.encode(exchange), |record| records.record(record));
+                if !whole.whole(exchange, &mut whole_kept) {
+                    host::each(encoder.encode(exchange), |record| whole.record(record));
+                }
                 exchange.at_ns
             })
             .unwrap();
@@ -134,8 +138,7 @@ fn both_ways(text: &str) -> [Vec<String>; 2] {
             line.client.as_ref().map_or([192, 0, 2, 1], |text| text.0.parse::<std::net::Ipv4Addr>().unwrap().octets());
         bytes.exchange(at_ns, client, &request, response.as_deref());
     }
-    let show = |mut collector: Collector| {
-        let mut kept = Kept::default();
+    let show = |mut collector: Collector, mut kept: Kept| {
         collector.finish(&mut kept);
         let counts = *collector.counts();
         let mut shown: Vec<String> =
@@ -143,13 +146,14 @@ fn both_ways(text: &str) -> [Vec<String>; 2] {
         shown.push(format!("{:?} {:?} {}", counts.issuances, counts.decoding, counts.unanswered));
         shown
     };
-    [show(bytes.collector), show(records)]
+    [show(bytes.collector, Kept::default()), show(records, Kept::default()), show(whole, whole_kept)]
 }
 
 #[track_caller]
 fn alike(text: &str) -> Vec<String> {
-    let [bytes, records] = both_ways(text);
+    let [bytes, records, whole] = both_ways(text);
     assert_eq!(bytes, records, "{text}");
+    assert_eq!(whole, records, "{text}");
     records
 }
 
@@ -310,7 +314,8 @@ proptest! {
             _ => (format!("/mine?token={}", value.replace([' ', '"'], "")), "{}".to_owned()),
         };
         let line = format!(r#"{{"t":{},"path":"{path}","host":"h","status":200,"bytes":5,"credentials":{credentials}}}"#, t(1));
-        let [bytes, records] = both_ways(&line);
-        prop_assert_eq!(bytes, records);
+        let [bytes, records, whole] = both_ways(&line);
+        prop_assert_eq!(&bytes, &records);
+        prop_assert_eq!(&whole, &records);
     }
 }

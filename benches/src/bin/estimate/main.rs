@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 use sensor::config;
-use sensor::config::model::{Canaries, Config, Credentials, Route, Service};
+use sensor::config::model::Config;
 use sensor::estimate::Estimators;
 use sensor::observation::{
     AccountHash, Claims, Estimates, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId,
@@ -27,8 +27,29 @@ const MEMBERS: u64 = 1_000_000;
 const ADDRESSES: u64 = 200_000;
 const NS_APART: u64 = 100_000;
 
+const CONFIG: &str = r#"
+[[service]]
+name = "shop"
+listen = 80
+credentials = { authorization = true }
+[[service.route]]
+class = "account_read"
+methods = "GET"
+path = "/members/{member}/addresses"
+account = "path:member"
+[[service.route]]
+class = "login"
+methods = "POST"
+path = "/login"
+issues = "json:/token"
+[[service.issuer]]
+name = "members"
+kind = "jwt"
+max_lifetime = "24h"
+"#;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let config = config()?;
+    let config = config::from_text(CONFIG).ok_or("the configuration has mistakes")?;
     println!("{:<34} {:>8} {:>8}", "mix", "ns each", "evicted");
     row("members", &config, |_| {});
     row("members, nothing known of any", &config, |o| {
@@ -142,30 +163,4 @@ fn read(n: u64, member: u64, client: u32) -> Observation {
         issued: 0,
         estimates: Estimates::default(),
     }
-}
-
-fn config() -> Result<Config, &'static str> {
-    let mut config = config::defaults().ok_or("the configuration has no defaults")?;
-    let route = |name: &str, class| Route {
-        name: name.to_owned(),
-        methods: Vec::new(),
-        segments: Vec::new(),
-        template: String::new(),
-        class,
-        authenticates_with: Vec::new(),
-        outcomes: Vec::new(),
-        account: Vec::new(),
-        object: None,
-        issuance: None,
-    };
-    config.services.push(Service {
-        name: "shop".to_owned(),
-        listen: Vec::new(),
-        proxy_protocol: false,
-        canaries: Canaries::default(),
-        credentials: Credentials::default(),
-        routes: vec![route("addresses", RouteClass::AccountRead), route("login", RouteClass::Login)],
-        issuers: Vec::new(),
-    });
-    Ok(config)
 }

@@ -10,14 +10,14 @@ use std::time::Duration;
 use sensor::capture::host;
 use sensor::capture::tables::Tables;
 use sensor::cli::start;
-use sensor::collect::{Clock, Keys};
+use sensor::collect::{Answer, Clock, Exchange, Keys, Shown};
 use sensor::config::model::Config;
 use sensor::detect::{self, RuleSet};
 use sensor::finding::sink::NdjsonSink;
 use sensor::ledger::Issuance;
 use sensor::observation::{Fingerprint, Instant, ServiceId};
 use sensor::pipeline::Pipeline;
-use sensor::trace::{Answer, Credentials, Encoder, Exchange, Line, Shown, Text, write_line};
+use sensor::trace::{Credentials, Encoder, Line, Text, write_line};
 use sensor_ebpf::wire::{ROUTES_MAX, method, place, route_flag};
 
 use crate::token::Held;
@@ -219,8 +219,10 @@ impl Feed for PipelineFeed {
             body: (flags & route_flag::TEE_REQUEST != 0 && !act.request.is_empty()).then_some(act.request),
             answer,
         };
-        let pipeline = &mut self.pipeline;
-        host::each(self.encoder.encode(&exchange), |record| pipeline.record(record));
+        if !self.pipeline.whole(&exchange) {
+            let pipeline = &mut self.pipeline;
+            host::each(self.encoder.encode(&exchange), |record| pipeline.record(record));
+        }
         self.since += 1;
         if self.since >= BATCH {
             self.since = 0;

@@ -22,7 +22,7 @@ const LOGOUT: f64 = 0.05;
 /// Of the visits in a storm of logins, the share that read only a page or two.
 const HASTY: f64 = 0.8;
 /// Requests after which an answer renews a rolling cookie.
-const ROLL_AFTER: u16 = 8;
+const ROLL_AFTER: u8 = 8;
 /// Index of the cookies in the configuration.
 pub const SESSION: u8 = 0;
 pub const ROLL: u8 = 1;
@@ -39,11 +39,12 @@ pub enum With {
     Rolling,
 }
 
-/// A visit under way.
+/// A visit under way; of a size that costs the processor one line of memory.
+#[repr(align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
     fingerprint: [u8; 16],
-    member: u64,
+    member: u32,
     /// What its credential follows from.
     number: u64,
     /// What its refresh token follows from.
@@ -54,12 +55,16 @@ pub struct Visit {
     ends_s: u32,
     client: u32,
     /// Account pages that are still to be read.
-    left: u16,
-    since_roll: u16,
+    pub left: u16,
+    /// Bytes of the token's claims.
+    claims_len: u16,
+    since_roll: u8,
     with: With,
     /// Issued by our own login.
     own: bool,
 }
+
+const _: () = assert!(size_of::<Visit>() == 64, "one line of memory");
 
 /// Writes a request line with the member's number.
 pub fn write_line(line: &mut Vec<u8>, route: Route, member: u64, other: u64) {
@@ -174,10 +179,10 @@ impl<F: Feed> Sim<'_, F> {
                 self.sister(visit);
                 Ok(())
             }
-            Habit::App => self.open_app(visit),
-            Habit::Token => self.log_in(visit, With::Bearer),
-            Habit::Session => self.log_in(visit, With::Session),
-            Habit::Rolling => self.log_in(visit, With::Rolling),
+            Habit::App => self.open_app(visit).map(|_| ()),
+            Habit::Token => self.log_in(visit, With::Bearer).map(|_| ()),
+            Habit::Session => self.log_in(visit, With::Session).map(|_| ()),
+            Habit::Rolling => self.log_in(visit, With::Rolling).map(|_| ()),
         }
     }
 
@@ -188,13 +193,14 @@ impl<F: Feed> Sim<'_, F> {
         let left = self.rng.exponential(1.0 / mean.max(0.1));
         let visit = Visit {
             fingerprint: [0; 16],
-            member,
+            member: member as u32,
             number: self.rng.next(),
             refresh: self.rng.next(),
             refresh_iat: 0,
             ends_s: 0,
             client: self.world.address(member),
             left: self.rng.round(left).clamp(1, 2000) as u16,
+            claims_len: 0,
             since_roll: 0,
             with: With::Bearer,
             own: true,
@@ -220,7 +226,7 @@ impl<F: Feed> Sim<'_, F> {
         let now = self.mint.issuer_seconds(self.out.at_ns);
         let life = self.plan.members.token_lifetime_s as i64;
         let number = self.rng.next();
-        let Some(member) = self.visit(at).map(|visit| visit.member) else { return };
+        let Some(member) = self.visit(at).map(|visit| u64::from(visit.member)) else { return };
         let claims = self.mint.claims(kid, issuer, member, (now, now + life), number);
         let fingerprint = self.mint.fingerprint(&Secret::Jwt(claims.text(), number));
         let ends_s = (self.seconds() + life as f64) as u32;
@@ -228,6 +234,7 @@ impl<F: Feed> Sim<'_, F> {
         if let (Some(visit), Some(place)) = (self.visits.get_mut(at as usize), self.claims.get_mut(at as usize)) {
             *place = claims;
             (visit.number, visit.fingerprint, visit.ends_s, visit.with) = (number, fingerprint, ends_s, With::Bearer);
+            visit.claims_len = claims.len();
         }
     }
 
@@ -237,9 +244,9 @@ impl<F: Feed> Sim<'_, F> {
         rate > 0.0 && self.rng.chance(rate)
     }
 
-    /// Sends an issuance, whose bodies stand in the outlet; the visit goes on if it succeeded.
-    fn issue(&mut self, at: u32, route: Route, status: u16, handed: &[Held<'_>]) -> Result<(), Failed> {
-        let Some(client) = self.visit(at).map(|visit| visit.client) else { return Ok(()) };
+    /// Sends an issuance, whose bodies stand in the outlet; the visit goes on if it succeeded, which is told.
+    fn issue(&mut self, at: u32, route: Route, status: u16, handed: &[Held<'_>]) -> Result<bool, Failed> {
+        let Some(client) = self.visit(at).map(|visit| visit.client) else { return Ok(false) };
         let missed = self.missed();
         let bytes = self.out.response.len() as u64;
         let good = if missed {
@@ -254,12 +261,12 @@ impl<F: Feed> Sim<'_, F> {
         } else {
             self.free.push(at);
         }
-        Ok(())
+        Ok(good)
     }
 
-    /// A login with a password, perhaps with a second step.
-    fn log_in(&mut self, at: u32, with: With) -> Result<(), Failed> {
-        let Some(visit) = self.visit(at) else { return Ok(()) };
+    /// A login with a password, perhaps with a second step. True when it succeeded.
+    fn log_in(&mut self, at: u32, with: With) -> Result<bool, Failed> {
+        let Some(visit) = self.visit(at) else { return Ok(false) };
         let steps = self.rng.chance(self.plan.members.multi_step_login.0);
         let route = match (self.logins_moved, steps) {
             (true, _) => Route::MovedLogin,
@@ -267,10 +274,10 @@ impl<F: Feed> Sim<'_, F> {
             (false, false) => Route::Login,
         };
         if self.rng.chance(WRONG_PASSWORD) {
-            self.failed_login(visit.client, visit.member, if steps { Route::Password } else { route })?;
+            self.failed_login(visit.client, u64::from(visit.member), if steps { Route::Password } else { route })?;
         }
         if steps {
-            self.login_request(visit.member, Route::Password);
+            self.login_request(u64::from(visit.member), Route::Password);
             self.out.response.extend_from_slice(b"{\"next\":\"otp\"}");
             self.out.send(Sent {
                 client: visit.client,
@@ -286,10 +293,10 @@ impl<F: Feed> Sim<'_, F> {
         } else {
             self.new_cookie(at, with);
         }
-        let Some(visit) = self.visit(at) else { return Ok(()) };
-        self.login_request(visit.member, route);
+        let Some(visit) = self.visit(at) else { return Ok(false) };
+        self.login_request(u64::from(visit.member), route);
         self.out.response.extend_from_slice(b"{\"result\":\"ok\"");
-        put_number(&mut self.out.response, "member", visit.member);
+        put_number(&mut self.out.response, "member", u64::from(visit.member));
         if with != With::Bearer {
             self.out.response.push(b'}');
             let index = if with == With::Session { SESSION } else { ROLL };
@@ -297,7 +304,7 @@ impl<F: Feed> Sim<'_, F> {
             return self.issue(at, route, 200, &[Held { place: place::SET_COOKIE, index, secret, fingerprint }]);
         }
         let iat = self.mint.issuer_seconds(self.out.at_ns);
-        let refresh = self.refresh_claims(visit.member, visit.refresh, iat);
+        let refresh = self.refresh_claims(u64::from(visit.member), visit.refresh, iat);
         if let Some(visit) = self.visits.get_mut(at as usize) {
             visit.refresh_iat = iat as u32;
         }
@@ -345,8 +352,8 @@ impl<F: Feed> Sim<'_, F> {
     }
 
     /// The app opens: a refresh, or a login when the refresh token is over.
-    fn open_app(&mut self, at: u32) -> Result<(), Failed> {
-        let Some(member) = self.visit(at).map(|visit| visit.member) else { return Ok(()) };
+    fn open_app(&mut self, at: u32) -> Result<bool, Failed> {
+        let Some(member) = self.visit(at).map(|visit| u64::from(visit.member)) else { return Ok(false) };
         let (number, iat) = self.app_refresh(member, self.out.at_ns);
         let before = self.app_refresh(member, START_NS).0;
         let known = self.app_logins.get(&member).copied().filter(|since| *since >= iat);
@@ -359,15 +366,18 @@ impl<F: Feed> Sim<'_, F> {
             return self.refresh(at);
         }
         let now = self.mint.issuer_seconds(self.out.at_ns);
-        self.app_logins.insert(member, now);
-        self.log_in(at, With::Bearer)
+        let good = self.log_in(at, With::Bearer)?;
+        if good {
+            self.app_logins.insert(member, now);
+        }
+        Ok(good)
     }
 
     /// Exchanges the refresh token for an access token.
-    fn refresh(&mut self, at: u32) -> Result<(), Failed> {
+    fn refresh(&mut self, at: u32) -> Result<bool, Failed> {
         self.mint_access(at, &ACCESS);
-        let Some(visit) = self.visit(at) else { return Ok(()) };
-        let claims = self.refresh_claims(visit.member, visit.refresh, i64::from(visit.refresh_iat));
+        let Some(visit) = self.visit(at) else { return Ok(false) };
+        let claims = self.refresh_claims(u64::from(visit.member), visit.refresh, i64::from(visit.refresh_iat));
         write_line(&mut self.out.line, Route::Refresh, 0, 0);
         self.out.request.clear();
         self.out.request.push(b'{');
@@ -390,7 +400,7 @@ impl<F: Feed> Sim<'_, F> {
         self.mint_access(at, &INTERNAL);
         if let Some(visit) = self.visits.get_mut(at as usize) {
             // 10.20.0.0/16
-            visit.client = 0x0a14_0000 + (visit.member & 0xff) as u32;
+            visit.client = 0x0a14_0000 + (visit.member & 0xff);
         }
         self.foreign(at);
     }
@@ -407,8 +417,8 @@ impl<F: Feed> Sim<'_, F> {
         let Some(visit) = self.visit(at) else { return Ok(()) };
         if f64::from(visit.ends_s) < self.seconds() + 5.0 {
             return match (visit.own, visit.with) {
-                (true, With::Bearer) if self.plan.members.refresh.0 > 0.0 => self.refresh(at),
-                (true, with) => self.log_in(at, with),
+                (true, With::Bearer) if self.plan.members.refresh.0 > 0.0 => self.refresh(at).map(|_| ()),
+                (true, with) => self.log_in(at, with).map(|_| ()),
                 (false, _) => {
                     self.free.push(at);
                     Ok(())
@@ -427,7 +437,7 @@ impl<F: Feed> Sim<'_, F> {
             (false, false) => page(&mut self.rng),
         };
         let other = if product { self.rng.below(PRODUCT_COUNT) } else { 1_000_000 + (draw >> 32) % 9_000_000 };
-        write_line(&mut self.out.line, route, visit.member, other);
+        write_line(&mut self.out.line, route, u64::from(visit.member), other);
         let missing = if self.plan.members.soft_200 { 200 } else { 404 };
         let (status, bytes) = if gone { (missing, ERROR_PAGE) } else { (200, 900 + (draw >> 48) % 4096) };
         self.request(at, &visit, route, (status, bytes), u16::from(!product))
@@ -453,7 +463,7 @@ impl<F: Feed> Sim<'_, F> {
                 fingerprint: new.fingerprint,
             });
         }
-        let claims = self.claims.get(at as usize).map_or(&[][..], Claims::text);
+        let claims = self.claims.get(at as usize).map_or(&[][..], |claims| claims.first(visit.claims_len));
         let shown = match visit.with {
             With::Bearer => {
                 Held { place: place::AUTHORIZATION, index: 0, secret: Secret::Jwt(claims, visit.number), fingerprint }
@@ -469,7 +479,7 @@ impl<F: Feed> Sim<'_, F> {
         let sent = self.out.send(Sent { client, route, shown: &[shown], status, bytes, handed: handed.as_slice() })?;
         if let Some(kept) = self.visits.get_mut(at as usize) {
             kept.left -= read;
-            kept.since_roll = if handed.is_some() { 0 } else { kept.since_roll + 1 };
+            kept.since_roll = if handed.is_some() { 0 } else { kept.since_roll.saturating_add(1) };
             if handed.is_some() && !sent {
                 // The new cookie never arrived.
                 (kept.number, kept.fingerprint) = (visit.number, visit.fingerprint);
@@ -515,7 +525,7 @@ impl<F: Feed> Sim<'_, F> {
         self.mint_access(at, &ACCESS);
         let Some(visit) = self.visit(at) else { return Ok(()) };
         let iat = self.mint.issuer_seconds(self.out.at_ns);
-        let refresh = self.refresh_claims(visit.member, visit.refresh, iat);
+        let refresh = self.refresh_claims(u64::from(visit.member), visit.refresh, iat);
         if let Some(visit) = self.visits.get_mut(at as usize) {
             visit.refresh_iat = iat as u32;
         }
@@ -524,8 +534,8 @@ impl<F: Feed> Sim<'_, F> {
         self.out.request.extend_from_slice(b"{\"name\":\"new\"}");
         self.out.response.clear();
         self.out.response.push(b'{');
-        put_number(&mut self.out.response, "member", visit.member);
+        put_number(&mut self.out.response, "member", u64::from(visit.member));
         self.put_tokens(at, Some((&refresh, visit.refresh)));
-        self.issue(at, Route::SignUp, 201, &[])
+        self.issue(at, Route::SignUp, 201, &[]).map(|_| ())
     }
 }

@@ -170,7 +170,7 @@ fn what_is_not_implemented_is_refused_by_name() {
     one("shards = 2", "1:10: `shards` above 1 is not implemented yet: more than one pair of rings");
     one("[evidence]\nfolder = \"x\"", "1:2: `evidence` is not implemented yet: ");
     one("[ledger]\nstore = \"valkey\"", "2:9: `ledger.store = \"valkey\"` is not implemented yet: ");
-    for key in ["import", "push", "peers"] {
+    for key in ["import", "peers"] {
         one(&format!("[ledger]\n{key} = 1"), &format!("2:1: `ledger.{key}` is not implemented yet: "));
     }
     for key in ["alertmanager", "webhook", "syslog"] {

@@ -60,10 +60,12 @@ fn the_guide_marks_what_is_not_implemented() {
 #[test]
 fn the_guide_states_the_defaults_of_every_bound() {
     let mut text = String::new();
-    for section in ["ledger", "bounds", "metrics"] {
+    for section in ["ledger", "bounds", "metrics", "estimate", "estimate.doubt"] {
         writeln!(text, "[{section}]").unwrap();
         let prefix = format!("{section}.");
-        for row in rows().iter().filter(|row| row.path.starts_with(&prefix) && !row.default.is_empty()) {
+        for row in rows().iter().filter(|row| {
+            row.path.starts_with(&prefix) && !row.default.is_empty() && !row.path[prefix.len()..].contains('.')
+        }) {
             writeln!(text, "{} = {}", &row.path[prefix.len()..], row.default).unwrap();
         }
     }
@@ -71,6 +73,7 @@ fn the_guide_states_the_defaults_of_every_bound() {
     let (stated, default) = (config(&text), config(""));
     assert_eq!(format!("{:?}", stated.bounds), format!("{:?}", default.bounds));
     assert_eq!(format!("{:?}", stated.ledger), format!("{:?}", default.ledger));
+    assert_eq!(stated.estimate, default.estimate);
     assert_eq!(stated.metrics_listen, default.metrics_listen);
 }
 

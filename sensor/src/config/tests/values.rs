@@ -8,9 +8,9 @@ use super::{SERVICE, config, warnings};
 use crate::config::load;
 use crate::config::model::{
     AccountSource, ClientHeader, Combination, Doubt, Estimate, Findings, IssueSource, Issuer, LedgerStore, Listen,
-    Observed, Pieces, Place, PresentSource, Segment,
+    Observed, Pieces, Place, PresentSource, PushSubject, Segment,
 };
-use crate::observation::{Outcome, RouteClass};
+use crate::observation::{IssuerId, Outcome, RouteClass};
 
 pub(super) const FULL: &str = include_str!("full.toml");
 pub(super) const SHIPPED: &str = include_str!("../../../../authsensor.toml");
@@ -37,7 +37,7 @@ fn every_key_reaches_the_model() {
     assert_eq!((bounds.poll_interval.as_millis(), bounds.unanswered_after.as_secs()), (20, 120));
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (7, 2048, 8));
     assert_eq!((bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values), (9, 10, 11, 12));
-    assert_eq!(bounds.quiet_groups, 13);
+    assert_eq!((bounds.quiet_groups, bounds.journal_bytes), (13, 14 << 20));
     let doubt =
         Doubt { preexisting: 0.11, unverifiable: 0.12, ambiguous: 0.13, conflict: 0.14, malformed: 1.0, least: 7 };
     let estimate = Estimate { walks: 100, misses: 200, members: 300, known_clients: 4_000, doubt };
@@ -180,7 +180,7 @@ fn defaults_are_as_documented() {
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (65_536, 64 << 10, 4096));
     let tables = (bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values);
     assert_eq!(tables, (4096, 65_536, 65_536, 65_536));
-    assert_eq!(bounds.quiet_groups, 262_144);
+    assert_eq!((bounds.quiet_groups, bounds.journal_bytes), (262_144, 1 << 30));
     assert_eq!((ledger.max_issuances, ledger.max_seen), (60_000_000, 1_000_000));
     assert_eq!(
         (ledger.max_accounts, ledger.sync_interval.as_millis(), &ledger.store),
@@ -257,8 +257,13 @@ fn the_shipped_file_loads_with_every_key_uncommented() {
     let is_key = |line: &str| {
         let rest = line.strip_prefix("# ").unwrap_or("");
         let word = rest.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
-        word > 0 && rest[word..].starts_with(" = ")
+        (word > 0 && rest[word..].starts_with(" = ")) || (rest.starts_with('[') && rest.ends_with(']'))
     };
+    let own = rcgen::generate_simple_self_signed(["push.example".to_owned()]).unwrap();
+    for file in ["push.pem", "sources-ca.pem"] {
+        write_key(&folder.path().join(file), &own.cert.pem(), 0o644);
+    }
+    write_key(&folder.path().join("push.key"), &own.signing_key.serialize_pem(), 0o600);
     let text: String = SHIPPED
         .lines()
         .map(|line| if is_key(line) { &line[2..] } else { line })
@@ -269,6 +274,14 @@ fn the_shipped_file_loads_with_every_key_uncommented() {
     assert_eq!(config.keys.fingerprint, Some([0xaa; 16]));
     assert_eq!(config.keys.account, Some([0xbb; 16]));
     assert!(config.services[0].issuers.iter().all(Issuer::accountable));
+    let push = config.push.as_ref().unwrap();
+    assert_eq!((push.max_body, push.queue, push.max_delay), (1 << 20, 65_536, Duration::from_mins(2)));
+    let [source] = &push.sources[..] else { panic!("{push:?}") };
+    assert_eq!((source.service.0, &source.issuers[..], source.per_second), (0, &[IssuerId(0)][..], 1000));
+    assert_eq!(
+        (source.subject.clone(), source.kids.join(" ")),
+        (PushSubject::Dns("sso.storefront.example".into()), "2026-01".into())
+    );
     let debug = format!("{config:?}");
     assert!(debug.contains("fingerprint: \"set\"") && !debug.contains("170, 170"), "a key is printed");
 }

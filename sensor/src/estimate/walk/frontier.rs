@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use super::super::time::Tenths;
 
-/// First and longest time between two steps: the frontier is one to two steps old.
-const FIRST: Tenths = 600;
+/// Times between two steps: the frontier is one to two steps old. What members read in the first ten minutes holds for the
+/// first half day; from then on it is 12 to 24 hours old.
+const STEPS: [Tenths; 4] = [600, 600, 4_800, 6_000];
 const LONGEST: Tenths = 432_000;
 
-/// Highest identifiers read: so far, and as of one to two steps ago. Steps grow from a minute to twelve hours, so that a
-/// sensor that has just started soon knows nearly all that members read.
+/// Highest identifiers read: so far, and as of one and of two steps ago.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Frontier {
     highest: u64,
     before: u64,
     long_before: u64,
-    next: Tenths,
-    step: Tenths,
+    next: Option<Tenths>,
+    steps: u8,
 }
 
 /// What outlives a restart.
@@ -25,26 +25,28 @@ pub struct FrontierState {
     highest: u64,
     before: u64,
     long_before: u64,
-    step: u32,
+    steps: u8,
 }
 
 impl Frontier {
     /// One that has long known `highest`.
     #[cfg(test)]
     pub fn knowing(highest: u64) -> Self {
-        Self { highest, before: highest, long_before: highest, step: LONGEST, next: LONGEST }
+        Self { highest, before: highest, long_before: highest, steps: u8::MAX, next: None }
+    }
+
+    fn step(&self) -> Tenths {
+        STEPS.get(usize::from(self.steps)).copied().unwrap_or(LONGEST)
     }
 
     /// Moves time on.
     pub fn advance(&mut self, now: Tenths) {
-        if self.step == 0 {
-            (self.step, self.next) = (FIRST, now.saturating_add(FIRST));
-        }
-        if now >= self.next {
+        let next = *self.next.get_or_insert(now.saturating_add(self.step()));
+        if now >= next {
             self.long_before = self.before;
             self.before = self.highest;
-            self.step = self.step.saturating_mul(2).min(LONGEST);
-            self.next = now.saturating_add(self.step);
+            self.steps = self.steps.saturating_add(1);
+            self.next = Some(now.saturating_add(self.step()));
         }
     }
 
@@ -60,16 +62,14 @@ impl Frontier {
 
     /// For a snapshot.
     pub fn state(&self) -> FrontierState {
-        let Self { highest, before, long_before, step, .. } = *self;
-        FrontierState { highest, before, long_before, step: step.max(FIRST) }
+        let Self { highest, before, long_before, steps, .. } = *self;
+        FrontierState { highest, before, long_before, steps }
     }
 
-    /// From a snapshot.
+    /// From a snapshot; the next step comes a whole one later.
     pub fn restore(&mut self, state: FrontierState) {
-        let FrontierState { highest, before, long_before, step } = state;
-        *self = Self { highest, before, long_before, step: step.clamp(FIRST, LONGEST), next: 0 };
-        // The next step comes a whole one after the restart.
-        self.next = self.step;
+        let FrontierState { highest, before, long_before, steps } = state;
+        *self = Self { highest, before, long_before, steps, next: None };
     }
 }
 
@@ -83,13 +83,20 @@ mod tests {
         frontier.advance(0);
         frontier.raise(1_000);
         assert!(frontier.is_new(5), "nothing is known yet");
-        for (now, highest) in [(600, 1_100), (1_800, 1_200), (4_200, 1_300)] {
+        // Read in the first, second, tenth and twentieth minute, and half a day later.
+        for (now, highest) in [(600, 1_100), (1_200, 1_200), (6_000, 1_300), (12_000, 1_400)] {
             frontier.advance(now);
             frontier.raise(highest);
         }
-        assert!(!frontier.is_new(1_100) && frontier.is_new(1_101), "{frontier:?}");
+        assert!(!frontier.is_new(1_200) && frontier.is_new(1_201), "as of the tenth minute: {frontier:?}");
+        for now in (12_000..440_000).step_by(1_000) {
+            frontier.advance(now);
+            frontier.raise(1_400 + u64::from(now));
+            assert!(frontier.is_new(1_201));
+        }
         let mut restored = Frontier::default();
         restored.restore(frontier.state());
-        assert!(!restored.is_new(1_100) && restored.is_new(1_101));
+        restored.advance(7);
+        assert!(!restored.is_new(1_200) && restored.is_new(1_201));
     }
 }

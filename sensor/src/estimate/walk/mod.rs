@@ -6,45 +6,46 @@
 //!
 //! **Method.** A [`tracker`] follows a front: what lands within 64 ahead of it moves it on, what lands within 63 behind it
 //! for the first time came late (readers that share the work overtake each other), what was read before neither
-//! extends nor breaks it. Once under way it never turns, so each identifier counts once. [`stride`] adds progressions with
-//! wider steps, which must come in order. Both are sequential tests (E. S. Page, "Continuous inspection schemes", 1954):
-//! every step adds ln 16 to the evidence, and what passes meanwhile takes 15 times as many hits as chance makes among the
-//! 128 identifiers within reach. Over all clients time passes, and [`density`] measures chance by the second from the same
-//! traffic; for a client or network its own reads pass, and the chance is that of one read, or what its own jumps make of
-//! it ([`reader`]). The length told is what the evidence vouches for.
+//! extends nor breaks it. Once under way it never turns, so each identifier counts once. What tells a walk from chance is
+//! what *else* is read in its neighbourhood ([`regions`]): every step adds ln 16 to the evidence, every read in the neighbourhood
+//! (4,096 to 6,144 identifiers) that is no step takes 2.5 from it, and of a client or network every read anywhere 0.03. That is a
+//! sequential test (E. S. Page, "Continuous inspection schemes", 1954) whose clock is the traffic itself: neither rates nor
+//! bursts matter. [`stride`] adds progressions with wider steps, which must come in order and make up a hundredth of what
+//! is fed. The length told is what the evidence vouches for.
 //!
-//! **Bound.** While chance hits at most as measured, evidence is the logarithm of a likelihood-ratio supermartingale that
-//! begins at 16, so a length of *n* comes about with a probability of at most 16¹⁻ⁿ for each identifier that begins
-//! one (Ville's inequality; up to three walks and eight progressions for each). At 10,000 requests a second, *all* of them
-//! fed, 14 days have 1.2 · 10¹⁰ beginnings: a length of 12 is expected 1.2 · 10¹⁰ · 11 · 16⁻¹¹ = 0.008 times, one of 20 ten
-//! orders of magnitude less often. Where chance is up to 5.4 times as frequent as measured (15 / ln 16), evidence still
-//! wears off; that covers neighbourhoods that are read more than their bucket. A walk over all is found if it makes more
-//! steps a second than 5.4 times the background: against 10,000 *random doubtful* reads a second over 33 million accounts
-//! that is 0.21 a second, against the reads that are left when members' own are not fed, next to nothing.
+//! **Bound.** Reads at random over a range of 2,219 identifiers or more hit the 128 within reach with q ≤ 1/17.3 each; then
+//! 16 q + (1 − q) e⁻²·⁵ ≤ 1, so evidence is the logarithm of a supermartingale that begins at 16, and a length of *n* comes
+//! about with a probability of at most 16¹⁻ⁿ for each read that begins one (Ville's inequality; up to three walks and eight
+//! progressions for each). At 10,000 requests a second, *all* of them fed, 14 days have 1.2 · 10¹⁰ beginnings: a length of
+//! 12 is expected 1.2 · 10¹⁰ · 11 · 16⁻¹¹ = 0.008 times, one of 20 ten orders of magnitude less often. Down to a range of
+//! 270, evidence still wears off; who reads fewer than 270 neighbours in any order comes to at most that many. A walk over
+//! all is found if there are fewer random reads in its neighbourhood than steps: 6,144 of 33 million accounts have 1.9 of
+//! 10,000 *doubtful* reads a second, and next to none of those that are left when members' own are not fed.
 //!
 //! **What is fed.** Members' own accounts, read with credentials that logins issued, are not: they are millions of random
 //! numbers. The rest goes in three lanes, so that none drowns another: without an issued credential, other people's
 //! accounts, and all whose reader's right is not known. Of the last two, identifiers that are newer than 12 to 24 hours are
 //! left out (sign-ups and orders walk too, [`frontier`]). Own *objects* count for client and network only.
 //!
-//! **What it does not see.** Random order, and clients that read in a narrow range in no order. Order over several clients that is shuffled wider than 64. Wide steps over
+//! **What it does not see.** Random order. Order over several clients that is shuffled wider than 64. Wide steps over
 //! several clients that are shuffled at all. On a route that nobody else reads, a walk upwards from the highest identifier
 //! by somebody whose credential is issued (fan-out rules count those).
 //!
-//! **State.** A table of `walks` walks and one of half as many readers; what has evidence is never pushed out by what has less.
+//! **State.** A table of `walks` walks and one of half as many readers, and 128 KiB for each lane of each route that is fed;
+//! what has evidence is never pushed out by what has less.
 
-mod density;
 mod frontier;
 mod reader;
+mod regions;
 mod stride;
 mod tracker;
 
 pub use frontier::FrontierState;
 
-use density::Density;
 use frontier::Frontier;
 use reader::Reader;
-use stride::Strides;
+use regions::Regions;
+use stride::{EACH, Strides};
 use tracker::{Fit, Moment, REACH, Tracker};
 
 use super::routes::Routes;
@@ -56,9 +57,6 @@ use crate::observation::{Observation, Outcome, Provenance, Relation, RouteClass}
 const TOLD: u32 = 3;
 /// Identifiers of one block stand in one set of the table.
 const BLOCK: u64 = 2 * REACH;
-
-/// Chance of coming near its own reads from which on a reader takes no part in walks over all.
-const NARROW: f32 = 1.0 / 64.0;
 
 /// Which reads are followed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +97,9 @@ struct Route {
     lanes: [Option<Box<LaneState>>; LANES],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct LaneState {
-    density: Density,
+    regions: Regions,
     strides: Strides,
 }
 
@@ -164,25 +162,26 @@ impl Walks {
         let Some(state) = self.routes.get_mut(route).and_then(|route| route.lanes.get_mut(lane as usize)) else {
             return Lengths::default();
         };
-        let state =
-            state.get_or_insert_with(|| Box::new(LaneState { density: Density::new(), strides: Strides::new() }));
-        let chance = state.density.count(id, now);
-        let lane_of = (route as u64) << 8 | (lane as u64) << 4;
+        let state = state.get_or_insert_with(Box::default);
+        let mut lengths = Lengths::default();
+        if over_all {
+            let regions = &mut state.regions;
+            regions.reads = regions.reads.wrapping_add(1);
+            let moment = Moment { apart: |id| regions.apart(id), reads: regions.reads, each: 0.0, now };
+            let scope = self.hasher.hash((route as u64) << 8 | (lane as u64) << 4, 0);
+            let stride = state.strides.take(id, regions.reads, now);
+            let walk = walk(self.hasher, &mut self.trackers, scope, id, &moment);
+            if walk.is_none() {
+                regions.count(id);
+            }
+            lengths.route = stride.max(walk.unwrap_or(0));
+        }
         // The same numbers on several routes are one walk to a client.
         let kind = u64::from(o.service.0) << 8 | (lane as u64) << 4 | u64::from(o.object.is_some());
         let client = self.hasher.hash(self.hasher.address(o.client), kind << 2 | 1);
         let network = self.hasher.hash(self.hasher.network(o.client), kind << 2 | 2);
-        let mut lengths = Lengths::default();
-        let (own, length) = self.reader(client, id, chance.a_read, now);
-        lengths.client = length;
-        (_, lengths.network) = self.reader(network, id, chance.a_read, now);
-        // Who reads at random in a narrow range is no step of a walk over all.
-        if over_all && own < NARROW {
-            let over_all = Moment { clock: now, chance: chance.a_tenth, now };
-            let state = self.routes.get_mut(route).and_then(|route| route.lanes.get_mut(lane as usize)?.as_mut());
-            let stride = state.map_or(0, |state| state.strides.take(id, over_all));
-            lengths.route = stride.max(self.walk(self.hasher.hash(lane_of, 0), id, over_all));
-        }
+        lengths.client = self.reader(client, id, now);
+        lengths.network = self.reader(network, id, now);
         for length in [&mut lengths.client, &mut lengths.network, &mut lengths.route] {
             if *length < TOLD {
                 *length = 0;
@@ -192,50 +191,21 @@ impl Walks {
         lengths
     }
 
-    /// Takes a read of a client or network; by its own jumps, the chance that it comes near itself, and the walk's length.
-    fn reader(&mut self, scope: u64, id: u64, chance: f32, now: Tenths) -> (f32, u32) {
+    /// Takes a read of a client or network.
+    fn reader(&mut self, scope: u64, id: u64, now: Tenths) -> u32 {
         if self.readers.find(scope).is_none() {
             self.readers.insert(scope, Reader::new(id, now), now);
         }
-        let Some(reader) = self.readers.find(scope) else { return (0.0, 0) };
-        let (moment, length) = reader.read(id, chance, now);
-        let own = reader.own();
-        (own, self.walk(scope, id, moment).max(length))
-    }
-
-    /// Follows `id` within `scope`.
-    fn walk(&mut self, scope: u64, id: u64, moment: Moment) -> u32 {
-        let block = id / BLOCK;
-        let neighbour = if id % BLOCK < REACH { block.wrapping_sub(1) } else { block.wrapping_add(1) };
-        let mut best: Option<(f32, u64, u64)> = None;
-        for near in [block, neighbour] {
-            let tag = self.hasher.hash(scope, near);
-            for tracker in self.trackers.matching(tag) {
-                match tracker.fit(id) {
-                    Fit::Apart => {}
-                    Fit::Again => return tracker.vouched(),
-                    Fit::Step => {
-                        let evidence = tracker.score(moment);
-                        if best.is_none_or(|(most, ..)| evidence > most) {
-                            best = Some((evidence, near, tracker.front));
-                        }
-                    }
-                }
-            }
+        let Some(reader) = self.readers.find(scope) else { return 0 };
+        reader.reads = reader.reads.saturating_add(1);
+        reader.touched = now;
+        let stride = reader.stride.take(id, reader.reads);
+        let moment = Moment { apart: |id| reader.regions.apart(id), reads: reader.reads, each: EACH, now };
+        let walk = walk(self.hasher, &mut self.trackers, scope, id, &moment);
+        if walk.is_none() {
+            reader.regions.count(id);
         }
-        let Some((_, near, front)) = best else {
-            self.trackers.insert(self.hasher.hash(scope, block), Tracker::new(id, moment), moment.now);
-            return 1;
-        };
-        let tag = self.hasher.hash(scope, near);
-        let Some(tracker) = self.trackers.matching(tag).find(|tracker| tracker.front == front) else { return 0 };
-        tracker.step(id, moment);
-        let walk = *tracker;
-        let at = walk.front / BLOCK;
-        if at != near && self.trackers.take(tag, |tracker| tracker.front == walk.front).is_some() {
-            self.trackers.insert(self.hasher.hash(scope, at), walk, moment.now);
-        }
-        walk.vouched()
+        stride.max(walk.unwrap_or(0))
     }
 
     /// What became of walks, and of readers, for want of room.
@@ -262,6 +232,50 @@ impl Walks {
             route.objects.restore(state);
         }
     }
+}
+
+/// Follows `id` within `scope`; the length of its walk, or `None` if it may begin one.
+fn walk<F: Fn(u64) -> u32>(
+    hasher: Hasher,
+    trackers: &mut Table<Tracker>,
+    scope: u64,
+    id: u64,
+    moment: &Moment<F>,
+) -> Option<u32> {
+    let block = id / BLOCK;
+    let neighbour = if id % BLOCK < REACH { block.wrapping_sub(1) } else { block.wrapping_add(1) };
+    let mut best: Option<(f32, u64, u64)> = None;
+    for near in [block, neighbour] {
+        for tracker in trackers.matching(hasher.hash(scope, near)) {
+            match tracker.fit(id) {
+                Fit::Apart => {}
+                Fit::Again => {
+                    tracker.again();
+                    return Some(tracker.vouched());
+                }
+                Fit::Step => {
+                    let evidence = tracker.score(moment);
+                    if best.is_none_or(|(most, ..)| evidence > most) {
+                        best = Some((evidence, near, tracker.front));
+                    }
+                }
+            }
+        }
+    }
+    let Some((_, near, front)) = best else {
+        trackers.insert(hasher.hash(scope, block), Tracker::new(id, moment), moment.now);
+        return None;
+    };
+    let tag = hasher.hash(scope, near);
+    let tracker = trackers.matching(tag).find(|tracker| tracker.front == front)?;
+    tracker.step(id, moment);
+    let walk = *tracker;
+    let at = walk.front / BLOCK;
+    if at != near && trackers.take(tag, |tracker| tracker.front == walk.front).is_some() {
+        trackers.insert(hasher.hash(scope, at), walk, moment.now);
+    }
+    // One that had no evidence left has begun anew: the read was beside it.
+    (walk.vouched() > 1).then(|| walk.vouched())
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Walks in even steps too wide for a tracker: arithmetic progressions.
 
 use super::super::time::Tenths;
-use super::tracker::{Moment, RATIO, REACH, REGION, STEP};
+use super::tracker::{REACH, STEP};
 
+/// What each read of the scope takes from the evidence: four identifiers would do of each range of some hundreds.
+pub(super) const EACH: f32 = 0.03;
 /// Steps of the progression that may be left out at once.
 const SKIP: i128 = 4;
 
@@ -13,18 +15,14 @@ pub(super) struct Stride {
     step: i64,
     length: u32,
     score: f32,
-    at: u32,
+    /// Reads of the scope, as of the last step.
+    reads: u32,
 }
 
 impl Stride {
     /// Starts at `id`.
-    pub fn new(id: u64, clock: u32) -> Self {
-        Self { last: id, length: 1, score: STEP, at: clock, step: 0 }
-    }
-
-    /// The last identifier.
-    pub fn last(&self) -> u64 {
-        self.last
+    pub fn new(id: u64) -> Self {
+        Self { last: id, length: 1, score: STEP, ..Self::default() }
     }
 
     /// Evidence, as of the last step.
@@ -32,31 +30,29 @@ impl Stride {
         self.score
     }
 
-    /// True when `id` continues the progression; it is taken.
-    fn continues(&mut self, id: u64, moment: Moment) -> bool {
+    /// True when `id` continues the progression; it is taken. Each read since the last step has taken [`EACH`].
+    fn continues(&mut self, id: u64, reads: u32) -> bool {
         let distance = i128::from(id) - i128::from(self.last);
         let step = i128::from(self.step);
         if step == 0 || distance % step != 0 || !(1..=SKIP).contains(&(distance / step)) {
             return false;
         }
         #[expect(clippy::cast_precision_loss, reason = "beyond 16 million one more or less is nothing")]
-        let elapsed = moment.clock.saturating_sub(self.at) as f32;
-        // Four identifiers would do, of the region that the chance speaks of.
-        let left = self.score - moment.chance * (4.0 / REGION) * (RATIO - 1.0) * elapsed;
+        let left = self.score - EACH * reads.saturating_sub(self.reads).saturating_sub(1) as f32;
         self.length = if left <= 0.0 { 2 } else { self.length.saturating_add(1) };
         self.score = left.max(0.0) + STEP;
-        (self.last, self.at) = (id, moment.clock);
+        (self.last, self.reads) = (id, reads);
         true
     }
 
     /// Takes the reader's next identifier.
-    pub fn take(&mut self, id: u64, moment: Moment) -> u32 {
+    pub fn take(&mut self, id: u64, reads: u32) -> u32 {
         if id == self.last {
             return self.vouched();
         }
-        if !self.continues(id, moment) {
+        if !self.continues(id, reads) {
             let step = i64::try_from(i128::from(id) - i128::from(self.last)).unwrap_or(0);
-            *self = Self { last: id, step: wide(step), length: 2, score: STEP, at: moment.clock };
+            *self = Self { last: id, step: wide(step), length: 2, score: STEP, reads };
         }
         self.vouched()
     }
@@ -64,7 +60,7 @@ impl Stride {
     /// As [`super::tracker::Tracker::vouched`]: two identifiers always have a step, so the third is the first to count.
     fn vouched(&self) -> u32 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; a cast saturates")]
-        let steps = (self.score / STEP + 0.01) as u32;
+        let steps = (self.score / STEP + 0.05) as u32;
         if steps < 2 { 0 } else { self.length.min(steps + 1) }
     }
 }
@@ -78,7 +74,7 @@ fn wide(step: i64) -> i64 {
 const RECENT: usize = 8;
 
 /// Progressions over all readers of a lane: any three of the last identifiers may be the beginning of one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Strides {
     recent: [u64; RECENT],
     place: usize,
@@ -86,12 +82,8 @@ pub(super) struct Strides {
 }
 
 impl Strides {
-    pub fn new() -> Self {
-        Self { recent: [0; RECENT], place: 0, runs: [(Stride::default(), 0); RECENT] }
-    }
-
     /// Takes the lane's next identifier.
-    pub fn take(&mut self, id: u64, moment: Moment) -> u32 {
+    pub fn take(&mut self, id: u64, reads: u32, now: Tenths) -> u32 {
         if self.recent.contains(&id) {
             return self
                 .runs
@@ -100,13 +92,13 @@ impl Strides {
                 .map_or(0, |(run, _)| run.vouched());
         }
         let run = self.runs.iter_mut().find_map(|(run, touched)| {
-            run.continues(id, moment).then(|| {
-                *touched = moment.now;
+            run.continues(id, reads).then(|| {
+                *touched = now;
                 run.vouched()
             })
         });
         let vouched = run.unwrap_or_else(|| {
-            self.begin(id, moment);
+            self.begin(id, reads, now);
             0
         });
         if let Some(place) = self.recent.get_mut(self.place) {
@@ -118,18 +110,18 @@ impl Strides {
 
     /// Begins a progression that ends in `id`, if two of the recent ones stand before it. It takes the place of the
     /// shortest that has rested for a minute, or of the shortest.
-    fn begin(&mut self, id: u64, moment: Moment) {
+    fn begin(&mut self, id: u64, reads: u32, now: Tenths) {
         let step = self.recent.iter().find_map(|middle| {
             let first = middle.wrapping_sub(id.wrapping_sub(*middle));
             let step = wide(i64::try_from(i128::from(id) - i128::from(*middle)).unwrap_or(0));
             (step != 0 && self.recent.contains(&first)).then_some(step)
         });
         let Some(step) = step else { return };
-        let rests = |touched: Tenths| moment.now.saturating_sub(touched) > 600;
+        let rests = |touched: Tenths| now.saturating_sub(touched) > 600;
         let worst = self.runs.iter_mut().min_by_key(|(run, touched)| (!rests(*touched), run.length, *touched));
         if let Some((run, touched)) = worst {
-            *run = Stride { last: id, step, length: 3, score: STEP, at: moment.clock };
-            *touched = moment.now;
+            *run = Stride { last: id, step, length: 3, score: STEP, reads };
+            *touched = now;
         }
     }
 }
@@ -138,42 +130,37 @@ impl Strides {
 mod tests {
     use super::*;
 
-    fn moment(clock: u32, chance: f32) -> Moment {
-        Moment { clock, chance, now: clock }
-    }
-
     #[test]
     fn one_reader_in_wide_steps() {
-        let mut stride = Stride::new(7, 0);
-        let lengths: Vec<u32> =
-            (1..6u64).zip(1..).map(|(n, at)| stride.take(7 + n * 2_313, moment(at, 1e-6))).collect();
+        let mut stride = Stride::new(7);
+        let lengths: Vec<u32> = (1..6u64).zip(1..).map(|(n, at)| stride.take(7 + n * 2_313, at)).collect();
         assert_eq!(lengths, [0, 3, 4, 5, 6]);
         // Some are left out, one comes twice.
-        let lengths = [8, 8, 12].map(|n| stride.take(7 + n * 2_313, moment(10, 1e-6)));
+        let lengths = [8, 8, 12].map(|n| stride.take(7 + n * 2_313, 10));
         assert_eq!(lengths, [7, 7, 8]);
-        assert_eq!(stride.take(99, moment(11, 1e-6)), 0);
+        assert_eq!(stride.take(99, 11), 0);
     }
 
     #[test]
     fn random_identifiers_have_no_step() {
-        let (mut stride, mut strides, mut state, mut most) = (Stride::new(1, 0), Strides::new(), 1u64, 0);
+        let (mut stride, mut strides, mut state, mut most) = (Stride::new(1), Strides::default(), 1u64, 0);
         for at in 0..200_000u32 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let id = (state >> 33) % 1_000_000;
-            most = most.max(stride.take(id, moment(at, 1e-4))).max(strides.take(id, moment(at, 1e-4)));
+            most = most.max(stride.take(id, at)).max(strides.take(id, at, at));
         }
         assert!(most < 4, "{most}");
     }
 
     #[test]
     fn over_all_readers_two_at_once() {
-        let mut strides = Strides::new();
+        let mut strides = Strides::default();
         let mut last = (0, 0);
         for n in 0..50u64 {
-            let at = u32::try_from(n).unwrap() * 10;
-            last.0 = strides.take(1_000_000 + n * 100, moment(at, 1e-7));
-            last.1 = strides.take(77_000_000 - n * 1_000, moment(at + 5, 1e-7));
-            strides.take(n * n * 7_919 % 1_000_003, moment(at + 7, 1e-7));
+            let at = u32::try_from(n).unwrap() * 3;
+            last.0 = strides.take(1_000_000 + n * 100, at, at);
+            last.1 = strides.take(77_000_000 - n * 1_000, at + 1, at + 1);
+            strides.take(n * n * 7_919 % 1_000_003, at + 2, at + 2);
         }
         assert!(last.0 >= 45 && last.1 >= 45, "{last:?}");
     }

@@ -5,12 +5,10 @@ use super::super::time::{Tenths, seconds};
 
 /// Identifiers ahead of the front within which the next step may land; behind it a late one may within one less.
 pub(super) const REACH: u64 = 64;
-/// Identifiers that a walk would take as its own at any time, at most: what chance has to hit.
-pub(super) const REGION: f32 = 128.0;
-/// How many times faster than chance a walk is assumed to hit; see the module's bound.
-pub(super) const RATIO: f32 = 16.0;
-/// ln [`RATIO`]: what one step is worth.
+/// ln 16: the evidence of one step.
 pub(super) const STEP: f32 = 2.772_589;
+/// What a read in the neighbourhood that is no step takes from it.
+const APART: f32 = 2.5;
 /// Steps forward after which the direction stands.
 const SETTLED: u64 = 16;
 /// Times that the direction may change before.
@@ -25,9 +23,11 @@ pub(super) struct Tracker {
     seen: u64,
     /// Distinct identifiers.
     length: u32,
-    /// Log of the likelihood ratio of walk to chance, as of `at` on the scope's clock.
+    /// Evidence that this is no chance: a logarithm of odds, as of the last step.
     score: f32,
-    at: u32,
+    /// Reads beside walks in the front's neighbourhood then, and all reads of the scope.
+    apart: u32,
+    reads: u32,
     touched: Tenths,
     /// How far the front has come.
     progress: u16,
@@ -35,13 +35,14 @@ pub(super) struct Tracker {
     turns: u8,
 }
 
-/// When something happens to a walk.
+/// What a scope knows when it reads an identifier.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    /// On the clock of the walk's scope: tenths over all clients, else what the client or network has read.
-    pub clock: u32,
-    /// How often chance hits the [`REGION`] about the identifier while that clock moves on by one.
-    pub chance: f32,
+pub(super) struct Moment<F> {
+    /// Reads so far that were no step, in the neighbourhood of an identifier.
+    pub apart: F,
+    /// All reads so far, this one included, and what each other one takes from the evidence.
+    pub reads: u32,
+    pub each: f32,
     /// Time.
     pub now: Tenths,
 }
@@ -58,10 +59,11 @@ pub(super) enum Fit {
 }
 
 impl Tracker {
-    /// Starts at `id`.
-    pub fn new(id: u64, moment: Moment) -> Self {
-        let Moment { clock, now, .. } = moment;
-        Self { front: id, seen: 1, length: 1, score: STEP, at: clock, touched: now, ..Self::default() }
+    /// Starts at `id`, which will be counted as a read beside walks.
+    pub fn new<F: Fn(u64) -> u32>(id: u64, moment: &Moment<F>) -> Self {
+        let apart = (moment.apart)(id).wrapping_add(1);
+        let Moment { reads, now, .. } = *moment;
+        Self { front: id, seen: 1, length: 1, score: STEP, apart, reads, touched: now, ..Self::default() }
     }
 
     /// How far `id` lies ahead (in the walk's direction), if within reach.
@@ -82,22 +84,34 @@ impl Tracker {
     }
 
     /// Evidence left.
-    pub fn score(&self, moment: Moment) -> f32 {
+    pub fn score<F: Fn(u64) -> u32>(&self, moment: &Moment<F>) -> f32 {
+        let apart = (moment.apart)(self.front).saturating_sub(self.apart);
+        let others = moment.reads.saturating_sub(self.reads).saturating_sub(1);
         #[expect(clippy::cast_precision_loss, reason = "beyond 16 million one more or less is nothing")]
-        let elapsed = moment.clock.saturating_sub(self.at) as f32;
-        self.score - moment.chance * (RATIO - 1.0) * elapsed
+        let (apart, others) = (apart as f32, others as f32);
+        self.score - APART * apart - moment.each * others
     }
 
     /// Takes `id`, for which [`Tracker::fit`] said `Step`. Without evidence left, it begins anew there.
-    pub fn step(&mut self, id: u64, moment: Moment) {
+    pub fn step<F: Fn(u64) -> u32>(&mut self, id: u64, moment: &Moment<F>) {
         let left = self.score(moment);
         if left <= 0.0 {
             *self = Self::new(id, moment);
             return;
         }
         self.score = left + STEP;
-        (self.at, self.touched) = (moment.clock, moment.now);
         self.length = self.length.saturating_add(1);
+        (self.reads, self.touched) = (moment.reads, moment.now);
+        self.advance(id);
+        self.apart = (moment.apart)(self.front);
+    }
+
+    /// The read just counted was of one that was seen before: it takes nothing.
+    pub fn again(&mut self) {
+        self.reads = self.reads.wrapping_add(1);
+    }
+
+    fn advance(&mut self, id: u64) {
         let Some(mut distance) = self.ahead(id) else { return };
         if distance < 0 && self.unsettled() && (self.length == 2 || distance <= -32) {
             self.turn();
@@ -128,10 +142,10 @@ impl Tracker {
     }
 
     /// Distinct identifiers, no more than the evidence vouches for: `n` comes about by chance with a probability of at
-    /// most [`RATIO`]¹⁻ⁿ for each identifier that a walk could begin with.
+    /// most 16¹⁻ⁿ for each identifier that a walk could begin with.
     pub fn vouched(&self) -> u32 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; a cast saturates")]
-        let steps = (self.score / STEP + 0.01) as u32;
+        let steps = (self.score / STEP + 0.05) as u32;
         self.length.min(steps)
     }
 }
@@ -150,20 +164,20 @@ impl Kept for Tracker {
 mod tests {
     use super::*;
 
-    fn moment(clock: u32, chance: f32) -> Moment {
-        Moment { clock, chance, now: clock }
+    fn moment(apart: u32, reads: u32) -> Moment<impl Fn(u64) -> u32> {
+        Moment { apart: move |_| apart, reads, each: 0.03, now: reads }
     }
 
     /// Walks `ids`, a tenth apart; those that fit nowhere are counted apart.
     fn walk(ids: impl IntoIterator<Item = u64>) -> (Tracker, u32) {
         let mut ids = (0u32..).zip(ids);
-        let mut tracker = Tracker::new(ids.next().unwrap().1, moment(0, 0.0));
+        let mut tracker = Tracker::new(ids.next().unwrap().1, &moment(0, 0));
         let mut apart = 0;
         for (now, id) in ids {
             match tracker.fit(id) {
-                Fit::Step => tracker.step(id, moment(now, 1e-7)),
+                Fit::Step => tracker.step(id, &moment(1, now)),
                 Fit::Apart => apart += 1,
-                Fit::Again => {}
+                Fit::Again => tracker.again(),
             }
         }
         (tracker, apart)
@@ -196,15 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn evidence_wears_off_with_time() {
-        let mut tracker = Tracker::new(10, moment(0, 0.0));
-        for (n, now) in (11..20).zip([1u32; 9]) {
-            tracker.step(n, moment(now, 0.001));
-        }
+    fn evidence_wears_off_with_reads_beside() {
+        let mut tracker = Tracker::new(10, &moment(0, 0));
+        (11..20).for_each(|id| tracker.step(id, &moment(1, 0)));
         assert_eq!(tracker.vouched(), 10);
-        // 27.7 of evidence, 0.015 less each tenth.
-        assert!(tracker.score(moment(1_001, 0.001)) > 12.0);
-        tracker.step(20, moment(3_001, 0.001));
+        // 27.7 of evidence; 2.5 for each read in the neighbourhood, 0.03 for any other.
+        assert!((tracker.score(&moment(5, 101)) - 14.7).abs() < 0.1);
+        tracker.step(20, &moment(9, 300));
         assert_eq!((tracker.vouched(), tracker.length), (1, 1), "it began anew");
     }
 
@@ -212,6 +224,6 @@ mod tests {
     fn the_edges_of_the_number_range() {
         let (tracker, _) = walk([u64::MAX, 0, u64::MAX - 1, 1]);
         assert_eq!(tracker.vouched(), 2);
-        assert_eq!(Tracker::new(0, moment(0, 0.0)).fit(u64::MAX), Fit::Apart);
+        assert_eq!(Tracker::new(0, &moment(0, 0)).fit(u64::MAX), Fit::Apart);
     }
 }

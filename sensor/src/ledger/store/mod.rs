@@ -23,7 +23,7 @@ use self::persist::Written;
 use self::record::Change;
 use self::tags::Tags;
 use super::table::ClockMap;
-use crate::config::model::Service;
+use crate::config::model::{PUSHED_ISSUERS, Service};
 use crate::observation::{AccountHash, Fingerprint, Instant, IssuerId, Provenance, ServiceId};
 
 pub use self::disk::{Disk, Saved, SavedGap, SavedService, SavedUse, Write};
@@ -75,7 +75,6 @@ pub enum Answer {
     /// It is not.
     Unknown,
     /// A store outside this process has not answered in time. The embedded store answers at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only a store outside this process answers late"))]
     NotYetKnown,
 }
 
@@ -320,6 +319,9 @@ impl Store {
         Some((id, self.entry(Note::unpack(bits), None, now)))
     }
 }
+
+// Else whoever pushes for an issuer beyond could push for any.
+const _: () = assert!(PUSHED_ISSUERS <= Note::ISSUER_MAX, "issuers that are pushed for have to be noted");
 
 /// True when the life of a noted credential is over for sure: by the last moment of its bucket.
 fn over(buckets: &Buckets, note: Note, retention: u64, now: u64) -> bool {

@@ -26,7 +26,7 @@ pub struct Note {
 
 impl Note {
     /// Highest issuer that fits.
-    const ISSUER_MAX: u16 = 7;
+    pub const ISSUER_MAX: u16 = 7;
 
     pub fn new(provenance: Provenance, issuer: Option<IssuerId>) -> Self {
         let issuer = issuer.filter(|issuer| issuer.0 < Self::ISSUER_MAX);

@@ -6,6 +6,7 @@ mod model;
 mod register;
 mod restart;
 mod rules;
+mod told;
 
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
             sight: 1.0,
             by: "ops".to_owned(),
             on: "2026-01-01".to_owned(),
-            preexisting: None,
+            ..Confirmation::default()
         }),
         max_lifetime: Duration::from_secs(LIFETIME),
         preexisting: None,
@@ -104,8 +105,10 @@ fn config() -> Config {
             max_seen: 1000,
             max_accounts: 1000,
         },
+        approvals: std::path::PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
+        push: None,
         metrics_listen: ([127, 0, 0, 1], 0).into(),
         estimate: crate::config::model::Estimate::default(),
         bounds: Bounds {
@@ -130,6 +133,7 @@ fn config() -> Config {
             rule_groups: 1,
             quiet_groups: 1,
             group_values: 1,
+            journal_bytes: 1 << 20,
         },
     }
 }

@@ -1,0 +1,121 @@
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::*;
+use crate::collect::testing::{BASE, CLOCK, KEYS, MS, RecordBuilder, config, jwt};
+use crate::detect;
+
+const RULE: &str = "\
+title: Account read without an issuance
+id: 4f0c7a52-9f7e-4a61-8f0e-6d1c6a0f3b11
+name: unissued
+logsource:
+  product: authsensor
+detection:
+  selection:
+    provenance: unissued
+    class: account_read
+    outcome: read
+  condition: selection
+---
+title: Bulk
+id: 8f4d0a2c-58a5-4a0e-9b0b-0d3c5e6a7f21
+level: high
+correlation:
+  type: value_count
+  rules:
+    - unissued
+  group-by:
+    - service
+    - kid
+  timespan: 1h
+  condition:
+    gte: 10
+    field: account
+";
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// (activity, id, accounts) of each report.
+    fn reports(&self) -> Vec<(u64, String, u64)> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let report = events.map(|event| {
+            let uid = event["finding_info"]["uid"].as_str().unwrap().to_owned();
+            (event["activity_id"].as_u64().unwrap(), uid, event["evidences"][0]["data"]["distinct"].as_u64().unwrap())
+        });
+        report.collect()
+    }
+}
+
+fn pipeline(lines: &Lines, state: Option<&Path>, started_ns: u64) -> Pipeline {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rule.yml");
+    std::fs::write(&file, RULE).unwrap();
+    let config = config();
+    let rules = detect::load(&[file], &config).unwrap();
+    let sink = NdjsonSink::to(Box::new(lines.clone()) as Box<dyn Write + Send>, "memory");
+    // The horizon lies far back: unknown tokens are unissued.
+    let mut pipeline = Pipeline::new(Arc::new(config), &rules, KEYS, CLOCK, CLOCK.instant(0), sink, None);
+    if let Some(state) = state {
+        pipeline.keep_state(state, CLOCK.instant(started_ns)).unwrap();
+    }
+    pipeline
+}
+
+/// Forged tokens of `accounts` read an account each, a second apart.
+fn forge(pipeline: &mut Pipeline, accounts: std::ops::Range<u64>) {
+    for account in accounts {
+        let ms = account * 1000;
+        let line = format!("GET /users/{account}/addresses HTTP/1.1");
+        pipeline.record(&RecordBuilder::request(account, 0, ms, &line).bearer(&jwt(&account.to_string())).build());
+        pipeline.record(&RecordBuilder::response(account, 0, ms + 1, 200).length(500).build());
+        pipeline.advance(BASE + (ms + 2) * MS).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_sensor_goes_on_where_it_stood() {
+    let whole = Lines::default();
+    forge(&mut pipeline(&whole, None, BASE), 0..30);
+    let whole = whole.reports();
+    assert_eq!(whole.iter().map(|(activity, _, count)| (*activity, *count)).collect::<Vec<_>>(), [(1, 10), (2, 20)]);
+
+    let state = tempfile::tempdir().unwrap();
+    let cut = Lines::default();
+    for part in [0..6, 6..14, 14..30] {
+        let started = BASE + part.start * 1000 * MS;
+        // Dropped without `finish`, as by a kill.
+        forge(&mut pipeline(&cut, Some(state.path()), started), part);
+    }
+    let cut = cut.reports();
+    assert!(cut.iter().all(|(_, uid, _)| *uid == whole[0].1), "one finding: {cut:?}");
+    let counts: Vec<_> = cut.iter().map(|(activity, _, count)| (*activity, *count)).collect();
+    assert_eq!(counts, [(1, 10), (2, 14), (2, 20)], "opened in the second run, told again in the third");
+}
+
+#[test]
+fn what_ended_while_the_sensor_was_down_is_closed_at_start() {
+    let state = tempfile::tempdir().unwrap();
+    let lines = Lines::default();
+    forge(&mut pipeline(&lines, Some(state.path()), BASE), 0..12);
+    pipeline(&lines, Some(state.path()), BASE + 3 * 3600 * 1000 * MS);
+    pipeline(&lines, Some(state.path()), BASE + 4 * 3600 * 1000 * MS);
+    let activities: Vec<u64> = lines.reports().iter().map(|(activity, ..)| *activity).collect();
+    assert_eq!(activities, [1, 3], "opened, closed at the next start, and not told again");
+}
