@@ -202,11 +202,8 @@ fn open(config: &Config, keys: &Keys, issuances: u64, most: u64) -> Outcome {
     println!("  memory limit         {}", limit(most));
     let begun = Wall::now();
     let mut ledger = Ledger::open(config, keys, now())?;
-    println!(
-        "  start                {:.1} s for {} issuances",
-        begun.elapsed().as_secs_f64(),
-        ledger.loaded().issuances
-    );
+    let (wall, cpu) = (begun.elapsed().as_secs_f64(), worked.elapsed().as_secs_f64());
+    println!("  start                {wall:.1} s ({cpu:.1} s of CPU) for {} issuances", ledger.loaded().issuances);
     println!("  anonymous memory     {} MiB", mib(anonymous()));
     looks(&mut ledger, issuances);
     println!("  anonymous memory     {} MiB", mib(anonymous()));

@@ -19,9 +19,10 @@ use super::record::{Change, DiskKey, Record};
 use crate::ledger::rates::Busiest;
 
 /// Blocks of the tree kept in memory, bytes.
-const CACHE: u64 = 8 << 20;
-/// Write buffer of each of the three trees, bytes; two may stand beside each other while one is written out.
-const WRITE_BUFFER: u64 = 8 << 20;
+const CACHE: u64 = 4 << 20;
+/// Write buffer of each of the three trees, bytes of keys and values. In memory they are four times as much, and two may
+/// stand beside each other while one is written out.
+const WRITE_BUFFER: u64 = 2 << 20;
 /// Log of what is only in write buffers, bytes: the least that the store takes.
 const LOG: u64 = 64 << 20;
 /// Open files.

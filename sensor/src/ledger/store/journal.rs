@@ -18,8 +18,8 @@ use crate::observation::AccountHash;
 
 /// Writes handed over at once.
 const BATCH: usize = 256;
-/// Batches that wait for the disk: about 4 MiB.
-const BATCHES: usize = 256;
+/// Batches that wait for the disk: about 2 MiB.
+const BATCHES: usize = 128;
 /// Issuances that may wait for a place among those. Nothing else does: what anybody can cause by presenting forged
 /// credentials must not push an issuance out.
 const PENDING: usize = 4096;

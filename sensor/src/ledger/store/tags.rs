@@ -1,20 +1,20 @@
 //! The tag table: which credentials are in the ledger, at seven bytes each.
 //!
 //! Keyed ids flow in, small notes about them flow out. The table holds no fingerprint: an id's leading bits choose a
-//! region, the next eight a row of it, and forty more are written down as the tag, in order, so that a tag is found by
+//! region, the next nine a row of it, and forty more are written down as the tag, in order, so that a tag is found by
 //! interpolation. "Not there" is exact, because equal credentials have equal ids. "There" is wrong for a credential
 //! that shares region, row and tag with another one: a row has [`ROW_TAGS`] tags on average at most, so that errs with
 //! probability `59 / 2^40` = 5.4 · 10⁻¹¹ for each look-up.
 //!
-//! Rows have gaps between them, so that a new tag moves a kilobyte or two, not half of its region. When the gaps of a
-//! region are used up it grows by a thirty-second, in place: its memory is reserved as address space when its first tag
-//! comes, and touched as it fills. No doubling, no second copy, no rebuild. Sixty million tags take 401 MiB, 7 MiB of gaps,
-//! 4 MiB of rows, and the unfilled rest of a page for each of 4,096 regions.
+//! Rows have gaps between them, so that a new tag moves a few kilobytes, not half of its region. When the gaps of a
+//! region are used up it grows by a sixty-fourth, in place: its memory is reserved as address space when its first tag
+//! comes, and touched as it fills. No doubling, no second copy, no rebuild. Sixty million tags take 401 MiB, 3 MiB of gaps,
+//! 4 MiB of rows, and the unfilled rest of a page for each of 2,048 regions.
 
 use std::ops::Range;
 
 /// Bits of the id that choose a row of its region.
-const ROW_BITS: u32 = 8;
+const ROW_BITS: u32 = 9;
 /// Rows of a region.
 const ROWS: usize = 1 << ROW_BITS;
 /// Bits of the id that are written down. Tests narrow them to see tags meet.
@@ -24,12 +24,12 @@ const ROW_TAGS: usize = 59;
 /// Bytes of a slot: the tag above, the note below, little-endian.
 const SLOT: usize = 7;
 const NOTE_BITS: u32 = 16;
-/// Fewest and most regions, powers of two. With the fewest an id has 56 bits.
-const REGIONS: (usize, usize) = (256, 1 << 16);
+/// Fewest and most regions, powers of two. With the fewest an id has 54 bits.
+const REGIONS: (usize, usize) = (32, 1 << 15);
 /// What a region may hold beyond its share, in standard deviations of a random split.
 const SPREAD: usize = 8;
 /// A full region grows by this part of itself.
-const GROWTH: usize = 32;
+const GROWTH: usize = 64;
 /// Eviction looks at this many tags, or at all.
 const EVICTION_LOOKS: usize = 1 << 14;
 
@@ -37,15 +37,22 @@ const EVICTION_LOOKS: usize = 1 << 14;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub u64);
 
-/// A sorted array of slots with its rows.
+/// Tags that share their leading bits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    /// Its first slot.
+    start: u16,
+    /// Its tags.
+    count: u16,
+}
+
+/// Sorted slots with their rows.
 #[derive(Debug, Default)]
 struct Region {
     /// Slots, then one byte, so that eight bytes can be read at each.
     slots: Vec<u8>,
-    /// Where each row begins, and where the last one's room ends.
-    starts: Vec<u16>,
-    /// Tags of each row.
-    counts: Vec<u16>,
+    /// The rows, and an empty one where the last one's room ends.
+    rows: Vec<Row>,
     /// Tags of all rows.
     len: usize,
 }
@@ -106,7 +113,7 @@ impl Tags {
     /// Bytes taken by slots and rows.
     #[cfg(test)]
     fn bytes(&self) -> usize {
-        self.regions.iter().map(|region| region.slots.len() + (region.starts.len() + region.counts.len()) * 2).sum()
+        self.regions.iter().map(|region| region.slots.len() + region.rows.len() * size_of::<Row>()).sum()
     }
 
     /// The note of `id`.
@@ -155,7 +162,10 @@ impl Tags {
         let (tag_bits, base) = (self.tag_bits, (region as u64) << shift);
         let Some(region) = self.regions.get_mut(region) else { return };
         let before = region.len;
-        for row in 0..region.counts.len() {
+        if before == 0 {
+            return;
+        }
+        for row in region.rows() {
             let slots = region.row(row);
             let mut to = slots.start;
             for from in slots.clone() {
@@ -183,8 +193,9 @@ impl Tags {
         let mut best: Option<(u64, usize, usize, usize)> = None;
         let count = self.regions.len();
         for at in (first..count).chain(0..first) {
-            let region = self.regions.get(at)?;
-            for row in 0..region.counts.len() {
+            let region = self.regions.get(at).filter(|region| region.len > 0);
+            let Some(region) = region else { continue };
+            for row in region.rows() {
                 for slot in region.row(row) {
                     let age = age(note(region.read(slot)));
                     if best.is_none_or(|(least, ..)| age < least) {
@@ -227,19 +238,23 @@ fn note(slot: u64) -> u16 {
 impl Region {
     /// The slots of the tags of a row.
     fn row(&self, row: usize) -> Range<usize> {
-        let start = self.start(row);
-        start..start + self.counts.get(row).copied().map_or(0, usize::from)
+        let Row { start, count } = self.rows.get(row).copied().unwrap_or_default();
+        usize::from(start)..usize::from(start) + usize::from(count)
     }
 
     fn start(&self, row: usize) -> usize {
-        self.starts.get(row).copied().map_or(0, usize::from)
+        self.row(row).start
+    }
+
+    fn rows(&self) -> Range<usize> {
+        0..self.rows.len().saturating_sub(1)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "no row is longer than its region, whose slots count in u16")]
     fn set_count(&mut self, row: usize, count: usize) {
-        if let Some(kept) = self.counts.get_mut(row) {
-            self.len = self.len + count - usize::from(*kept);
-            *kept = count as u16;
+        if let Some(row) = self.rows.get_mut(row) {
+            self.len = self.len + count - usize::from(row.count);
+            row.count = count as u16;
         }
     }
 
@@ -291,14 +306,13 @@ impl Region {
         true
     }
 
-    /// Gives a full region room for a thirty-second more, and every row its share of the gaps.
+    /// Gives a full region room for a sixty-fourth more, and every row its share of the gaps.
     #[expect(clippy::cast_possible_truncation, reason = "the stride fits sixteen bits")]
     fn grow(&mut self, stride: usize) {
-        if self.starts.is_empty() {
+        if self.rows.is_empty() {
             self.slots.reserve_exact(stride * SLOT + 1);
             self.slots.push(0);
-            self.starts = vec![0; ROWS + 1];
-            self.counts = vec![0; ROWS];
+            self.rows = vec![Row::default(); ROWS + 1];
         }
         let room = (self.len + self.len / GROWTH + 16).min(stride);
         let gaps = room - self.len;
@@ -308,12 +322,12 @@ impl Region {
             let slots = self.row(row);
             let start = slots.start + gaps * row / ROWS;
             self.slots.copy_within(slots.start * SLOT..slots.end * SLOT, start * SLOT);
-            if let Some(kept) = self.starts.get_mut(row) {
-                *kept = start as u16;
+            if let Some(row) = self.rows.get_mut(row) {
+                row.start = start as u16;
             }
         }
-        if let Some(end) = self.starts.last_mut() {
-            *end = room as u16;
+        if let Some(end) = self.rows.last_mut() {
+            end.start = room as u16;
         }
     }
 
@@ -328,11 +342,11 @@ impl Region {
         if let Some(gap) = after {
             let (from, to) = (self.start(row + 1), self.row(gap).end);
             self.slots.copy_within(from * SLOT..to * SLOT, (from + 1) * SLOT);
-            self.starts.iter_mut().take(gap + 1).skip(row + 1).for_each(|start| *start += 1);
+            self.rows.iter_mut().take(gap + 1).skip(row + 1).for_each(|row| row.start += 1);
         } else if let Some(gap) = before {
             let (from, to) = (self.start(gap + 1), self.row(row).end);
             self.slots.copy_within(from * SLOT..to * SLOT, (from - 1) * SLOT);
-            self.starts.iter_mut().take(row + 1).skip(gap + 1).for_each(|start| *start -= 1);
+            self.rows.iter_mut().take(row + 1).skip(gap + 1).for_each(|row| row.start -= 1);
         }
         after.is_some() || before.is_some()
     }
@@ -440,10 +454,10 @@ mod tests {
             assert_eq!(table.get(table.id(bits(n))), Some((n % 65_536) as u16));
         }
         assert!((100_000..200_000u64).all(|n| table.get(table.id(bits(n))).is_none()));
-        for region in table.regions.iter().filter(|region| !region.starts.is_empty()) {
+        for region in table.regions.iter().filter(|region| !region.rows.is_empty()) {
             assert!(region.slots.capacity() <= table.stride * SLOT + 1, "reserved once");
         }
-        assert!(table.bytes() < 100_000 * 7 * 33 / 32 + 256 * 1200, "{}", table.bytes());
+        assert!(table.bytes() < 100_000 * 7 * 65 / 64 + 128 * 2500, "{}", table.bytes());
     }
 
     /// The arithmetic of the module's text, where it can be seen: with `b` bits a wrong "there" comes once in

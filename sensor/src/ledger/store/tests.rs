@@ -137,6 +137,7 @@ fn a_clock_that_leaps_loses_nothing() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     /// Whatever the jumps of time: nothing is let go before its time, and in the end everything is.
     #[test]
     fn sweep_is_sound(steps in proptest::collection::vec((0u64..50, 0u64..3000, 1u64..100_000), 1..300)) {
