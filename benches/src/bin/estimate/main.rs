@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the scheduler says this thread has run (Linux, proc_pid_schedstat).
+/// What the scheduler says this thread has run (Linux, `proc_pid_schedstat`).
 fn on_processor_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)

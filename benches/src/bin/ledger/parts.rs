@@ -62,7 +62,7 @@ fn now() -> Instant {
 }
 
 fn login(n: u64, at: Instant) -> Issuance {
-    let account = (n % 2 == 0).then(|| AccountHash(fingerprint(n).0));
+    let account = n.is_multiple_of(2).then(|| AccountHash(fingerprint(n).0));
     let (service, fingerprint) = (ServiceId(0), fingerprint(n));
     Issuance { service, fingerprint, place: place::SET_COOKIE, index: 0, at, account, inherits: None, binds: false }
 }
@@ -88,7 +88,10 @@ pub fn run(part: &str, folder: &Path, issuances: u64, mib: u64) -> Outcome {
     let (mut config, keys) = config(folder)?;
     config.ledger.max_issuances = usize::try_from(issuances + 1_000_000)?;
     match part {
-        "memory" => memory(config, &keys, issuances),
+        "memory" => {
+            memory(config, &keys, issuances);
+            Ok(())
+        }
         "fill" => fill(&config, &keys, issuances),
         "open" => open(&config, &keys, issuances, mib),
         other => Err(format!("no part is called {other}").into()),
@@ -117,7 +120,7 @@ fn mib(kib: u64) -> u64 {
     kib.div_ceil(1024)
 }
 
-fn memory(mut config: Config, keys: &Keys, issuances: u64) -> Outcome {
+fn memory(mut config: Config, keys: &Keys, issuances: u64) {
     config.ledger.store = LedgerStore::Memory;
     let before = anonymous();
     let at = now();
@@ -144,7 +147,6 @@ fn memory(mut config: Config, keys: &Keys, issuances: u64) -> Outcome {
     );
     looks(&mut ledger, issuances);
     println!("  peak resident        {} MiB", mib(resident_peak()));
-    Ok(())
 }
 
 /// Judges credentials that are in the ledger, and such as are not.
