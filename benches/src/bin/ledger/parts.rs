@@ -202,7 +202,7 @@ fn fill(config: &Config, keys: &Keys, issuances: u64) -> Outcome {
 fn open(config: &Config, keys: &Keys, issuances: u64, most: u64) -> Outcome {
     println!("opened");
     println!("  memory limit         {}", limit(most));
-    let begun = Wall::now();
+    let (begun, worked) = (Wall::now(), Clock::now());
     let mut ledger = Ledger::open(config, keys, now())?;
     let (wall, cpu) = (begun.elapsed().as_secs_f64(), worked.elapsed().as_secs_f64());
     println!("  start                {wall:.1} s ({cpu:.1} s of CPU) for {} issuances", ledger.loaded().issuances);
