@@ -114,6 +114,8 @@ pub struct Disk {
 impl Disk {
     /// Opens the store in `folder`.
     pub fn open(folder: Folder) -> Result<Self, StoreError> {
+        // The store makes its path absolute, and panics where the process's working directory is gone.
+        std::env::current_dir().map_err(|error| StoreError::Io(folder.path().to_owned(), error))?;
         let now = Arc::new(AtomicU32::new(0));
         let shared = Arc::clone(&now);
         let filters = Arc::new(move |keyspace: &str| {
