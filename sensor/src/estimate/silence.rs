@@ -9,8 +9,11 @@
 //! *n* expected, silence by chance has a probability of e⁻ⁿ after each success; where the true rate has fallen to two
 //! thirds within the ten minutes, e^(−2n/3). At 20 expected that is 2 · 10⁻⁹ and 2 · 10⁻⁶.
 //!
-//! **What it does not see.** A source that never had a hundred successes; one of several paths of a source that is one
-//! route.
+//! Sources that come in bursts are no Poisson process (an office logs in at nine): a source is known after a day, and a
+//! silence counts only when it is twice as long as the longest of the last weeks.
+//!
+//! **What it does not see.** A source that never had a hundred successes, or is younger than a day; one of several paths of
+//! a source that is one route.
 
 use super::routes::Routes;
 use super::time::{Fading, Tenths, seconds};
@@ -21,7 +24,10 @@ use crate::observation::{Observation, Outcome, RouteClass};
 const HALVES_S: [f32; 3] = [600.0, 3_600.0, 86_400.0];
 /// Successes and seconds before a source is known.
 const KNOWN: u32 = 100;
-const KNOWN_S: f32 = 600.0;
+const KNOWN_S: f32 = 86_400.0;
+/// How many times as long as the longest silence of late one must be, and the half-life of that, in seconds.
+const LONGER: f32 = 2.0;
+const LONGEST_HALF_S: f32 = 14.0 * 86_400.0;
 /// Successes that must have been expected, and the least time without one, in seconds.
 const EXPECTED: f32 = 20.0;
 const LEAST_S: f32 = 60.0;
@@ -45,6 +51,8 @@ struct Source {
     last: Tenths,
     successes: u32,
     means: [Fading; 3],
+    /// The longest time between two successes of late, in seconds.
+    longest: f32,
     /// Requests, and account reads of the service, since the last success.
     tried: u64,
     reads_then: u64,
@@ -95,6 +103,10 @@ impl Silence {
             return;
         }
         (source.tried, source.reads_then) = (0, *reads);
+        if source.first.is_some() {
+            let gap = seconds(source.last, now);
+            source.longest = gap.max(source.longest * (-gap / LONGEST_HALF_S).exp2());
+        }
         source.first.get_or_insert(now);
         source.last = now;
         source.successes = source.successes.saturating_add(1);
@@ -130,7 +142,7 @@ impl Source {
         let Some(first) = self.first else { return 0.0 };
         let watched = seconds(first, self.last);
         let silent = seconds(self.last, now);
-        if self.successes < KNOWN || watched < KNOWN_S || silent < LEAST_S {
+        if self.successes < KNOWN || watched < KNOWN_S || silent < LEAST_S.max(LONGER * self.longest) {
             return 0.0;
         }
         let rates = self.means.iter().zip(HALVES_S).map(|(fading, half)| {
@@ -181,17 +193,28 @@ mod tests {
 
     #[test]
     fn a_moved_login_path_is_told_within_minutes() {
-        let told = run(3, |now| if now < 7_200.0 { (0.2, 0.02, 5.0) } else { (0.0, 0.0, 5.0) });
+        let told = run(27, |now| if now < 93_600.0 { (0.2, 0.02, 5.0) } else { (0.0, 0.0, 5.0) });
         let (at, silent) = told[0];
-        assert!((7_260.0..7_420.0).contains(&at), "{told:?}");
+        assert!((93_660.0..93_900.0).contains(&at), "{told:?}");
         assert_eq!((silent.route, silent.tried), (usize::from(LOGIN), 0));
         assert!(told.len() < 10, "told again when doubled: {}", told.len());
     }
 
     #[test]
     fn an_issuer_that_is_down_is_told_with_its_requests() {
-        let told = run(3, |now| if now < 7_200.0 { (0.2, 0.02, 5.0) } else { (0.0, 0.2, 5.0) });
+        let told = run(27, |now| if now < 93_600.0 { (0.2, 0.02, 5.0) } else { (0.0, 0.2, 5.0) });
         assert!(told[0].1.tried > 10, "{told:?}");
+    }
+
+    /// Staff who log in within minutes at nine and again after each hour, and go home at six.
+    #[test]
+    fn an_office_that_logs_in_at_once_is_no_silence() {
+        let told = run(80, |now| {
+            let hour = now / 3_600.0 % 24.0;
+            let at_work = (9.0..18.0).contains(&hour) && hour.fract() < 0.05;
+            (if at_work { 2.0 } else { 0.0 }, 0.0, 5.0)
+        });
+        assert_eq!(told, []);
     }
 
     /// The day's course, a push that brings ten times the reads, a storm of logins, an outage of all for an hour.
