@@ -109,6 +109,9 @@ fn search_file(name: &str, path: &Path, search: &Search, hits: &mut Hits) -> Res
     Ok(())
 }
 
+/// The rule of bulk account reads with unissued tokens (`rules/detection/bulk_account_reads_unissued.yml`).
+const BULK_RULE: &str = "8f4d0a2c-58a5-4a0e-9b0b-0d3c5e6a7f21";
+
 /// A finding as the lab saw it appear.
 #[derive(Clone, Debug)]
 pub struct Sighting {
@@ -126,6 +129,12 @@ impl Sighting {
     /// A figure of the first evidence (`distinct`, `clients`, `observations`).
     pub fn figure(&self, name: &str) -> u64 {
         self.event.pointer(&format!("/evidences/0/data/{name}")).and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// True when it counts accounts whose data was returned to tokens that no login issued, not those that were asked for.
+    pub fn counts_reads(&self) -> bool {
+        let rule = self.event.pointer("/metadata/event_code").and_then(Value::as_str);
+        rule == Some(BULK_RULE)
     }
 
     /// The finding in one sentence.
