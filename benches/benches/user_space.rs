@@ -26,10 +26,7 @@ use sensor::finding::model::{Activity, Finding, Level, Scope, Standing};
 use sensor::finding::ocsf;
 use sensor::finding::sink::NdjsonSink;
 use sensor::metrics::Metrics;
-use sensor::observation::{
-    AccountHash, Claims, Estimates, Fingerprint, Instant, Observation, Outcome, Provenance, Relation, RouteClass,
-    ServiceId, Validity,
-};
+use sensor::observation::{AccountHash, Fingerprint, Instant, Observation, Outcome, Provenance, RouteClass, ServiceId};
 use sensor::pipeline::Pipeline;
 use sensor_ebpf::siphash::{self, Key};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
@@ -162,30 +159,16 @@ fn exchanges(config: &Config) -> Vec<Vec<u8>> {
 fn metrics_observe(bencher: Bencher<'_, '_>) {
     let metrics = Metrics::new(&configuration(), &[]).expect("a fresh registry");
     let observation = Observation {
-        at: Instant { monotonic_ns: 1, unix_ns: 1 },
-        service: ServiceId(0),
-        route: None,
         class: RouteClass::AccountRead,
         outcome: Outcome::Read,
         status: Some(200),
         provenance: Provenance::Unissued,
-        validity: Validity::Ok,
         fingerprint: Some(Fingerprint([1; 16])),
-        issuer: None,
-        kid: None,
         place: sensor_ebpf::wire::place::AUTHORIZATION,
         self_contained: true,
         account: Some(AccountHash([2; 16])),
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
-        anomalies: 0,
-        claims: Claims::default(),
-        claim_anomalies: 0,
-        relation: Relation::Unknown,
-        object: None,
-        target_id: None,
-        canary: false,
-        issued: 0,
-        estimates: Estimates::default(),
+        ..Observation::blank(Instant { monotonic_ns: 1, unix_ns: 1 }, ServiceId(0))
     };
     bencher.bench_local(|| metrics.observe(black_box(&observation)));
 }

@@ -5,7 +5,7 @@
 //! `Copy`: an observation is passed by reference and costs no allocation.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use sensor_ebpf::wire::anomaly;
 use serde::{Deserialize, Serialize};
@@ -247,6 +247,37 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// An observation of `service` that says nothing yet but when it was made. Whoever makes one of traffic states every
+    /// field instead, so that none is forgotten.
+    pub fn blank(at: Instant, service: ServiceId) -> Self {
+        Self {
+            at,
+            service,
+            route: None,
+            class: RouteClass::Other,
+            outcome: Outcome::Other,
+            status: None,
+            provenance: Provenance::None,
+            validity: Validity::Ok,
+            fingerprint: None,
+            issuer: None,
+            kid: None,
+            place: 0,
+            self_contained: false,
+            account: None,
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            anomalies: 0,
+            claims: Claims::default(),
+            claim_anomalies: 0,
+            relation: Relation::Unknown,
+            object: None,
+            target_id: None,
+            canary: false,
+            issued: 0,
+            estimates: Estimates::default(),
+        }
+    }
+
     /// True when two versions of the request's bytes were seen: what the server read is one of them. The observation
     /// has the worse provenance of the two, and the more sensitive class.
     pub fn conflict(&self) -> bool {

@@ -10,8 +10,7 @@ use super::super::tests::{COUNT, blocks, bounds, compile, rule_text, shipped};
 use super::*;
 use crate::finding::ocsf;
 use crate::observation::{
-    AccountHash, ClaimName, Claims, Estimates, Interned, IssuerId, Outcome, Provenance, Relation, RouteClass, RouteId,
-    ServiceId, Validity,
+    AccountHash, ClaimName, Interned, IssuerId, Outcome, Provenance, RouteClass, RouteId, ServiceId,
 };
 
 pub(super) struct Names;
@@ -46,30 +45,18 @@ pub(super) fn at(ns: u64) -> Instant {
 /// A forged read of account `account`.
 pub(super) fn read(ns: u64, account: u32, client: u32) -> Observation {
     Observation {
-        at: at(ns),
-        service: ServiceId(0),
         route: Some(RouteId(0)),
         class: RouteClass::AccountRead,
         outcome: Outcome::Read,
         status: Some(200),
         provenance: Provenance::Unissued,
-        validity: Validity::Ok,
-        fingerprint: None,
         issuer: Some(IssuerId(0)),
         kid: Some(Interned(1)),
         place: 1,
         self_contained: true,
         account: Some(AccountHash(u128::from(account).to_be_bytes())),
         client: IpAddr::V4(Ipv4Addr::from(0xc000_0200 + client)),
-        anomalies: 0,
-        claims: Claims::default(),
-        claim_anomalies: 0,
-        relation: Relation::Unknown,
-        object: None,
-        target_id: None,
-        canary: false,
-        issued: 0,
-        estimates: Estimates::default(),
+        ..Observation::blank(at(ns), ServiceId(0))
     }
 }
 

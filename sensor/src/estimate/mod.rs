@@ -228,7 +228,7 @@ fn fault_event(at: Instant, now: Tenths, routes: &Routes, fault: Fault) -> Optio
         score: whole(fault.share / fault.usual * 100.0),
         requests: whole(fault.reads),
         clients: fault.clients,
-        ..event(at, EstimateKind::ServerFault, Measure::Misses, route.service)
+        ..Estimate::new(at, EstimateKind::ServerFault, Measure::Misses, route.service)
     })
 }
 
@@ -241,7 +241,7 @@ fn silence_event(at: Instant, now: Tenths, routes: &Routes, silent: Silent) -> O
         expected: whole(silent.expected),
         score: whole(silent.expected * 100.0),
         requests: silent.tried,
-        ..event(at, EstimateKind::Silence, Measure::Issuances, route.service)
+        ..Estimate::new(at, EstimateKind::Silence, Measure::Issuances, route.service)
     })
 }
 
@@ -257,7 +257,7 @@ fn doubt_event(at: Instant, now: Tenths, spent: Spent) -> Estimate {
         requests: spent.reads,
         accounts: spent.accounts,
         clients: spent.clients,
-        ..event(at, EstimateKind::Doubt, spent.measure, spent.service)
+        ..Estimate::new(at, EstimateKind::Doubt, spent.measure, spent.service)
     }
 }
 
@@ -271,7 +271,7 @@ fn drift_event(at: Instant, now: Tenths, routes: &Routes, drift: Drift) -> Estim
         expected: whole(drift.expected),
         score: whole(drift.sum * 100.0),
         requests: u64::from(drift.requests),
-        ..event(at, EstimateKind::Drift, drift.measure, service_id(drift.service))
+        ..Estimate::new(at, EstimateKind::Drift, drift.measure, service_id(drift.service))
     }
 }
 
@@ -291,7 +291,7 @@ fn member_event(at: Instant, now: Tenths, drifts: &Drifts, routes: &Routes, memb
         requests: u64::from(member.reads),
         accounts: member.accounts,
         clients: member.client.into_iter().collect(),
-        ..event(at, EstimateKind::Member, measure, service_id(member.service))
+        ..Estimate::new(at, EstimateKind::Member, measure, service_id(member.service))
     }
 }
 
@@ -309,29 +309,7 @@ fn sight_event(at: Instant, now: Tenths, issuer: &IssuerStats, fall: Fall) -> Es
         expected: whole(fall.confirmed * 1_000.0),
         score: whole(fall.deviations * 100.0),
         requests: fall.credentials,
-        ..event(at, EstimateKind::Sight, Measure::Sight, issuer.service)
-    }
-}
-
-/// An event that says nothing yet.
-fn event(at: Instant, kind: EstimateKind, measure: Measure, service: ServiceId) -> Estimate {
-    Estimate {
-        at,
-        since: at,
-        kind,
-        measure,
-        service,
-        route: None,
-        class: None,
-        issuer: None,
-        kid: None,
-        client: None,
-        observed: 0,
-        expected: 0,
-        score: 0,
-        requests: 0,
-        accounts: Vec::new(),
-        clients: Vec::new(),
+        ..Estimate::new(at, EstimateKind::Sight, Measure::Sight, issuer.service)
     }
 }
 

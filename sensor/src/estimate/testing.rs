@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::model::Config;
 use crate::observation::{
-    AccountHash, Claims, Estimates, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId,
-    ServiceId, Validity,
+    AccountHash, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId, ServiceId,
 };
 
 /// Routes of the service: the first two return data.
@@ -58,30 +57,19 @@ pub fn own_read(seconds: f64, id: u64, client: IpAddr) -> Observation {
     let mut account = [0; 16];
     account[..8].copy_from_slice(&id.to_le_bytes());
     Observation {
-        at: at(seconds),
-        service: ServiceId(0),
         route: Some(RouteId(ADDRESSES)),
         class: RouteClass::AccountRead,
         outcome: Outcome::Read,
         status: Some(200),
         provenance: Provenance::Issued,
-        validity: Validity::Ok,
-        fingerprint: None,
         issuer: Some(IssuerId(0)),
-        kid: None,
         place: 1,
         self_contained: true,
         account: Some(AccountHash(account)),
         client,
-        anomalies: 0,
-        claims: Claims::default(),
-        claim_anomalies: 0,
         relation: Relation::Own,
-        object: None,
         target_id: Some(id),
-        canary: false,
-        issued: 0,
-        estimates: Estimates::default(),
+        ..Observation::blank(at(seconds), ServiceId(0))
     }
 }
 

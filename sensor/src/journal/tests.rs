@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::observation::{
     AccountHash, Claims, Estimates, Fingerprint, Interned, IssuerId, Outcome, Provenance, Relation, RouteClass,
-    RouteId, ServiceId, Validity,
+    RouteId, ServiceId,
 };
 
 const LIMITS: Limits = Limits { bytes: 1 << 30, age: Duration::from_hours(24) };
@@ -57,14 +57,11 @@ fn at(ns: u64) -> Instant {
 
 fn observation(ns: u64, kid: u32) -> Observation {
     Observation {
-        at: at(ns),
-        service: ServiceId(1),
         route: Some(RouteId(0)),
         class: RouteClass::AccountRead,
         outcome: Outcome::Read,
         status: Some(200),
         provenance: Provenance::Unissued,
-        validity: Validity::Ok,
         fingerprint: Some(Fingerprint([7; 16])),
         issuer: Some(IssuerId(1)),
         kid: Some(Interned(kid)),
@@ -76,11 +73,10 @@ fn observation(ns: u64, kid: u32) -> Observation {
         claims: Claims { iat: Some(-3), ..Claims::default() },
         claim_anomalies: 2,
         relation: Relation::Foreign,
-        object: None,
         target_id: Some(17),
         canary: true,
-        issued: 0,
         estimates: Estimates { walk_client: 3, ..Estimates::default() },
+        ..Observation::blank(at(ns), ServiceId(1))
     }
 }
 

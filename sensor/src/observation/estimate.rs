@@ -113,3 +113,27 @@ pub struct Estimate {
     /// Clients behind it, a sample.
     pub clients: Vec<IpAddr>,
 }
+
+impl Estimate {
+    /// An event that says nothing yet but what it is about.
+    pub fn new(at: Instant, kind: EstimateKind, measure: Measure, service: ServiceId) -> Self {
+        Self {
+            at,
+            since: at,
+            kind,
+            measure,
+            service,
+            route: None,
+            class: None,
+            issuer: None,
+            kid: None,
+            client: None,
+            observed: 0,
+            expected: 0,
+            score: 0,
+            requests: 0,
+            accounts: Vec::new(),
+            clients: Vec::new(),
+        }
+    }
+}

@@ -18,8 +18,8 @@ use nix::time::{ClockId, clock_gettime};
 use sensor::config;
 use sensor::detect::{self, Detectors, Labels};
 use sensor::observation::{
-    AccountHash, ClaimName, Claims, Estimates, Fingerprint, Instant, Interned, IssuerId, Observation, Outcome,
-    Provenance, Relation, RouteClass, RouteId, ServiceId, Validity,
+    AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Observation, Outcome, Provenance, Relation,
+    RouteClass, RouteId, ServiceId,
 };
 
 #[derive(Parser)]
@@ -91,14 +91,11 @@ fn client(member: u64, roaming: u64) -> IpAddr {
 
 fn own_read(at: Instant, member: u64, roaming: u64) -> Observation {
     Observation {
-        at,
-        service: ServiceId(0),
         route: Some(RouteId(0)),
         class: RouteClass::AccountRead,
         outcome: Outcome::Read,
         status: Some(200),
         provenance: Provenance::Issued,
-        validity: Validity::Ok,
         fingerprint: Some(Fingerprint(hash(1, member))),
         issuer: Some(IssuerId(0)),
         kid: Some(Interned(0)),
@@ -106,15 +103,8 @@ fn own_read(at: Instant, member: u64, roaming: u64) -> Observation {
         self_contained: true,
         account: Some(AccountHash(hash(2, member))),
         client: client(member, roaming),
-        anomalies: 0,
-        claims: Claims::default(),
-        claim_anomalies: 0,
         relation: Relation::Own,
-        object: None,
-        target_id: None,
-        canary: false,
-        issued: 0,
-        estimates: Estimates::default(),
+        ..Observation::blank(at, ServiceId(0))
     }
 }
 

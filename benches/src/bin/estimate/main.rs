@@ -15,8 +15,7 @@ use sensor::config;
 use sensor::config::model::Config;
 use sensor::estimate::Estimators;
 use sensor::observation::{
-    AccountHash, Claims, Estimates, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId,
-    ServiceId, Validity,
+    AccountHash, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId, ServiceId,
 };
 
 /// Few enough to stand in the last-level cache: reading them is not what is measured.
@@ -138,29 +137,21 @@ fn read(n: u64, member: u64, client: u32) -> Observation {
     let (low, _) = account.split_at_mut(8);
     low.copy_from_slice(&member.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     Observation {
-        at: Instant { monotonic_ns: n * NS_APART, unix_ns: 1_744_588_800_000_000_000 + n * NS_APART },
-        service: ServiceId(0),
         route: Some(RouteId(0)),
         class: RouteClass::AccountRead,
         outcome: Outcome::Read,
         status: Some(200),
         provenance: Provenance::Issued,
-        validity: Validity::Ok,
-        fingerprint: None,
         issuer: Some(IssuerId(0)),
-        kid: None,
         place: 1,
         self_contained: true,
         account: Some(AccountHash(account)),
         client: Ipv4Addr::from_bits(0x0a00_0000 + client).into(),
-        anomalies: 0,
-        claims: Claims::default(),
-        claim_anomalies: 0,
         relation: Relation::Own,
-        object: None,
         target_id: Some(member),
-        canary: false,
-        issued: 0,
-        estimates: Estimates::default(),
+        ..Observation::blank(
+            Instant { monotonic_ns: n * NS_APART, unix_ns: 1_744_588_800_000_000_000 + n * NS_APART },
+            ServiceId(0),
+        )
     }
 }

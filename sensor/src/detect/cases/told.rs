@@ -130,24 +130,7 @@ impl<'c> Teller<'c> {
     pub fn tell(&mut self, event: &Event<'_>, mistakes: &mut Mistakes<'_>) -> Option<Told> {
         let at_ns = START_NS.saturating_add(event.after_ns);
         let at = Instant { monotonic_ns: at_ns, unix_ns: at_ns };
-        let mut e = Estimate {
-            at,
-            since: at,
-            kind: EstimateKind::Drift,
-            measure: Measure::ReadsPerLogin,
-            service: ServiceId(0),
-            route: None,
-            class: None,
-            issuer: None,
-            kid: None,
-            client: None,
-            observed: 0,
-            expected: 0,
-            score: 0,
-            requests: 0,
-            accounts: Vec::new(),
-            clients: Vec::new(),
-        };
+        let mut e = Estimate::new(at, EstimateKind::Drift, Measure::ReadsPerLogin, ServiceId(0));
         let mut o = stand_in(&e);
         (o.outcome, o.client) = (Outcome::Read, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
         let source = if event.estimate { Source::Estimate } else { Source::Observation };

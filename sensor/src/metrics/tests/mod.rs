@@ -15,9 +15,7 @@ use super::*;
 use crate::collect::DecodingCounts;
 use crate::config::model::{self, Findings, Issuer, Keys, Ledger, Observed, Service};
 use crate::ledger::Sight;
-use crate::observation::{
-    AccountHash, Claims, Estimates, Instant, Outcome, Provenance, Relation, RouteClass, ServiceId, Validity,
-};
+use crate::observation::{AccountHash, Instant, Outcome, Provenance, RouteClass, ServiceId};
 
 fn service(name: &str, issuer: &str) -> Service {
     let issuer = Issuer {
@@ -115,30 +113,13 @@ fn observation(service: u16, class: RouteClass, provenance: Provenance, outcome:
     // Spread over all bits as a keyed hash is.
     hash[..8].copy_from_slice(&account.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     Observation {
-        at: Instant { monotonic_ns: 0, unix_ns: 0 },
-        service: ServiceId(service),
-        route: None,
         class,
         outcome,
-        status: None,
         provenance,
-        validity: Validity::Ok,
-        fingerprint: None,
-        issuer: None,
-        kid: None,
-        place: 0,
         self_contained: true,
         account: Some(AccountHash(hash)),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        anomalies: 0,
-        claims: Claims::default(),
-        claim_anomalies: 0,
-        relation: Relation::Unknown,
-        object: None,
-        target_id: None,
-        canary: false,
-        issued: 0,
-        estimates: Estimates::default(),
+        ..Observation::blank(Instant { monotonic_ns: 0, unix_ns: 0 }, ServiceId(service))
     }
 }
 
