@@ -21,12 +21,14 @@ use sensor::collect::Clock;
 use sensor::config;
 use sensor::config::model::Config;
 use sensor::detect;
-use sensor::finding::model::{Activity, Finding, Level};
+use sensor::finding::confidence::Confidence;
+use sensor::finding::model::{Activity, Finding, Level, Scope, Standing};
 use sensor::finding::ocsf;
 use sensor::finding::sink::NdjsonSink;
 use sensor::metrics::Metrics;
 use sensor::observation::{
-    AccountHash, Fingerprint, Instant, Observation, Outcome, Provenance, RouteClass, ServiceId, Validity,
+    AccountHash, Claims, Estimates, Fingerprint, Instant, Observation, Outcome, Provenance, Relation, RouteClass,
+    ServiceId, Validity,
 };
 use sensor::pipeline::Pipeline;
 use sensor_ebpf::siphash::{self, Key};
@@ -176,6 +178,14 @@ fn metrics_observe(bencher: Bencher<'_, '_>) {
         account: Some(AccountHash([2; 16])),
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
         anomalies: 0,
+        claims: Claims::default(),
+        claim_anomalies: 0,
+        relation: Relation::Unknown,
+        object: None,
+        target_id: None,
+        canary: false,
+        issued: 0,
+        estimates: Estimates::default(),
     };
     bencher.bench_local(|| metrics.observe(black_box(&observation)));
 }
@@ -199,6 +209,7 @@ fn finding_as_ocsf_line(bencher: Bencher<'_, '_>) {
         group: vec![("service".to_owned(), "storefront".to_owned()), ("kid".to_owned(), "2024-04".to_owned())],
         counted_field: "account".to_owned(),
         distinct: 10,
+        accounts: 10,
         exact: true,
         observations: 12,
         clients: 3,
@@ -206,6 +217,10 @@ fn finding_as_ocsf_line(bencher: Bencher<'_, '_>) {
         account_sample: (1..=10).map(|byte| AccountHash([byte; 16])).collect(),
         window_s: 86_400,
         threshold: 10,
+        exception: None,
+        scope: Scope::default(),
+        standing: Standing::default(),
+        confidence: Confidence::default(),
     };
     let mut line = Vec::with_capacity(8192);
     bencher.bench_local(|| {

@@ -1,12 +1,14 @@
 //! `authsensor`, the command line: arguments in, exit codes out. 0 done; 1 something broke while running; 2 it could not
 //! start, and the text says what to change.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sensor::cli::issuer::{Approve, approve};
 use sensor::cli::start::CliError;
-use sensor::cli::{check, observe, probe, replay, routes, run};
+use sensor::cli::{check, issuer, observe, probe, replay, routes, run};
 
 /// Finds accounts being read with tokens that no login ever issued.
 #[derive(Parser)]
@@ -66,9 +68,49 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// How much of each issuer's issuing is seen, and what is approved of it
+    Issuer {
+        #[command(subcommand)]
+        command: IssuerCommand,
+    },
     /// Load the BPF object into this kernel without attaching it
     #[command(hide = true)]
     Probe,
+}
+
+#[derive(Subcommand)]
+enum IssuerCommand {
+    /// Show every declared issuer with what the running sensor measured
+    List {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+        /// Address of the running sensor's metrics [default: that of the configuration]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        metrics: Option<SocketAddr>,
+    },
+    /// Confirm that all of an issuer's issuing is seen: from then on its unknown credentials are called unissued
+    Approve {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "authsensor.toml")]
+        config: PathBuf,
+        /// Who approves
+        #[arg(long, value_name = "NAME")]
+        by: String,
+        /// The share of newly used credentials whose issuance was seen [default: as measured]
+        #[arg(long, value_name = "SHARE")]
+        sight: Option<f64>,
+        /// Most distinct credentials that may be older than the ledger [default: as measured, half again and a hundred]
+        #[arg(long, value_name = "NUMBER")]
+        preexisting: Option<u64>,
+        /// Address of the running sensor's metrics [default: that of the configuration]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        metrics: Option<SocketAddr>,
+        /// The service
+        service: String,
+        /// The issuer
+        issuer: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -91,6 +133,13 @@ fn main() -> ExitCode {
         }
         Command::Check { config } => return check::run(&config),
         Command::Routes { config, files } => routes::run(config, files),
+        Command::Issuer { command: IssuerCommand::List { config, metrics } } => issuer::list(&config, metrics),
+        Command::Issuer {
+            command: IssuerCommand::Approve { config, by, sight, preexisting, metrics, service, issuer },
+        } => {
+            let today = issuer::today();
+            approve(&Approve { config, service, issuer, by, sight, preexisting, metrics, today })
+        }
         Command::Probe => probe::run(),
     };
     match outcome {

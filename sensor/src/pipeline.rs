@@ -410,6 +410,10 @@ fn issuer_views(stats: &LedgerStats) -> Vec<IssuerView> {
             issuer: issuer.issuer.0,
             horizon_unix_s: issuer.horizon_unix as f64,
             sight: issuer.sight.share(),
+            used: issuer.sight,
+            preexisting: issuer.population,
+            preexisting_budget: issuer.population_budget,
+            preexisting_exceeded: issuer.population_exceeded,
         })
         .collect()
 }

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod interface;
+pub mod issuer;
 pub mod live;
 pub mod observe;
 pub mod probe;

@@ -12,6 +12,7 @@ use crate::capture::file::CaptureError;
 use crate::capture::kernel::KernelError;
 use crate::capture::tables::TablesError;
 use crate::cli::interface::InterfaceError;
+use crate::cli::issuer::IssuerError;
 use crate::collect::Keys;
 use crate::config::model::Config;
 use crate::config::{self, Diagnostic};
@@ -74,6 +75,9 @@ pub enum CliError {
     /// See [`MetricsError`].
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// See [`IssuerError`].
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// See [`InterfaceError`].
     #[error(transparent)]
     Interface(#[from] InterfaceError),

@@ -184,7 +184,7 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
             sight: 0.99,
             by: "ops".to_owned(),
             on: "2026-01-01".to_owned(),
-            preexisting: None,
+            ..Confirmation::default()
         }),
         max_lifetime: Duration::from_hours(1),
         preexisting: None,
@@ -220,6 +220,7 @@ pub fn config() -> Config {
         }],
         keys: model::Keys::default(),
         ledger: model::Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 1000 },
+        approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: "127.0.0.1:9464".parse().unwrap(),

@@ -14,7 +14,7 @@ use crate::suggest;
 
 const DAY: Duration = Duration::from_hours(24);
 /// Below this share, "never seen issued" is mostly our own blindness.
-const GOOD_SIGHT: f64 = 0.99;
+pub const GOOD_SIGHT: f64 = 0.99;
 
 /// The issuers of a service that were read so far: name, offset, and the issuer.
 pub(super) type Known = Vec<(At<String>, Issuer)>;
@@ -24,6 +24,7 @@ pub(super) fn issuer(
     mut table: Section,
     credentials: &Credentials,
     known: &Known,
+    approved: &mut dyn FnMut(&str) -> Option<Confirmation>,
     cx: &mut Context,
 ) -> Option<(At<String>, Issuer)> {
     let name = table.need(cx, "name", "`name = \"...\"`").and_then(|item| names::label(&item, cx));
@@ -35,7 +36,8 @@ pub(super) fn issuer(
     let expiry_grace = scalar::duration_or(&mut table, cx, "expiry_grace", Duration::ZERO, Duration::ZERO..=3650 * DAY);
     let subject = register::subject(&mut table, cx);
     let places = each(&mut table, "places", cx, |item, cx| names::place(item, credentials, cx));
-    let (observed, confirmed) = sight(&mut table, cx);
+    let approved = name.as_ref().and_then(|name| approved(&name.value));
+    let (observed, confirmed) = sight(&mut table, approved, cx);
     let max_lifetime = table
         .need(cx, "max_lifetime", "how long its longest-lived credential is valid, such as `max_lifetime = \"12h\"`")
         .and_then(|item| scalar::duration(&item, cx, Duration::from_secs(1)..=3650 * DAY));
@@ -96,21 +98,28 @@ fn kind(item: &Item, cx: &mut Context) -> Option<bool> {
     }
 }
 
-fn sight(table: &mut Section, cx: &mut Context) -> (Observed, Option<Confirmation>) {
+fn sight(table: &mut Section, approved: Option<Confirmation>, cx: &mut Context) -> (Observed, Option<Confirmation>) {
     let observed = table.get(cx, "observed");
     let observed_at = observed.as_ref().map_or(table.at, |item| item.at);
     let observed = observed.and_then(|item| observed_word(&item, cx)).unwrap_or(Observed::Part);
-    let confirmed = confirmation(table, cx);
-    if observed == Observed::All && !table.has("confirmed") {
+    let stated = confirmation(table, cx);
+    if observed == Observed::All && !table.has("confirmed") && approved.is_none() {
         let message = "`observed = \"all\"` has no effect without `confirmed`: its credentials stay `unverifiable`";
-        let fix = "Once the measured sight is good, add `confirmed = { sight = ..., by = \"...\", on = ... }`";
+        let fix =
+            "Once the measured sight is good (`authsensor issuer list`), approve it (`authsensor issuer approve`)";
         cx.warn(observed_at, message, fix);
     }
     if observed != Observed::All && table.has("confirmed") {
         let message = "`confirmed` has no effect unless `observed` is \"all\"";
         cx.warn(table.key_at("confirmed"), message, "Write `observed = \"all\"`, or remove `confirmed`");
+    } else if observed != Observed::All && approved.is_some() {
+        let message = "the approval of this issuer has no effect unless `observed` is \"all\"";
+        cx.warn(observed_at, message, "Write `observed = \"all\"`, or remove the approval");
+    } else if table.has("confirmed") && approved.is_some() {
+        let message = "this issuer is approved too, and `confirmed` counts more";
+        cx.warn(table.key_at("confirmed"), message, "Remove one of the two");
     }
-    (observed, confirmed)
+    (observed, stated.or(approved))
 }
 
 fn observed_word(item: &Item, cx: &mut Context) -> Option<Observed> {
@@ -138,14 +147,20 @@ fn confirmation(issuer: &mut Section, cx: &mut Context) -> Option<Confirmation> 
         }
         return None;
     }
+    let confirmed = confirmed(&mut table, cx);
+    table.finish(cx);
+    confirmed
+}
+
+/// The figures of a confirmation.
+pub(super) fn confirmed(table: &mut Section, cx: &mut Context) -> Option<Confirmation> {
     let sight =
         table.need(cx, "sight", "the measured share, such as `sight = 0.998`").and_then(|item| share(&item, cx));
     let by = table.need(cx, "by", "who confirms it, such as `by = \"name\"`").and_then(|item| names::label(&item, cx));
     let on = table.need(cx, "on", "when it was confirmed, such as `on = 2026-01-31`");
     let on = on.and_then(|item| scalar::date(&item, cx)).and_then(|when| when.date);
     let preexisting = table.get(cx, "preexisting").and_then(|item| item.integer(cx, register::POPULATION));
-    table.finish(cx);
-    Some(Confirmation { sight: sight?, by: by?.value, on: on?.to_string(), preexisting })
+    Some(Confirmation { sight: sight?, by: by?.value, on: on?.to_string(), preexisting, approved: false })
 }
 
 fn share(item: &Item, cx: &mut Context) -> Option<f64> {

@@ -4,6 +4,7 @@
 //! [`model::Config`] flows out that nothing behind it validates again, or all mistakes at once, each with file, line,
 //! column and what to write instead. What the schema has and this version lacks is refused by name, never ignored.
 
+pub mod approvals;
 mod bounds;
 mod canaries;
 mod estimate;
@@ -33,9 +34,12 @@ use sensor_ebpf::siphash;
 pub use crate::diagnostic::Diagnostic;
 use crate::diagnostic::{Lines, quoted};
 use crate::suggest;
+use approvals::Approvals;
 use issuance::each;
+pub use issuer::GOOD_SIGHT;
 use model::{ClientHeader, Config, Findings};
 use reader::{Context, Item, Section};
+pub(crate) use scalar::civil_date;
 pub(crate) use service::shown;
 
 /// Largest configuration file, bytes.
@@ -126,6 +130,7 @@ fn not_utf8(path: &Path, bytes: &[u8], at: usize) -> Report {
 }
 
 fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Config {
+    let mut approvals = Approvals::read(&mut root, cx);
     let config = Config {
         path: path.to_owned(),
         hash: stable_hash(bytes),
@@ -133,15 +138,17 @@ fn root(mut root: Section, path: &Path, bytes: &[u8], cx: &mut Context) -> Confi
         trusted_proxies: trusted_proxies(&mut root, cx),
         client_header: client_header(&mut root, cx),
         tunnels: tunnels(&mut root, cx),
-        services: service::services(&mut root, cx),
+        services: service::services(&mut root, &mut approvals, cx),
         keys: keys::keys(&mut root, cx),
         ledger: bounds::ledger(&mut root, cx),
+        approvals: approvals.file().to_owned(),
         rules: rules(&mut root, cx),
         findings: findings(&mut root, cx),
         metrics_listen: metrics(&mut root, cx),
         bounds: bounds::bounds(&mut root, cx),
         estimate: estimate::estimate(&mut root, cx),
     };
+    approvals.finish(cx);
     shards(&mut root, cx);
     sinks(&mut root, cx);
     root.refuse(cx, "evidence", "the tamper-evident evidence log");

@@ -33,6 +33,8 @@ pub struct Config {
     pub keys: Keys,
     /// The ledger.
     pub ledger: Ledger,
+    /// Where approvals of issuers stand.
+    pub approvals: PathBuf,
     /// Where rules are.
     pub rules: Vec<PathBuf>,
     /// Where findings go.
@@ -393,7 +395,7 @@ pub enum Observed {
 }
 
 /// An operator's confirmation of the measured sight.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Confirmation {
     /// Share of newly used credentials whose issuance was seen, 0–1, as measured.
     pub sight: f64,
@@ -403,6 +405,8 @@ pub struct Confirmation {
     pub on: String,
     /// Distinct credentials that may be older than the horizon, as measured.
     pub preexisting: Option<u64>,
+    /// It stands in the file of approvals, not in the configuration.
+    pub approved: bool,
 }
 
 impl Issuer {

@@ -138,6 +138,20 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
 }
 
+/// `YYYY-MM-DD`, in UTC, of seconds since 1970.
+pub(crate) fn civil_date(unix: u64) -> String {
+    // Days from 0000-03-01 (years from March, as above), in eras of 400 years.
+    let days = i64::try_from(unix / 86_400).unwrap_or(0) + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +178,15 @@ mod tests {
         for bad in ["", "xx", "-", "2x", "+2xx", "200-", "700xx"] {
             assert_eq!(status_text(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn civil_dates_and_back() {
+        for day in (0..40_000).chain([2_932_896]) {
+            let text = civil_date(day * 86_400 + 86_399);
+            assert_eq!(unix_seconds(&text.parse().unwrap()), day * 86_400, "{text}");
+        }
+        assert_eq!(civil_date(951_782_400), "2000-02-29");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sensor_ebpf::wire::{COOKIES_MAX, HEADERS_MAX, QUERY_MAX, SERVICES_MAX};
 
+use super::approvals::Approvals;
 use super::canaries;
 use super::issuance::each;
 use super::issuer;
@@ -28,13 +29,13 @@ struct Taken {
 }
 
 /// All services of the file.
-pub(super) fn services(root: &mut Section, cx: &mut Context) -> Vec<Service> {
+pub(super) fn services(root: &mut Section, approvals: &mut Approvals, cx: &mut Context) -> Vec<Service> {
     let items = tables(root, "service", "one or more [[service]] tables", SERVICES_MAX, cx);
     if items.is_empty() && !root.has("service") {
         cx.warn(0, "no service is declared, so nothing is watched", "Add a [[service]] table");
     }
     let mut taken = Taken::default();
-    items.into_iter().filter_map(|table| service(table, &mut taken, cx)).collect()
+    items.into_iter().filter_map(|table| service(table, &mut taken, approvals, cx)).collect()
 }
 
 /// The tables of an array of tables, at most `max`.
@@ -52,7 +53,7 @@ fn tables<'t>(
     items.iter().filter_map(|item| item.section(cx, example)).collect()
 }
 
-fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Service> {
+fn service(mut table: Section, taken: &mut Taken, approvals: &mut Approvals, cx: &mut Context) -> Option<Service> {
     let name = table.need(cx, "name", "`name = \"...\"`").and_then(|item| names::label(&item, cx));
     if let Some(name) = &name {
         taken.claim_name(name, cx);
@@ -72,7 +73,8 @@ fn service(mut table: Section, taken: &mut Taken, cx: &mut Context) -> Option<Se
     let canaries = canaries::canaries(&mut table, cx);
     let mut known = issuer::Known::new();
     for section in tables(&mut table, "issuer", "one or more [[service.issuer]] tables", ISSUERS_MAX, cx) {
-        known.extend(issuer::issuer(section, &credentials, &known, cx));
+        let mut approved = |issuer: &str| approvals.take(&name.as_ref()?.value, issuer);
+        known.extend(issuer::issuer(section, &credentials, &known, &mut approved, cx));
     }
     let mut issuers: Vec<_> = known.into_iter().map(|(_, issuer)| issuer).collect();
     if rolling {

@@ -84,7 +84,7 @@ pub(super) fn play(text: &str, set: &RuleSet, config: &Config, mistakes: &mut Mi
         };
         for node in nodes {
             let mut teller = Teller::new(config);
-            if let Some(case) = case(node, &mut teller, mistakes) {
+            if let Some(case) = case(node, mistakes) {
                 count += 1;
                 judge(&case, &rules, &mut teller, config, mistakes);
             }
@@ -93,7 +93,7 @@ pub(super) fn play(text: &str, set: &RuleSet, config: &Config, mistakes: &mut Mi
     count
 }
 
-fn case<'n>(node: &'n Node, teller: &mut Teller<'_>, mistakes: &mut Mistakes<'_>) -> Option<Case<'n>> {
+fn case<'n>(node: &'n Node, mistakes: &mut Mistakes<'_>) -> Option<Case<'n>> {
     let table = Table::new(node, "a case", mistakes)?;
     table.only(&["title", "fires", "observations", "estimates"], &[], mistakes);
     let title = table.text("title", true, mistakes);
@@ -110,7 +110,7 @@ fn case<'n>(node: &'n Node, teller: &mut Teller<'_>, mistakes: &mut Mistakes<'_>
         match table.get(name) {
             Some((_, Node { value: Value::Sequence(nodes), .. })) => {
                 for node in nodes {
-                    events.extend(teller.events(node, estimates, mistakes));
+                    events.extend(Teller::events(node, estimates, mistakes));
                 }
             }
             Some((key, _)) => mistakes.add(key.at, format!("`{name}` is no list"), "Write a list of mappings"),
@@ -138,7 +138,9 @@ fn judge(
     let mut fired: Vec<Finding> = Vec::new();
     for event in &case.events {
         match teller.tell(event, mistakes) {
-            Some(told::Told::Observation(o)) => detectors.observe(&o, teller, &mut fired),
+            Some(told::Told::Observation(o)) => {
+                detectors.observe(&o, teller, &mut fired);
+            }
             Some(told::Told::Estimate(e)) => detectors.estimate(&e, teller, &mut fired),
             None => {}
         }

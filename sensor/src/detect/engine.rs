@@ -11,7 +11,7 @@ use super::field::{Field, Key, Source, Subject};
 use super::group::{GroupKey, Taken};
 use super::groups::{Groups, Slot};
 use super::names::Names;
-use super::quiet::{Quiet, Seen};
+use super::quiet::{Quiet, Seen, Took};
 use super::report;
 use super::rule::{CompiledRule, Count, GROUP_FIELDS_MAX};
 use super::shade::Shades;
@@ -105,8 +105,10 @@ impl Detectors {
         self.next_ns = 0;
     }
 
-    /// Takes one observation. Findings that it opens, grows or (by its time) closes are appended to `out`.
-    pub fn observe(&mut self, o: &Observation, labels: &dyn Labels, out: &mut Vec<Finding>) {
+    /// Takes one observation. Findings that it opens, grows or (by its time) closes are appended to `out`. True when it
+    /// changed what some rule has counted by more than the time it was last seen: what must be known after a restart.
+    pub fn observe(&mut self, o: &Observation, labels: &dyn Labels, out: &mut Vec<Finding>) -> bool {
+        let mut news = false;
         self.advance(o.at.monotonic_ns, labels, out);
         let subject = Subject { o, e: None };
         let candidates = self.shades.candidates(o, self.rules.iter().map(|state| &*state.rule));
@@ -116,10 +118,11 @@ impl Detectors {
                 let index = word * 64 + usize::try_from(set.trailing_zeros()).unwrap_or(0);
                 set &= set - 1;
                 if let Some(rule) = self.rules.get_mut(index) {
-                    rule.observe(subject, labels, out);
+                    news |= rule.observe(subject, labels, out);
                 }
             }
         }
+        news
     }
 
     /// Takes one event of an estimator, like an observation.
@@ -193,23 +196,23 @@ impl RuleState {
         if lets { steps } else { 0 }
     }
 
-    fn observe(&mut self, s: Subject<'_>, labels: &dyn Labels, out: &mut Vec<Finding>) {
+    fn observe(&mut self, s: Subject<'_>, labels: &dyn Labels, out: &mut Vec<Finding>) -> bool {
         let steps = self.matched(s, labels);
         if steps == 0 {
-            return;
+            return false;
         }
         let at = s.o.at;
         let slice = at.monotonic_ns / self.slice_ns;
         if slice + SLICES < self.now {
             self.stats.late += 1;
-            return;
+            return false;
         }
         let value = match self.rule.count {
             Count::Distinct(field) => {
                 let value = field.key(s);
                 if value.is_none() {
                     self.stats.without_value += 1;
-                    return;
+                    return false;
                 }
                 value
             }
@@ -221,10 +224,13 @@ impl RuleState {
         }
         self.stats.matched += 1;
         let client = Field::address(s);
-        let Some(slot) = self.whole(&key, value.as_ref(), s, slice) else { return };
+        let slot = match self.whole(&key, value.as_ref(), s, slice) {
+            Ok(slot) => slot,
+            Err(news) => return news,
+        };
         self.stats.overflowed += u64::from(slot == Slot::Overflow);
         let (count, timespan_ns) = (self.rule.count, self.rule.timespan_ns);
-        let Some(group) = self.groups.get(slot) else { return };
+        let Some(group) = self.groups.get(slot) else { return false };
         group.advance(self.now);
         let requests = s.e.map_or(1, |e| e.requests);
         let taken = Taken { value: value.as_ref(), steps, account: s.o.account, client, at, slice, count: 1, requests };
@@ -233,21 +239,26 @@ impl RuleState {
             group.more(&e.accounts, &e.clients, slice);
         }
         self.judge(slot, labels, out);
+        true
     }
 
-    /// The whole group that `s` is to be counted in, made if need be; `None` when it was counted in a quiet one.
-    fn whole(&mut self, key: &GroupKey, value: Option<&Key>, s: Subject<'_>, slice: u64) -> Option<Slot> {
-        let Some(quiet) = self.quiet.as_mut() else { return Some(self.groups.slot(*key, self.now)) };
+    /// The whole group that `s` is to be counted in, made if need be; an error when it was counted in a quiet one,
+    /// which says whether that was news.
+    fn whole(&mut self, key: &GroupKey, value: Option<&Key>, s: Subject<'_>, slice: u64) -> Result<Slot, bool> {
+        let Some(quiet) = self.quiet.as_mut() else { return Ok(self.groups.slot(*key, self.now)) };
         if let Some(slot) = self.groups.find(key) {
-            return Some(slot);
+            return Ok(slot);
         }
         let at_ns = s.o.at.monotonic_ns;
         let client = Field::Client.key(s).unwrap_or_default();
         let (now, most) = (self.now, self.rule.threshold / 2);
-        let grown = quiet.take(key, Seen { value, client: &client, at_ns, slice, now, most })?;
+        let grown = match quiet.take(key, Seen { value, client: &client, at_ns, slice, now, most }) {
+            Took::Grown(grown) => grown,
+            Took::Kept { news } => return Err(news),
+        };
         let slot = self.groups.slot(*key, now);
         let (count, timespan_ns) = (self.rule.count, self.rule.timespan_ns);
-        let group = self.groups.get(slot)?;
+        let Some(group) = self.groups.get(slot) else { return Err(false) };
         group.advance(now);
         for (seen, slice) in grown.seen().filter(|(seen, _)| seen.count > 0) {
             // A slice is all that is known of when, but for the first.
@@ -267,7 +278,7 @@ impl RuleState {
             };
             group.take(&taken, count, timespan_ns);
         }
-        Some(slot)
+        Ok(slot)
     }
 
     /// Opens or reports again what `slot` has come to.

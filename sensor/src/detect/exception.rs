@@ -102,27 +102,21 @@ pub(super) fn read(
     if rules.is_empty() {
         compiler.mistakes.add(table.at, "the exception names no rule", "Add `rules:` with the `id` of a correlation");
     }
-    let selection = match table.get("match") {
-        Some((_, node)) => Some(compiler.selection("match", node, source)),
-        None => {
-            let message = "`match` is missing: the exception would be one for everybody";
-            compiler.mistakes.add(table.at, message, "Add `match:` with `field: value` lines below it");
-            None
-        }
-    };
-    let ceiling = match table.get("condition") {
-        Some((_, node)) => {
-            let condition = Table::new(node, "`condition` of an exception", compiler.mistakes);
-            condition.and_then(|condition| {
-                condition.only(&["gte", "gt"], &[], compiler.mistakes);
-                threshold(&condition, compiler.mistakes)
-            })
-        }
-        None => {
-            let message = "`condition` is missing: an exception has a ceiling of its own";
-            compiler.mistakes.add(table.at, message, "Add `condition:` with `gte: N` below it");
-            None
-        }
+    let selection = table.get("match").map(|(_, node)| compiler.selection("match", node, source));
+    if selection.is_none() {
+        let message = "`match` is missing: the exception would be one for everybody";
+        compiler.mistakes.add(table.at, message, "Add `match:` with `field: value` lines below it");
+    }
+    let ceiling = if let Some((_, node)) = table.get("condition") {
+        let condition = Table::new(node, "`condition` of an exception", compiler.mistakes);
+        condition.and_then(|condition| {
+            condition.only(&["gte", "gt"], &[], compiler.mistakes);
+            threshold(&condition, compiler.mistakes)
+        })
+    } else {
+        let message = "`condition` is missing: an exception has a ceiling of its own";
+        compiler.mistakes.add(table.at, message, "Add `condition:` with `gte: N` below it");
+        None
     };
     let timespan_s = table.get("timespan").and_then(|_| timespan(&table, compiler.mistakes));
     let owner = table.text("owner", true, compiler.mistakes);

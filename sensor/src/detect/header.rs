@@ -247,12 +247,11 @@ pub(super) fn logsource(table: &Table<'_>, mistakes: &mut Mistakes<'_>) -> Sourc
     source.text("definition", false, mistakes);
     let mut category = Source::Observation;
     if let Some((text, at)) = source.text("category", false, mistakes) {
-        match Source::ALL.into_iter().find(|source| source.label() == text) {
-            Some(known) => category = known,
-            None => {
-                let known = Source::ALL.map(Source::label);
-                mistakes.add(at, format!("{} is no category", quoted(text)), advice(text, &known));
-            }
+        if let Some(known) = Source::ALL.into_iter().find(|source| source.label() == text) {
+            category = known;
+        } else {
+            let known = Source::ALL.map(Source::label);
+            mistakes.add(at, format!("{} is no category", quoted(text)), advice(text, &known));
         }
     }
     if let Some((product, at)) = source.text("product", true, mistakes)

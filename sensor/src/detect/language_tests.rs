@@ -11,9 +11,9 @@ use crate::observation::{
 /// Fires at the first match.
 const ONCE: &str = "  type: event_count\n  timespan: 1h\n  condition:\n    gte: 1";
 
-fn fires(lines: &str, o: Observation) -> bool {
+fn fires(lines: &str, o: &Observation) -> bool {
     !Run::new(&compile(&rule_text(lines, ONCE)).unwrap_or_else(|errors| panic!("{errors:#?}")), &bounds())
-        .see(o)
+        .see(*o)
         .is_empty()
 }
 
@@ -83,7 +83,7 @@ fn modifiers_compare_as_they_say() {
         ("status|lt: 200", false),
         ("issued: 0", true),
     ] {
-        assert_eq!(fires(&format!("    {lines}"), o), holds, "{lines}");
+        assert_eq!(fires(&format!("    {lines}"), &o), holds, "{lines}");
     }
 }
 

@@ -97,7 +97,7 @@ impl Test {
     }
 
     /// What it comes to for every observation of that shade; `None`: not the same for all.
-    fn decided(&self, shade: &Shade) -> Option<bool> {
+    fn decided(&self, shade: Shade) -> Option<bool> {
         match self {
             Self::Word { field, set, .. } => shade.word(*field).map(|index| bit(*set, index)),
             Self::Bits { absent, .. } => shade.plain.then_some(*absent),
@@ -143,7 +143,7 @@ impl Detection {
     }
 
     /// False when no observation of that shade matches.
-    pub fn may_match(&self, shade: &Shade) -> bool {
+    pub fn may_match(&self, shade: Shade) -> bool {
         let decided = self.condition.decided(&|index| {
             let maps = self.selections.get(index)?;
             any(maps.iter().map(|tests| all(tests.iter().map(|test| test.decided(shade)))))

@@ -63,6 +63,18 @@ impl Grown {
     }
 }
 
+/// What became of a sighting.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Took {
+    /// It is counted here; `news`: the group has more than before, not the same again.
+    Kept {
+        /// See above.
+        news: bool,
+    },
+    /// The group is no longer kept here and must be counted as a whole one, this sighting after what it has seen.
+    Grown(Grown),
+}
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Quiet {
@@ -110,18 +122,20 @@ impl Quiet {
         self.used
     }
 
-    /// Counts a sighting in the group `key`. What comes back is no longer kept here and must be counted as a whole group,
-    /// this sighting after what it has seen.
-    pub fn take(&mut self, key: &GroupKey, seen: Seen<'_>) -> Option<Grown> {
+    /// Counts a sighting in the group `key`.
+    pub fn take(&mut self, key: &GroupKey, seen: Seen<'_>) -> Took {
         let tag = self.tag(key);
         let (line, way, fresh) = self.place(tag, low(seen.now));
-        let entry = self.entries.get_mut(line).and_then(|entries| entries.get_mut(way))?;
+        let Some(entry) = self.entries.get_mut(line).and_then(|entries| entries.get_mut(way)) else {
+            return Took::Kept { news: false };
+        };
         if fresh {
             *entry = Entry { first_ns: seen.at_ns, ..EMPTY };
         }
         entry.first_ns = entry.first_ns.min(seen.at_ns);
+        let before = entry.used;
         if entry.count(&seen) {
-            return None;
+            return Took::Kept { news: entry.used != before || seen.value.is_none() };
         }
         let grown = Grown { first_ns: entry.first_ns, entry: *entry, now: seen.now };
         entry.used = 0;
@@ -129,7 +143,7 @@ impl Quiet {
             *tag = 0;
             self.used -= 1;
         }
-        Some(grown)
+        Took::Grown(grown)
     }
 
     /// Gives up groups whose window was empty at `now`, within one line in 24: after a window's slices, all were looked at.
@@ -331,7 +345,7 @@ mod tests {
 
     fn see(quiet: &mut Quiet, group: u64, number: u64, now: u64) -> Option<Vec<(u128, u32, u64)>> {
         let seen = Seen { value: Some(&value(number)), client: &CLIENT, at_ns: now * 10, slice: now, now, most: 100 };
-        let grown = quiet.take(&key(group), seen)?;
+        let Took::Grown(grown) = quiet.take(&key(group), seen) else { return None };
         Some(grown.seen().map(|(seen, slice)| (u128::from_be_bytes(seen.value), seen.count, slice)).collect())
     }
 
@@ -355,7 +369,10 @@ mod tests {
         let mut quiet = Quiet::new(1_024, [3, 5]);
         let mut at = |now, most| {
             let seen = Seen { value: None, client: &CLIENT, at_ns: now, slice: now, now, most };
-            quiet.take(&key(1), seen).map(|grown| grown.seen().map(|(seen, _)| seen.count).sum::<u32>())
+            match quiet.take(&key(1), seen) {
+                Took::Grown(grown) => Some(grown.seen().map(|(seen, _)| seen.count).sum::<u32>()),
+                Took::Kept { .. } => None,
+            }
         };
         for now in [50, 50, 51, 52, 52] {
             assert_eq!(at(now, 5), None);

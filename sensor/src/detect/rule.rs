@@ -91,7 +91,7 @@ impl CompiledRule {
     }
 
     /// False when no observation of that shade counts.
-    pub(super) fn may_match(&self, shade: &Shade) -> bool {
+    pub(super) fn may_match(&self, shade: Shade) -> bool {
         self.source == Source::Observation && self.detections.iter().any(|detection| detection.may_match(shade))
     }
 }
@@ -126,7 +126,7 @@ pub(super) fn compile(
     let mut compiler = Compiler { config, mistakes, patterns: Patterns::default() };
     let mut bases: Vec<BaseRule> = Vec::new();
     let mut correlations = Vec::new();
-    let mut compiled = Compiled::default();
+    let mut found = Compiled::default();
     for document in &documents {
         let Some(table) = Table::new(document, "a rule document", compiler.mistakes) else { continue };
         let header = Header::read(&table, compiler.mistakes);
@@ -143,7 +143,7 @@ pub(super) fn compile(
                 correlations.extend(correlation::read(&table, header, node, compiler.mistakes));
             }
             [(_, node)] => {
-                compiled.exceptions.extend(exception::read(&table, header, node, file, &mut compiler));
+                found.exceptions.extend(exception::read(&table, header, node, file, &mut compiler));
             }
             [_, (key, _), ..] => {
                 let message = "a document has one of `detection`, `correlation` and `exception`";
@@ -155,7 +155,7 @@ pub(super) fn compile(
     let patterns = Arc::new(compiler.patterns);
     same_names(&bases, mistakes);
     let hash = hex(&siphash::hash128(siphash::Key::default(), text.as_bytes()));
-    for draft in &mut compiled.exceptions {
+    for draft in &mut found.exceptions {
         draft.patterns = Arc::clone(&patterns);
         draft.hash.clone_from(&hash);
     }
@@ -167,7 +167,7 @@ pub(super) fn compile(
         if rule.version.is_empty() {
             rule.version.clone_from(&hash);
         }
-        compiled.rules.push(rule);
+        found.rules.push(rule);
     }
     for base in bases.iter().filter(|base| !base.used) {
         let message = "no correlation of this file uses this rule, and rules of their own are not implemented yet";
@@ -176,7 +176,7 @@ pub(super) fn compile(
     if documents.is_empty() && mistakes.list.is_empty() {
         mistakes.add(Place { line: 1, column: 1 }, "the file holds no rule", "Write a rule or remove the file");
     }
-    compiled
+    found
 }
 
 fn unique(header: &Header, file: &Path, ids: &mut Ids, mistakes: &mut Mistakes<'_>) {

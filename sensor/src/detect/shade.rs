@@ -63,7 +63,7 @@ impl Shade {
     }
 
     /// The index of the word that every observation of this shade has, if it has one.
-    pub fn word(&self, field: Field) -> Option<u8> {
+    pub fn word(self, field: Field) -> Option<u8> {
         match field {
             Field::Class => Some(self.class),
             Field::Outcome => Some(self.outcome),
@@ -77,7 +77,7 @@ impl Shade {
     }
 
     /// Where a number of every observation of this shade lies, if that is known.
-    pub fn number(&self, field: Field) -> Option<RangeInclusive<i64>> {
+    pub fn number(self, field: Field) -> Option<RangeInclusive<i64>> {
         match field {
             Field::WalkClient | Field::WalkNetwork | Field::WalkRoute => self.plain.then_some(WALKED),
             Field::MissClient | Field::MissNetwork | Field::MissKid => self.plain.then_some(RATIO),
@@ -111,7 +111,7 @@ impl Shades {
         if let Some(known) = self.known.get_mut(index).filter(|known| !**known) {
             *known = true;
             for (number, rule) in rules.enumerate() {
-                if rule.may_match(&shade)
+                if rule.may_match(shade)
                     && let Some(word) = set.get_mut(number / 64)
                 {
                     *word |= 1 << (number % 64);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use crate::config::model::{Config, Confirmation, Credentials, Issuer, Kid, Observed, Route, Service};
+use crate::config::model::{Canaries, Config, Confirmation, Credentials, Issuer, Kid, Observed, Route, Service};
 use crate::observation::{
     AccountHash, Claims, Estimates, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId,
     ServiceId, Validity,
@@ -26,6 +26,7 @@ pub fn config() -> Config {
         authenticates_with: Vec::new(),
         outcomes: Vec::new(),
         account: Vec::new(),
+        object: None,
         issuance: None,
     };
     let (read, login, refresh) = (RouteClass::AccountRead, RouteClass::Login, RouteClass::Refresh);
@@ -33,16 +34,27 @@ pub fn config() -> Config {
         name: "shop".to_owned(),
         listen: Vec::new(),
         proxy_protocol: false,
+        canaries: Canaries::default(),
         credentials: Credentials::default(),
         routes: vec![route("addresses", read), route("edit", read), route("login", login), route("refresh", refresh)],
         issuers: vec![Issuer {
             name: "members".to_owned(),
             iss: None,
-            kids: vec![Kid { kid: "k1".to_owned(), retired_unix: None }],
+            combinations: Vec::new(),
+            expires: false,
+            expiry_grace: Duration::ZERO,
+            subject: None,
+            preexisting: None,
+            kids: vec![Kid { kid: "k1".to_owned(), ..Kid::default() }],
             places: Vec::new(),
             jwt: true,
             observed: Observed::All,
-            confirmed: Some(Confirmation { sight: 0.999, by: "Kim".to_owned(), on: "2026-01-31".to_owned() }),
+            confirmed: Some(Confirmation {
+                sight: 0.999,
+                by: "Kim".to_owned(),
+                on: "2026-01-31".to_owned(),
+                preexisting: None,
+            }),
             max_lifetime: Duration::from_hours(24),
             renews: Vec::new(),
             renew_grace: Duration::ZERO,

@@ -7,6 +7,7 @@
 //! counted. No raw credential and no account identifier reaches it: an observation has none.
 
 mod entry;
+mod recorder;
 mod rename;
 mod segment;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use entry::Entry;
+pub use recorder::{Recorder, RecorderCounts};
 pub use rename::{Name, Names, Resolve};
 use rename::{Renamer, named};
 use segment::{Reader, Writer};
@@ -108,12 +110,12 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in `directory` (made if it is not there) and hands every kept entry to `again`, oldest first,
     /// with names resolved against what the program has now. Entries that are too old at `now` are left out.
-    pub fn open(
+    pub fn open<R: Resolve>(
         directory: &Path,
         limits: Limits,
         now: Instant,
-        names: &mut dyn Resolve,
-        mut again: impl FnMut(Entry),
+        names: &mut R,
+        mut again: impl FnMut(Entry, &R),
     ) -> Result<Self, JournalError> {
         make(directory)?;
         let mut counts = JournalCounts::default();
@@ -218,12 +220,12 @@ fn segments(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
 }
 
 /// Reads one segment; gives the time of its last entry and its length without a torn end.
-fn replay(
+fn replay<R: Resolve>(
     path: &Path,
     oldest_unix_ns: u64,
-    names: &mut dyn Resolve,
+    names: &mut R,
     counts: &mut JournalCounts,
-    again: &mut impl FnMut(Entry),
+    again: &mut impl FnMut(Entry, &R),
 ) -> Result<(u64, u64), JournalError> {
     let mut reader = Reader::open(path)?;
     let mut renamer = Renamer::default();
@@ -244,7 +246,7 @@ fn replay(
         match renamer.renamed(entry) {
             Some(entry) => {
                 counts.replayed += 1;
-                again(entry);
+                again(entry, names);
             }
             None => counts.unknown += 1,
         }

@@ -86,7 +86,7 @@ fn observation(ns: u64, kid: u32) -> Observation {
 
 fn read(directory: &Path, now: u64, table: &mut Table) -> (Vec<Observation>, JournalCounts) {
     let mut all = Vec::new();
-    let journal = Journal::open(directory, LIMITS, at(now), table, |entry| match entry {
+    let journal = Journal::open(directory, LIMITS, at(now), table, |entry, _| match entry {
         Entry::Observation(observation) => all.push(observation),
         other => panic!("{other:?}"),
     });
@@ -97,7 +97,7 @@ fn read(directory: &Path, now: u64, table: &mut Table) -> (Vec<Observation>, Jou
 fn what_was_counted_comes_back_under_the_numbers_of_now() {
     let directory = tempfile::tempdir().unwrap();
     let mut before = Table::new(&["old", "new"]);
-    let mut journal = Journal::open(directory.path(), LIMITS, at(0), &mut before, |_| panic!("empty")).unwrap();
+    let mut journal = Journal::open(directory.path(), LIMITS, at(0), &mut before, |_, _| panic!("empty")).unwrap();
     for n in 0..5 {
         journal.observation(&observation(n, 1), &before);
         journal.flush(at(n)).unwrap();
@@ -124,7 +124,7 @@ fn what_was_counted_comes_back_under_the_numbers_of_now() {
 fn a_torn_end_costs_what_was_being_written() {
     let directory = tempfile::tempdir().unwrap();
     let mut table = Table::new(&["k"]);
-    let mut journal = Journal::open(directory.path(), LIMITS, at(0), &mut table, |_| ()).unwrap();
+    let mut journal = Journal::open(directory.path(), LIMITS, at(0), &mut table, |_, _| ()).unwrap();
     journal.observation(&observation(1, 0), &table);
     journal.observation(&observation(2, 0), &table);
     journal.flush(at(2)).unwrap();
@@ -149,7 +149,7 @@ fn a_torn_end_costs_what_was_being_written() {
     let (all, counts) = read(directory.path(), 3, &mut table);
     assert_eq!((all.len(), counts.torn_bytes), (2, 9));
     fs::write(&path, b"something else").unwrap();
-    let error = Journal::open(directory.path(), LIMITS, at(3), &mut table, |_| ()).unwrap_err().to_string();
+    let error = Journal::open(directory.path(), LIMITS, at(3), &mut table, |_, _| ()).unwrap_err().to_string();
     assert!(error.contains("000000000000.journal is no journal"), "{error}");
 }
 
@@ -158,7 +158,7 @@ fn age_and_size_are_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let mut table = Table::new(&["k"]);
     let limits = Limits { bytes: 1 << 20, age: Duration::from_hours(24) };
-    let mut journal = Journal::open(directory.path(), limits, at(0), &mut table, |_| ()).unwrap();
+    let mut journal = Journal::open(directory.path(), limits, at(0), &mut table, |_, _| ()).unwrap();
     let per_hour = 500;
     for hour in 0..60u64 {
         for n in 0..per_hour {
@@ -174,4 +174,21 @@ fn age_and_size_are_bounded() {
     assert!(evicted > 0, "500 an hour for a day is more than fits");
     let (all, _) = read(directory.path(), 600 * HOUR, &mut table);
     assert!(all.is_empty());
+}
+
+#[test]
+fn the_recorder_writes_from_a_thread_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut table = Table::new(&["k"]);
+    let journal = Journal::open(directory.path(), LIMITS, at(0), &mut table, |_, _| ()).unwrap();
+    let mut recorder = Recorder::start(journal).unwrap();
+    for n in 0..1000 {
+        recorder.observation(&observation(n, 0), &table);
+        recorder.flush(at(n));
+    }
+    assert_eq!(recorder.counts().lost, 0);
+    drop(recorder);
+    let (all, counts) = read(directory.path(), 1000, &mut table);
+    assert_eq!((all.len(), counts.unknown, counts.torn_bytes), (1000, 0, 0));
+    assert!(all.iter().all(|one| one.kid == Some(Interned(0))));
 }

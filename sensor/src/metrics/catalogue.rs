@@ -191,6 +191,14 @@ families! {
         "Since when the ledger is complete for an issuer; 0 until it is known.";
     ISSUER_SIGHT: Gauge "authsensor_issuer_sight_ratio" ["service", "issuer"] in "share, 0 to 1",
         "Share of an issuer's newly used credentials whose issuance was seen; NaN until one was used.";
+    ISSUER_CREDENTIALS: Gauge "authsensor_issuer_credentials" ["service", "issuer", "class"] in "credentials",
+        "An issuer's newly used credentials of the last day: `seen` (their issuance was), `unseen`, `preexisting`.";
+    ISSUER_PREEXISTING: Gauge "authsensor_issuer_preexisting" ["service", "issuer"] in "credentials",
+        "Distinct credentials of an issuer so far that may be older than the ledger's horizon, within 2 %.";
+    ISSUER_PREEXISTING_BUDGET: Gauge "authsensor_issuer_preexisting_budget" ["service", "issuer"] in "credentials",
+        "Most of them; NaN without a budget.";
+    ISSUER_PREEXISTING_EXCEEDED: Counter "authsensor_issuer_preexisting_exceeded_total" ["service", "issuer"] in "credentials",
+        "Distinct credentials that may be older than the horizon, beyond the budget.";
     ISSUANCES: Counter "authsensor_issuances_total" ["result"] in "issuances",
         "Issuances by what the ledger made of them.";
 

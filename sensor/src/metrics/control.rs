@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use prometheus::core::{AtomicF64 as F64, AtomicU64 as U64};
-use prometheus::{Counter, CounterVec, Gauge, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::core::AtomicU64 as U64;
+use prometheus::{Counter, CounterVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::RuleInfoLite;
 use super::catalogue;
+use super::issuers::Issuers;
 use super::kernel::Total;
 use crate::collect::DecodingCounts;
 use crate::config::model::Config;
 use crate::finding::model::Level;
+use crate::ledger::Sight;
 
 /// BPF programs whose metrics are there from the start.
 pub const PROGRAMS: &[&str] = &["ingress", "egress"];
@@ -91,6 +93,14 @@ pub struct IssuerView {
     pub horizon_unix_s: f64,
     /// Share of its newly used credentials whose issuance was seen, if any was used.
     pub sight: Option<f64>,
+    /// Newly used credentials of the last day.
+    pub used: Sight,
+    /// Distinct credentials so far that may be older than the horizon.
+    pub preexisting: u64,
+    /// Most of them, if there is a budget.
+    pub preexisting_budget: Option<u64>,
+    /// Those beyond.
+    pub preexisting_exceeded: u64,
 }
 
 macro_rules! bounds {
@@ -259,8 +269,7 @@ pub(super) struct Issuing {
     issuances: IntGauge,
     evicted: Total,
     results: Vec<Total>,
-    /// By service, by issuer: horizon and sight.
-    issuers: Vec<Vec<(Gauge, Gauge)>>,
+    issuers: Issuers,
 }
 
 /// Values of the `result` label of issuances, in the order of [`LedgerView`]'s fields.
@@ -270,25 +279,13 @@ impl Issuing {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let results = catalogue::ISSUANCES.counters::<U64>(registry)?;
         let results = ISSUANCE_RESULTS.map(|result| Ok(Total::new(results.get_metric_with_label_values(&[result])?)));
-        let horizons = catalogue::LEDGER_HORIZON.gauges::<F64>(registry)?;
-        let sights = catalogue::ISSUER_SIGHT.gauges::<F64>(registry)?;
-        let mut issuers = Vec::with_capacity(config.services.len());
-        for service in &config.services {
-            let of_service = service.issuers.iter().map(|issuer| {
-                let labels = [service.name.as_str(), issuer.name.as_str()];
-                let sight = sights.get_metric_with_label_values(&labels)?;
-                sight.set(f64::NAN);
-                Ok((horizons.get_metric_with_label_values(&labels)?, sight))
-            });
-            issuers.push(of_service.collect::<Result<_, prometheus::Error>>()?);
-        }
         let capacity: IntGauge = catalogue::LEDGER_CAPACITY.gauge(registry)?;
         capacity.set(signed(config.ledger.max_issuances as u64));
         Ok(Self {
             issuances: catalogue::LEDGER_ISSUANCES.gauge(registry)?,
             evicted: Total::new(catalogue::LEDGER_EVICTED.counter(registry)?),
             results: results.into_iter().collect::<Result<_, prometheus::Error>>()?,
-            issuers,
+            issuers: Issuers::new(registry, config)?,
         })
     }
 
@@ -300,11 +297,7 @@ impl Issuing {
             total.set(result);
         }
         for issuer in view.issuers {
-            let of_service = self.issuers.get(usize::from(issuer.service));
-            if let Some((horizon, sight)) = of_service.and_then(|issuers| issuers.get(usize::from(issuer.issuer))) {
-                horizon.set(issuer.horizon_unix_s);
-                sight.set(issuer.sight.unwrap_or(f64::NAN));
-            }
+            self.issuers.set(issuer);
         }
     }
 }

@@ -9,6 +9,7 @@
 pub mod catalogue;
 mod control;
 mod distinct;
+mod issuers;
 mod kernel;
 mod observations;
 mod process;

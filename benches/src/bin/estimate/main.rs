@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 use sensor::config;
-use sensor::config::model::{Config, Credentials, Route, Service};
+use sensor::config::model::{Canaries, Config, Credentials, Route, Service};
 use sensor::estimate::Estimators;
 use sensor::observation::{
     AccountHash, Claims, Estimates, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId,
@@ -155,12 +155,14 @@ fn config() -> Result<Config, &'static str> {
         authenticates_with: Vec::new(),
         outcomes: Vec::new(),
         account: Vec::new(),
+        object: None,
         issuance: None,
     };
     config.services.push(Service {
         name: "shop".to_owned(),
         listen: Vec::new(),
         proxy_protocol: false,
+        canaries: Canaries::default(),
         credentials: Credentials::default(),
         routes: vec![route("addresses", RouteClass::AccountRead), route("login", RouteClass::Login)],
         issuers: Vec::new(),

@@ -244,6 +244,9 @@ impl Attack {
             self.own_login(sim, base)?;
         }
         let token = self.credential(sim, base, id)?;
+        if token.is_none() && self.plan.kind == Kind::BolaIssued {
+            return Ok(None);
+        }
         let left = self.rng.round(self.plan.views_per_account.max(1.0)).max(1);
         Ok(Some(Target { id, left, token, address: self.address(base) }))
     }
@@ -259,7 +262,7 @@ impl Attack {
                     let (place, claims) = (place::HEADER, Claims::default());
                     Ok(Some(Token { jwt: false, claims, number, fingerprint, place, index: 0 }))
                 }
-                _ => self.own_token(sim, base).map(Some),
+                _ => self.own_token(sim, base),
             },
             Kind::StolenSession => self.stolen(sim, id).map(Some),
             Kind::ForgedTokens | Kind::NonexistentMembers | Kind::CredentialStuffing => {
@@ -269,17 +272,17 @@ impl Attack {
     }
 
     /// The token of the address's own account, issued by a login; a new one when it is over.
-    fn own_token<F: Feed>(&mut self, sim: &mut Sim<'_, F>, base: usize) -> Result<Token, Failed> {
+    fn own_token<F: Feed>(&mut self, sim: &mut Sim<'_, F>, base: usize) -> Result<Option<Token>, Failed> {
         let live =
             self.bases.get(base).and_then(|base| base.login).filter(|(_, ends)| *ends > sim.out.at_ns + 60 * SECOND);
         match live {
-            Some((token, _)) => Ok(token),
+            Some((token, _)) => Ok(Some(token)),
             None => self.own_login(sim, base),
         }
     }
 
-    /// A login with an account of the attacker's own.
-    fn own_login<F: Feed>(&mut self, sim: &mut Sim<'_, F>, base: usize) -> Result<Token, Failed> {
+    /// A login with an account of the attacker's own; `None` when the service fails.
+    fn own_login<F: Feed>(&mut self, sim: &mut Sim<'_, F>, base: usize) -> Result<Option<Token>, Failed> {
         let address = self.address(base);
         let now = sim.mint.issuer_seconds(sim.out.at_ns);
         let life = sim.plan.members.token_lifetime_s;
@@ -296,16 +299,19 @@ impl Attack {
         put_credential(&mut sim.out.response, "access_token", &Secret::Jwt(claims.text(), number));
         sim.out.response.push(b'}');
         let cookie = self.cookie(sim);
-        let handed = [cookie.held()];
+        let handed = [Held { place: place::SET_COOKIE, ..cookie.held() }];
         let handed = if staff { &[][..] } else { &handed };
-        sim.out.send(Sent { client: address, route, shown: &[], status: 200, bytes: 0, handed })?;
+        let good = sim.out.send(Sent { client: address, route, shown: &[], status: 200, bytes: 0, handed })?;
         if self.plan.via == Via::DecoyCookie {
             token = cookie;
+        }
+        if !good {
+            return Ok(None);
         }
         if let Some(base) = self.bases.get_mut(base) {
             base.login = Some((token, sim.out.at_ns + (life * SECOND as f64) as u64));
         }
-        Ok(token)
+        Ok(Some(token))
     }
 
     fn cookie<F: Feed>(&mut self, sim: &mut Sim<'_, F>) -> Token {

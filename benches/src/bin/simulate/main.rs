@@ -19,6 +19,8 @@ mod outlet;
 mod rng;
 mod scenario;
 mod sim;
+#[cfg(test)]
+mod tests;
 mod token;
 mod truth;
 mod visit;

@@ -57,16 +57,17 @@ impl<F: Feed> Sim<'_, F> {
         let now = self.mint.issuer_seconds(self.out.at_ns);
         let kid = self.kid();
         let claims = self.mint.claims(kid, &STAFF, subject, (now, now + life as i64), subject);
-        let ends_ns = self.out.at_ns + (life * SECOND as f64) as u64;
-        if let Some(place) = self.staff_tokens.get_mut(who as usize) {
-            *place = (claims, ends_ns);
-        }
         self.login_request(subject, Route::StaffLogin);
         self.out.response.push(b'{');
         put_number(&mut self.out.response, "member", subject);
         put_credential(&mut self.out.response, "access_token", &Secret::Jwt(claims.text(), subject));
         self.out.response.push(b'}');
-        self.out.send(Sent { client, route: Route::StaffLogin, shown: &[], status: 200, bytes: 0, handed: &[] })?;
+        let good =
+            self.out.send(Sent { client, route: Route::StaffLogin, shown: &[], status: 200, bytes: 0, handed: &[] })?;
+        let ends_ns = self.out.at_ns + (life * SECOND as f64) as u64;
+        if let Some(place) = self.staff_tokens.get_mut(who as usize).filter(|_| good) {
+            *place = (claims, ends_ns);
+        }
         Ok(())
     }
 

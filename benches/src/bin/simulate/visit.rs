@@ -174,10 +174,10 @@ impl<F: Feed> Sim<'_, F> {
                 self.sister(visit);
                 Ok(())
             }
-            Habit::App => self.open_app(visit),
-            Habit::Token => self.log_in(visit, With::Bearer),
-            Habit::Session => self.log_in(visit, With::Session),
-            Habit::Rolling => self.log_in(visit, With::Rolling),
+            Habit::App => self.open_app(visit).map(|_| ()),
+            Habit::Token => self.log_in(visit, With::Bearer).map(|_| ()),
+            Habit::Session => self.log_in(visit, With::Session).map(|_| ()),
+            Habit::Rolling => self.log_in(visit, With::Rolling).map(|_| ()),
         }
     }
 
@@ -237,9 +237,9 @@ impl<F: Feed> Sim<'_, F> {
         rate > 0.0 && self.rng.chance(rate)
     }
 
-    /// Sends an issuance, whose bodies stand in the outlet; the visit goes on if it succeeded.
-    fn issue(&mut self, at: u32, route: Route, status: u16, handed: &[Held<'_>]) -> Result<(), Failed> {
-        let Some(client) = self.visit(at).map(|visit| visit.client) else { return Ok(()) };
+    /// Sends an issuance, whose bodies stand in the outlet; the visit goes on if it succeeded, which is told.
+    fn issue(&mut self, at: u32, route: Route, status: u16, handed: &[Held<'_>]) -> Result<bool, Failed> {
+        let Some(client) = self.visit(at).map(|visit| visit.client) else { return Ok(false) };
         let missed = self.missed();
         let bytes = self.out.response.len() as u64;
         let good = if missed {
@@ -254,12 +254,12 @@ impl<F: Feed> Sim<'_, F> {
         } else {
             self.free.push(at);
         }
-        Ok(())
+        Ok(good)
     }
 
-    /// A login with a password, perhaps with a second step.
-    fn log_in(&mut self, at: u32, with: With) -> Result<(), Failed> {
-        let Some(visit) = self.visit(at) else { return Ok(()) };
+    /// A login with a password, perhaps with a second step. True when it succeeded.
+    fn log_in(&mut self, at: u32, with: With) -> Result<bool, Failed> {
+        let Some(visit) = self.visit(at) else { return Ok(false) };
         let steps = self.rng.chance(self.plan.members.multi_step_login.0);
         let route = match (self.logins_moved, steps) {
             (true, _) => Route::MovedLogin,
@@ -286,7 +286,7 @@ impl<F: Feed> Sim<'_, F> {
         } else {
             self.new_cookie(at, with);
         }
-        let Some(visit) = self.visit(at) else { return Ok(()) };
+        let Some(visit) = self.visit(at) else { return Ok(false) };
         self.login_request(visit.member, route);
         self.out.response.extend_from_slice(b"{\"result\":\"ok\"");
         put_number(&mut self.out.response, "member", visit.member);
@@ -345,8 +345,8 @@ impl<F: Feed> Sim<'_, F> {
     }
 
     /// The app opens: a refresh, or a login when the refresh token is over.
-    fn open_app(&mut self, at: u32) -> Result<(), Failed> {
-        let Some(member) = self.visit(at).map(|visit| visit.member) else { return Ok(()) };
+    fn open_app(&mut self, at: u32) -> Result<bool, Failed> {
+        let Some(member) = self.visit(at).map(|visit| visit.member) else { return Ok(false) };
         let (number, iat) = self.app_refresh(member, self.out.at_ns);
         let before = self.app_refresh(member, START_NS).0;
         let known = self.app_logins.get(&member).copied().filter(|since| *since >= iat);
@@ -359,14 +359,17 @@ impl<F: Feed> Sim<'_, F> {
             return self.refresh(at);
         }
         let now = self.mint.issuer_seconds(self.out.at_ns);
-        self.app_logins.insert(member, now);
-        self.log_in(at, With::Bearer)
+        let good = self.log_in(at, With::Bearer)?;
+        if good {
+            self.app_logins.insert(member, now);
+        }
+        Ok(good)
     }
 
     /// Exchanges the refresh token for an access token.
-    fn refresh(&mut self, at: u32) -> Result<(), Failed> {
+    fn refresh(&mut self, at: u32) -> Result<bool, Failed> {
         self.mint_access(at, &ACCESS);
-        let Some(visit) = self.visit(at) else { return Ok(()) };
+        let Some(visit) = self.visit(at) else { return Ok(false) };
         let claims = self.refresh_claims(visit.member, visit.refresh, i64::from(visit.refresh_iat));
         write_line(&mut self.out.line, Route::Refresh, 0, 0);
         self.out.request.clear();
@@ -407,8 +410,8 @@ impl<F: Feed> Sim<'_, F> {
         let Some(visit) = self.visit(at) else { return Ok(()) };
         if f64::from(visit.ends_s) < self.seconds() + 5.0 {
             return match (visit.own, visit.with) {
-                (true, With::Bearer) if self.plan.members.refresh.0 > 0.0 => self.refresh(at),
-                (true, with) => self.log_in(at, with),
+                (true, With::Bearer) if self.plan.members.refresh.0 > 0.0 => self.refresh(at).map(|_| ()),
+                (true, with) => self.log_in(at, with).map(|_| ()),
                 (false, _) => {
                     self.free.push(at);
                     Ok(())
@@ -526,6 +529,6 @@ impl<F: Feed> Sim<'_, F> {
         self.out.response.push(b'{');
         put_number(&mut self.out.response, "member", visit.member);
         self.put_tokens(at, Some((&refresh, visit.refresh)));
-        self.issue(at, Route::SignUp, 201, &[])
+        self.issue(at, Route::SignUp, 201, &[]).map(|_| ())
     }
 }

@@ -41,7 +41,6 @@ pub(super) struct Event<'n> {
 }
 
 /// What a line says.
-#[expect(clippy::large_enum_variant, reason = "one at a time")]
 pub(super) enum Told {
     Observation(Observation),
     Estimate(Estimate),
@@ -95,31 +94,27 @@ impl<'c> Teller<'c> {
     }
 
     /// The repetitions of one line.
-    pub fn events<'n>(&mut self, node: &'n Node, estimate: bool, mistakes: &mut Mistakes<'_>) -> Vec<Event<'n>> {
+    pub fn events<'n>(node: &'n Node, estimate: bool, mistakes: &mut Mistakes<'_>) -> Vec<Event<'n>> {
         let Some(table) = Table::new(node, "an observation", mistakes) else { return Vec::new() };
-        let repeat = match table.get("repeat").and_then(|_| table.text("repeat", true, mistakes)) {
-            None => 1,
-            Some((text, at)) => match text.parse::<u64>().ok().filter(|number| (1..=REPEAT_MAX).contains(number)) {
-                Some(number) => number,
-                None => {
-                    let message = format!("{} is no number of repetitions", quoted(text));
-                    mistakes.add(at, message, format!("Write a whole number from 1 to {REPEAT_MAX}"));
-                    return Vec::new();
-                }
-            },
-        };
+        let mut repeat = 1;
+        if let Some((text, at)) = table.get("repeat").and_then(|_| table.text("repeat", true, mistakes)) {
+            let Some(number) = text.parse().ok().filter(|number| (1..=REPEAT_MAX).contains(number)) else {
+                let message = format!("{} is no number of repetitions", quoted(text));
+                mistakes.add(at, message, format!("Write a whole number from 1 to {REPEAT_MAX}"));
+                return Vec::new();
+            };
+            repeat = number;
+        }
         let mut time = |name: &str, default_ns: u64| {
             let Some((text, at)) = table.get(name).and_then(|_| table.text(name, true, mistakes)) else {
                 return default_ns;
             };
-            match milliseconds(text) {
-                Some(milliseconds) => milliseconds.saturating_mul(1_000_000),
-                None => {
-                    let fix = "Write a number and a unit, such as `250ms`, `90s`, `15m`, `24h`";
-                    mistakes.add(at, format!("{} is no duration", quoted(text)), fix);
-                    default_ns
-                }
+            if let Some(milliseconds) = milliseconds(text) {
+                return milliseconds.saturating_mul(1_000_000);
             }
+            let fix = "Write a number and a unit, such as `250ms`, `90s`, `15m`, `24h`";
+            mistakes.add(at, format!("{} is no duration", quoted(text)), fix);
+            default_ns
         };
         let (at_ns, every_ns) = (time("at", 0), time("every", 1_000_000_000));
         let event = |number: u64| Event {

@@ -55,7 +55,7 @@ fn issuer(name: &str, jwt: bool) -> Issuer {
             sight: 1.0,
             by: "ops".to_owned(),
             on: "2026-01-01".to_owned(),
-            preexisting: None,
+            ..Confirmation::default()
         }),
         max_lifetime: Duration::from_secs(LIFETIME),
         preexisting: None,
@@ -96,6 +96,7 @@ fn config() -> Config {
         }],
         keys: Keys::default(),
         ledger: LedgerConfig { max_issuances: 1000, clock_leeway: Duration::from_secs(LEEWAY), max_seen: 1000 },
+        approvals: std::path::PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: ([127, 0, 0, 1], 0).into(),

@@ -14,6 +14,7 @@ use super::observations::NO_SERVICE;
 use super::*;
 use crate::collect::DecodingCounts;
 use crate::config::model::{self, Findings, Issuer, Keys, Ledger, Observed, Service};
+use crate::ledger::Sight;
 use crate::observation::{
     AccountHash, Claims, Estimates, Instant, Outcome, Provenance, Relation, RouteClass, ServiceId, Validity,
 };
@@ -40,6 +41,7 @@ fn config() -> Config {
         services: vec![service("store \"front\"", "login"), service("api\\v2", "sso")],
         keys: Keys::default(),
         ledger: Ledger { max_issuances: 1000, clock_leeway: Duration::from_mins(2), max_seen: 77 },
+        approvals: PathBuf::new(),
         rules: Vec::new(),
         findings: Findings::Stdout,
         metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -310,10 +312,19 @@ fn totals_that_fell_count_from_zero() {
 fn ledger_rules_and_build_are_shown() {
     let metrics = metrics();
     let issuers = [
-        IssuerView { service: 1, issuer: 0, horizon_unix_s: 1_745_000_000.5, sight: Some(0.75) },
+        IssuerView {
+            service: 1,
+            issuer: 0,
+            horizon_unix_s: 1_745_000_000.5,
+            sight: Some(0.75),
+            used: Sight { seen: 3, unseen: 1, preexisting: 7 },
+            preexisting: 40,
+            preexisting_budget: Some(50),
+            preexisting_exceeded: 2,
+        },
         // Indexes of a configuration that is not this one are ignored.
-        IssuerView { service: 9, issuer: 0, horizon_unix_s: 1.0, sight: None },
-        IssuerView { service: 0, issuer: 9, horizon_unix_s: 1.0, sight: None },
+        IssuerView { service: 9, issuer: 0, horizon_unix_s: 1.0, ..IssuerView::default() },
+        IssuerView { service: 0, issuer: 9, horizon_unix_s: 1.0, ..IssuerView::default() },
     ];
     metrics.ledger(&LedgerView {
         issuances: 5,
@@ -338,6 +349,10 @@ fn ledger_rules_and_build_are_shown() {
         ("authsensor_issuances_total{result=\"echo\"}", 3.0),
         ("authsensor_issuances_total{result=\"lost\"}", 6.0),
         ("authsensor_issuer_sight_ratio{issuer=\"sso\",service=\"api\\\\v2\"}", 0.75),
+        ("authsensor_issuer_credentials{class=\"unseen\",issuer=\"sso\",service=\"api\\\\v2\"}", 1.0),
+        ("authsensor_issuer_preexisting{issuer=\"sso\",service=\"api\\\\v2\"}", 40.0),
+        ("authsensor_issuer_preexisting_budget{issuer=\"sso\",service=\"api\\\\v2\"}", 50.0),
+        ("authsensor_issuer_preexisting_exceeded_total{issuer=\"sso\",service=\"api\\\\v2\"}", 2.0),
         ("authsensor_ledger_horizon_timestamp_seconds{issuer=\"sso\",service=\"api\\\\v2\"}", 1_745_000_000.5),
         ("authsensor_bound_reached_total{bound=\"kids\"}", 3.0),
         ("authsensor_findings_total{level=\"critical\",rule=\"8a0c3c6e\"}", 1.0),

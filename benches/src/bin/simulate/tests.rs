@@ -1,0 +1,168 @@
+//! Small simulations, through the pipeline and through traces.
+
+use std::path::{Path, PathBuf};
+
+use sensor::cli::observe::TracePlayer;
+use sensor::cli::start::{self, Start};
+use sensor::finding::sink::NdjsonSink;
+
+use super::*;
+use crate::scenario::{Attack, Kind, Scenario};
+
+/// Twenty-nine minutes of a small service; the attack begins in the middle.
+fn plan(attack: &str) -> Plan {
+    let text = format!("days = 0.02\nmembers = 5_000\n{attack}");
+    Plan::read(Path::new("test"), &text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same with an attack; `more` are further keys of it.
+fn attack(more: &str) -> Plan {
+    plan(&format!(
+        "[attack]\nstart_day = 0.01\nspan_s = 800\naccounts = 400\naddresses = 30\nrequests_per_second = 0.5\n{more}\n"
+    ))
+}
+
+/// What a run came to: the report without what differs from machine to machine, and what was counted.
+struct Ran {
+    report: serde_json::Value,
+    counts: String,
+    lines: Vec<u8>,
+    /// Requests of the attack.
+    requests: u64,
+}
+
+fn sensor() -> Sensor {
+    Sensor::read(&shipped(), None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn simulate(plan: &Plan) -> Ran {
+    let sensor = sensor();
+    let findings = Findings::default();
+    let feed = PipelineFeed::new(&sensor, &findings).unwrap();
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
+    let mut sim = Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings);
+    sim.run().unwrap_or_else(|error| panic!("{error}"));
+    let counts = format!("{:?}", sim.out.feed.pipeline().counts());
+    let report = sim.truth.report("test", plan.members.seed, 1, plan.members.days, Instant::now());
+    let mut report = serde_json::to_value(&report).unwrap();
+    for key in ["peak_rss_mib", "observations_per_second"] {
+        report[key] = 0.into();
+    }
+    Ran { report, counts, lines: Vec::new(), requests: sim.truth.requests }
+}
+
+/// The same traffic as a trace, judged with a ledger that is complete.
+fn replayed(plan: &Plan) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace");
+    let sensor = sensor();
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
+    let feed = TraceFeed::new(&path).unwrap();
+    let findings = Findings::default();
+    Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings.clone()).run().unwrap();
+    let start: Start = start::read(&shipped()).unwrap();
+    let sink = NdjsonSink::to(Box::new(findings.clone()) as Box<dyn std::io::Write + Send>, "the test");
+    let mut player = TracePlayer::new(&start, true, sink).unwrap();
+    player.play(&path).unwrap();
+    player.finish().unwrap();
+    let counts = format!("{:?}", player.pipeline().unwrap().counts());
+    Ran { report: serde_json::Value::Null, counts, lines: findings.take().unwrap_or_default(), requests: 0 }
+}
+
+#[test]
+fn every_shipped_scenario_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let scenarios: Vec<&PathBuf> =
+        files.iter().filter(|path| path.extension().is_some_and(|one| one == "toml")).collect();
+    assert!(scenarios.len() > 20);
+    for path in scenarios {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with("# "), "{} says what it is", path.display());
+        Plan::read(path, &text).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_line() {
+    let plan = attack("kind = \"forged_tokens\"");
+    let (first, second) = (simulate(&plan), simulate(&plan));
+    assert_eq!((&first.report, &first.counts), (&second.report, &second.counts));
+    let mut other = plan.clone();
+    other.members.seed = 2;
+    assert_ne!(simulate(&other).counts, first.counts);
+}
+
+#[test]
+fn members_alone_are_quiet() {
+    let quiet = "unexplained_miss_rate = 0\nrolling_cookie_share = 0.3\nmulti_step_login = true\ntoken_lifetime_s = 200\n\
+                 login_storm = true\ndeploys = 2\nkey_rotations = 1\npush_bursts = 1\nissuer_outages = [0.001]\n";
+    let ran = simulate(&plan(quiet));
+    assert_eq!(ran.report["false_findings_per_day"], 0.0, "{} {}", ran.report, ran.counts);
+    assert_eq!(ran.report["detected_by"], serde_json::Value::Null);
+}
+
+/// Forged tokens, however they are brought in, are found out by where they come from; and the attack is what is found.
+#[test]
+fn forged_tokens_are_detected_whatever_the_way() {
+    for more in [
+        "via = \"direct\"",
+        "via = \"refresh\"",
+        "via = \"echo\"",
+        "via = \"decoy_cookie\"",
+        "via = \"logout_spam\"",
+        "via = \"login_flood\"",
+        "forged_iat = \"copied\"",
+        "forged_iat = \"before_horizon\"",
+        "kid = \"retired\"",
+        "kid = \"other_audience\"\norder = \"random\"\nown_login_first = true\naddress_kind = \"shared_nat\"",
+        "actor = \"staff\"",
+        "route = \"dormant\"\nnonexistent_per_second = 1",
+    ] {
+        let ran = simulate(&attack(&format!("kind = \"forged_tokens\"\n{more}")));
+        assert_ne!(ran.report["detected_by"], serde_json::Value::Null, "{more}: {} {}", ran.report, ran.counts);
+        let exposed = ran.report["accounts_exposed_at_detection"].as_u64().unwrap();
+        assert!((5..40).contains(&exposed), "{more}: {}", ran.report);
+    }
+}
+
+#[test]
+fn every_other_kind_runs() {
+    for keys in [
+        "kind = \"bola_issued\"\nactor = \"member\"",
+        "kind = \"bola_issued\"\nactor = \"partner\"",
+        "kind = \"bola_issued\"\nactor = \"staff\"",
+        "kind = \"no_credential\"",
+        "kind = \"stolen_session\"\nviews_per_account = 9",
+        "kind = \"nonexistent_members\"",
+        "kind = \"credential_stuffing\"",
+    ] {
+        let ran = simulate(&attack(keys));
+        assert_eq!(ran.report["false_findings_by_level"]["high"], 0, "{keys}: {}", ran.report);
+        assert!(ran.requests > 80, "{keys}");
+    }
+}
+
+#[test]
+fn a_trace_is_judged_as_the_simulation_is() {
+    let plan = attack("kind = \"forged_tokens\"\nvia = \"echo\"\nnonexistent_per_second = 0.2");
+    let (ran, replayed) = (simulate(&plan), replayed(&plan));
+    let mut truth = Truth::new(sensor().keys.account);
+    truth.told(&replayed.lines).unwrap();
+    let report = serde_json::to_value(truth.report("test", 1, 1, 1.0, Instant::now())).unwrap();
+    let brief = |report: &serde_json::Value| -> Vec<(String, String)> {
+        let list = report["findings"].as_array().unwrap().iter();
+        list.map(|one| (one["rule"].to_string(), one["opened"].to_string())).collect()
+    };
+    assert!(!brief(&report).is_empty());
+    assert_eq!(brief(&report), brief(&ran.report));
+    // The trace also has the logins of those who held a token before.
+    let issuances = |counts: &str| counts.split("echo: ").nth(1).map(|rest| rest.split(',').next().unwrap().to_owned());
+    assert_eq!(issuances(&replayed.counts), issuances(&ran.counts), "{}\n{}", replayed.counts, ran.counts);
+}
+
+#[test]
+fn defaults_are_a_quiet_service() {
+    assert_eq!(Attack::default().kind, Kind::None);
+    assert!(Scenario::default().unexplained_miss_rate <= 1e-6);
+}
