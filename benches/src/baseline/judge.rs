@@ -27,6 +27,10 @@ pub struct Row {
     pub observations: u64,
     /// Days from the first request to the last.
     pub days: f64,
+    /// Requests of the attack in all.
+    pub attack_requests: u64,
+    /// Its accounts whose data was returned, in all.
+    pub accounts_exposed: usize,
     /// Reports, right and false.
     pub findings: u64,
     /// Its name again if it detected the attack, as the benchmark's line has the rule.
@@ -125,11 +129,6 @@ impl Judge {
         }
     }
 
-    /// Accounts of the attack whose data was returned so far.
-    pub fn exposed(&self) -> usize {
-        self.attack.exposed.len()
-    }
-
     /// What each detector came to with the traffic called `scenario`.
     pub fn rows(&self, scenario: &str) -> Vec<Row> {
         let length_ns = self.last_ns.saturating_sub(self.first_ns.unwrap_or(self.last_ns));
@@ -139,6 +138,8 @@ impl Judge {
             baseline: baseline.name().to_owned(),
             observations: self.observations,
             days: rounded(days),
+            attack_requests: self.attack.requests,
+            accounts_exposed: self.attack.exposed.len(),
             findings: tally.findings,
             detected_by: tally.detected.map(|_| baseline.name().to_owned()),
             seconds_to_detect: tally
@@ -217,6 +218,6 @@ mod tests {
         }
         let [row] = judge.rows("test").try_into().unwrap();
         assert_eq!((row.findings, row.false_findings, row.detected_by), (1, 1, None));
-        assert_eq!(judge.exposed(), 31);
+        assert_eq!((row.attack_requests, row.accounts_exposed), (31, 31));
     }
 }

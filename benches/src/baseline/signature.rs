@@ -1,4 +1,4 @@
-//! A check of signatures and nothing else: what a gateway does that validates tokens (RFC 7519 §7.2, RFC 8725 §3.1) and
+//! A check of signatures and nothing else: what a gateway does that validates tokens (RFC 7519 §7.2, RFC 8725 §3.3) and
 //! does not ask whether anybody issued them. Accepting what carries a valid signature is the mechanism of the incident of
 //! 2025, so a token forged with the real key is accepted for ever.
 //!

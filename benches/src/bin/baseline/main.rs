@@ -50,7 +50,7 @@ struct Args {
     /// The attack's clients, one a line: an address, a network (203.0.113.0/24), a beginning of an address (203.0.113.)
     #[arg(long, value_name = "FILE")]
     attack_clients: Option<PathBuf>,
-    /// When the attack began, seconds since 1970. Without it: with its first request
+    /// Before this time nothing is the attack's, seconds since 1970
     #[arg(long, value_name = "SECONDS")]
     began: Option<f64>,
     /// The traffic's name in the output. Without it: the first trace's
