@@ -1,4 +1,6 @@
-//! Workload generators shared by the benches: message heads ([`heads`]) and the frames that carry them ([`frames`]).
+//! What the benches share: message heads ([`heads`]), the frames that carry them ([`frames`]), and the detectors that
+//! people use today ([`baseline`]).
 
+pub mod baseline;
 pub mod frames;
 pub mod heads;
