@@ -51,6 +51,9 @@ struct Args {
     /// Another seed than the scenario's
     #[arg(long)]
     seed: Option<u64>,
+    /// Another number of members than the scenario's; the rest of it stays as it is
+    #[arg(long, value_name = "N")]
+    members: Option<u64>,
     /// Other rules than the configuration's: a file or a folder
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
@@ -79,6 +82,7 @@ fn run(args: &Args) -> Result<(), Failed> {
         .map_err(|error| format!("cannot read the scenario {}: {error}", args.scenario.display()))?;
     let mut plan = Plan::read(&args.scenario, &text)?;
     plan.members.seed = args.seed.unwrap_or(plan.members.seed);
+    plan.members.members = args.members.unwrap_or(plan.members.members);
     let sensor = Sensor::read(&args.config.clone().unwrap_or_else(shipped), args.rules.as_deref())?;
     let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
     let truth = Truth::new(sensor.keys.account);
