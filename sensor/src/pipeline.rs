@@ -146,6 +146,7 @@ impl Pipeline {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
+        let parents = Parents::new(config.bounds.open_findings);
         let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
         Self {
             config,
@@ -160,7 +161,7 @@ impl Pipeline {
             estimates: Vec::new(),
             sight_due_ns: 0,
             fired: Vec::new(),
-            parents: Parents::default(),
+            parents,
             kept: None,
             opened: 0,
             told: BTreeSet::new(),
@@ -426,6 +427,10 @@ impl Pipeline {
         metrics.bound(Bound::Walks, tables.walks.lost() + tables.readers.lost());
         metrics.bound(Bound::Misses, tables.misses.lost());
         metrics.bound(Bound::Members, tables.members.lost());
+        metrics.bound(Bound::OpenFindings, self.parents.dropped);
+        if let Some(kept) = &self.kept {
+            metrics.journal(&kept.recorder.counts());
+        }
     }
 }
 

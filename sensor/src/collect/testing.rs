@@ -255,6 +255,7 @@ pub fn config() -> Config {
             quiet_groups: 16,
             group_values: 16,
             journal_bytes: 1 << 20,
+            open_findings: 4096,
         },
     }
 }

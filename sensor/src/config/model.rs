@@ -247,6 +247,8 @@ pub struct Bounds {
     pub group_values: usize,
     /// Bytes on disk of what rules must know again after a restart.
     pub journal_bytes: u64,
+    /// Open findings that are compared with each other.
+    pub open_findings: usize,
 }
 
 /// What estimators keep, and the doubt that is budgeted.

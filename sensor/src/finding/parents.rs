@@ -5,7 +5,7 @@
 //! one names none, when they name the same client, credential or key of a service. The parent is the one that opened
 //! first. Alerts are few on purpose: when a finding opens that has no parent, when one opens that is graver than its
 //! parent ever was, and when the scope of one that was told changes: ten times the size, a new `kid`, a new route. That
-//! holds whether or not somebody has acknowledged it. Bounded: beyond 4096 open findings the oldest without
+//! holds whether or not somebody has acknowledged it. Bounded: beyond so many open findings the oldest without
 //! children are no longer compared, which is counted.
 
 use std::cmp::Ordering;
@@ -14,8 +14,6 @@ use std::collections::{BTreeMap, HashSet};
 use super::model::{Activity, AlertReason, Finding, Level, Standing};
 use crate::observation::AccountHash;
 
-/// Open findings compared with each other.
-const OPEN_MAX: usize = 4096;
 /// Growth that is worth another alert.
 const SCOPE_GROWTH: u64 = 10;
 /// Fewest accounts in common, and of the smaller sample the share in percent, that make two findings one thing.
@@ -40,15 +38,21 @@ struct Member {
 }
 
 /// The open findings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Parents {
     open: BTreeMap<String, Member>,
+    most: usize,
     opened: u64,
     /// Findings that were no longer compared for want of room.
     pub dropped: u64,
 }
 
 impl Parents {
+    /// None yet; at most `most` are compared.
+    pub fn new(most: usize) -> Self {
+        Self { open: BTreeMap::new(), most, opened: 0, dropped: 0 }
+    }
+
     /// Says how `finding` stands to the others.
     pub fn place(&mut self, finding: &mut Finding) {
         finding.standing = match finding.activity {
@@ -124,7 +128,7 @@ impl Parents {
     }
 
     fn make_room(&mut self) {
-        while self.open.len() >= OPEN_MAX {
+        while self.open.len() >= self.most {
             let parents: HashSet<&String> = self.open.values().filter_map(|member| member.parent.as_ref()).collect();
             let childless = self.open.iter().filter(|(uid, _)| !parents.contains(uid));
             let oldest = childless.min_by_key(|(_, member)| member.order).map(|(uid, _)| uid.clone());
@@ -219,7 +223,7 @@ mod tests {
 
     #[test]
     fn overlapping_findings_have_one_parent_and_one_alert() {
-        let mut parents = Parents::default();
+        let mut parents = Parents::new(30);
         let first = placed(&mut parents, open("a", Level::Medium, 0..20));
         assert_eq!((first.parent, first.alert), (None, Some(AlertReason::Opened)));
         let same = placed(&mut parents, open("b", Level::Medium, 5..25));
@@ -237,7 +241,7 @@ mod tests {
 
     #[test]
     fn without_accounts_the_same_key_or_client_tells() {
-        let mut parents = Parents::default();
+        let mut parents = Parents::new(30);
         placed(&mut parents, open("a", Level::High, 0..20));
         assert_eq!(placed(&mut parents, open("b", Level::Medium, 0..0)).parent.as_deref(), Some("a"), "the same kid");
         let mut other = open("c", Level::Medium, 0..0);
@@ -247,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_changed_scope_alerts_again() {
-        let mut parents = Parents::default();
+        let mut parents = Parents::new(30);
         let mut one = open("a", Level::High, 0..10);
         one.scope.kids = vec!["k1".to_owned()];
         placed(&mut parents, one.clone());
@@ -269,12 +273,12 @@ mod tests {
 
     #[test]
     fn a_flood_of_findings_is_bounded_and_counted() {
-        let mut parents = Parents::default();
-        for n in 0..OPEN_MAX + 10 {
+        let mut parents = Parents::new(30);
+        for n in 0..40 {
             let mut one = open(&format!("{n:08}"), Level::Low, 0..0);
             one.group = vec![("client".to_owned(), n.to_string())];
             placed(&mut parents, one);
         }
-        assert_eq!((parents.len(), parents.dropped), (OPEN_MAX, 10));
+        assert_eq!((parents.len(), parents.dropped), (30, 10));
     }
 }
