@@ -230,6 +230,7 @@ impl Pipeline {
 
     /// The kernel lost `records` between two times: each may have been a login's answer, on any service.
     pub fn lost(&mut self, from_ns: u64, to_ns: u64, records: u64) {
+        self.collector.settle(&mut self.tap);
         let (from, to) = (self.clock.instant(from_ns), self.clock.instant(to_ns));
         for (index, service) in (0u16..).zip(&self.config.services) {
             let issued = service.routes.iter().filter_map(|route| route.issuance.as_ref());
@@ -243,6 +244,7 @@ impl Pipeline {
     /// An issuance that a source pushed, taken over at monotonic time `now_ns`. What is judged from now on knows of it;
     /// what was judged stays.
     pub fn issued(&mut self, pushed: &Pushed, now_ns: u64) -> Issued {
+        self.collector.settle(&mut self.tap);
         let told = Told {
             service: pushed.service,
             issuer: pushed.issuer,
@@ -283,11 +285,13 @@ impl Pipeline {
             if let Some(metrics) = &self.metrics {
                 metrics.observe(observation);
             }
-            let news = self.detectors.observe(observation, &names, &mut self.fired);
-            if let Some(kept) = self.kept.as_mut().filter(|_| news) {
+        }
+        let kept = &mut self.kept;
+        self.detectors.observe_all(&self.tap.batch, &names, &mut self.fired, |observation| {
+            if let Some(kept) = kept.as_mut() {
                 kept.recorder.observation(observation, &names);
             }
-        }
+        });
         self.tap.batch.clear();
         Ok(())
     }
@@ -336,6 +340,7 @@ impl Pipeline {
 
     /// The ledger's statistics, and its list of credentials that match no declared issuer.
     pub fn ledger(&mut self) -> &mut Ledger {
+        self.collector.settle(&mut self.tap);
         self.collector.ledger()
     }
 
