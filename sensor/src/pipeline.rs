@@ -5,6 +5,7 @@
 //! [`Pipeline::advance`].
 
 mod names;
+mod seal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
 use names::Names;
+use seal::Seal;
 use state::Kept;
 
 use crate::collect::routes::RouteStats;
@@ -74,6 +76,7 @@ pub struct Pipeline {
     fired: Vec<Finding>,
     parents: Parents,
     kept: Option<Kept>,
+    seal: Seal,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -163,6 +166,7 @@ impl Pipeline {
             fired: Vec::new(),
             parents,
             kept: None,
+            seal: Seal::new(&keys),
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -224,6 +228,7 @@ impl Pipeline {
         self.detectors.tick(now, &names, &mut self.fired);
         if let Some(kept) = self.kept.as_mut() {
             kept.flush(&mut self.estimators, now, false);
+            kept.progress(&mut self.estimators, &names, &self.seal, now, false);
         }
         self.report(now)
     }
@@ -267,6 +272,8 @@ impl Pipeline {
         self.detect()?;
         self.report(Instant { monotonic_ns: 0, unix_ns: 0 })?;
         if let Some(kept) = self.kept.as_mut() {
+            let names = Names { config: &self.config, ledger: self.collector.ledger() };
+            kept.progress(&mut self.estimators, &names, &self.seal, self.now, true);
             kept.flush(&mut self.estimators, self.now, true);
         }
         if let Some(writer) = self.tap.transactions.as_mut() {

@@ -502,6 +502,7 @@ impl Ledger {
             gap_lost: self.gaps.lost,
             gap_left,
             gap_excused: self.gaps.excused,
+            gap_excuses: self.gaps.excuses,
             gap_refused: self.gaps.refused,
             unmatched: self.unmatched.total,
             unmatched_overflow: self.unmatched.overflow,
