@@ -206,6 +206,8 @@ impl Attack {
                 return Some(id);
             }
         }
+        // Everybody was read: it is not looked for again.
+        self.taken = self.plan.accounts;
         None
     }
 
