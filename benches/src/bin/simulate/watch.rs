@@ -2,7 +2,7 @@
 //!
 //! Exchanges flow in, each with the word whether the attack sent it; rows of what each detector would have said flow out.
 //! What a request is (route, account, whether data came back) follows from what the simulated service did, as its
-//! configuration says it: a test compares that with what the sensor observes.
+//! configuration says it; tests hold that against what the sensor observes, and against what the attack really got.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -56,15 +56,7 @@ impl Watch {
     }
 
     fn request(&mut self, act: &Act<'_>) -> Request {
-        let class = match act.route {
-            Route::Login | Route::Otp | Route::SignUp | Route::StaffLogin => RouteClass::Login,
-            Route::Refresh => RouteClass::Refresh,
-            Route::Logout => RouteClass::Logout,
-            Route::Profile | Route::Addresses | Route::Orders | Route::Order | Route::Dormant => {
-                RouteClass::AccountRead
-            }
-            Route::Product | Route::Password | Route::MovedLogin => RouteClass::Other,
-        };
+        let class = class_of(act.route);
         // Of several credentials the last is the one that the service reads by: a decoy stands before it.
         let shown = act.shown.last();
         let (account, object) = named(act.line);
@@ -102,6 +94,17 @@ impl Watch {
     }
 }
 
+/// What the configuration says a route is for.
+fn class_of(route: Route) -> RouteClass {
+    match route {
+        Route::Login | Route::Otp | Route::SignUp | Route::StaffLogin => RouteClass::Login,
+        Route::Refresh => RouteClass::Refresh,
+        Route::Logout => RouteClass::Logout,
+        Route::Profile | Route::Addresses | Route::Orders | Route::Order | Route::Dormant => RouteClass::AccountRead,
+        Route::Product | Route::Password | Route::MovedLogin => RouteClass::Other,
+    }
+}
+
 /// Account and object that a request line names.
 fn named(line: &[u8]) -> (Option<u64>, Option<u64>) {
     let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -120,4 +123,42 @@ fn named(line: &[u8]) -> (Option<u64>, Option<u64>) {
         before = segment;
     }
     (account, object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_for_what_the_configuration_says() {
+        let sensor = crate::feed::Sensor::read(&crate::shipped(), None).unwrap_or_else(|error| panic!("{error}"));
+        let routes = &sensor.config.services[0].routes;
+        let all = [
+            Route::Login,
+            Route::Otp,
+            Route::SignUp,
+            Route::StaffLogin,
+            Route::Refresh,
+            Route::Logout,
+            Route::Profile,
+            Route::Addresses,
+            Route::Orders,
+            Route::Order,
+            Route::Dormant,
+            Route::Product,
+            Route::Password,
+        ];
+        assert_eq!(all.len(), routes.len());
+        for route in all {
+            assert_eq!(class_of(route), routes[route as usize].class, "{route:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_line_names() {
+        assert_eq!(named(b"GET /members/17/orders/1234567 HTTP/1.1"), (Some(17), Some(1_234_567)));
+        assert_eq!(named(b"GET /v1/members/8/profile HTTP/1.1"), (Some(8), None));
+        assert_eq!(named(b"GET /products/9 HTTP/1.1"), (None, Some(9)));
+        assert_eq!(named(b"POST /login HTTP/1.1"), (None, None));
+    }
 }

@@ -125,7 +125,7 @@ impl Scenario {
 /// `text` without comments: what is said of a scenario may change while its results stand.
 fn bare(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Up to the first full stop that ends a sentence. A number before a stop does not: `1.86`, `no. 5`.
