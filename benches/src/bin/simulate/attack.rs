@@ -210,6 +210,8 @@ impl Attack {
                 return Some(id);
             }
         }
+        // Everybody was read: it is not looked for again.
+        self.taken = self.plan.accounts;
         None
     }
 
