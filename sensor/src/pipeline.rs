@@ -293,8 +293,12 @@ impl Pipeline {
     }
 
     fn report(&mut self, now: Instant) -> Result<(), PipelineError> {
+        if self.fired.is_empty() {
+            return Ok(());
+        }
+        let ledger = self.collector.ledger().stats();
         for mut finding in self.fired.drain(..) {
-            let coverage = coverage(&self.config, &finding, self.collector.ledger());
+            let coverage = coverage(&self.config, &finding, &ledger);
             let Finding { distinct, observations, exact, .. } = finding;
             finding.confidence = Confidence::of(&coverage, distinct, observations, finding.scope.doubtful, exact);
             self.parents.place(&mut finding);
@@ -431,9 +435,8 @@ impl Pipeline {
 }
 
 /// What is known of the sight behind a finding: that of the issuer which its group names.
-fn coverage(config: &Config, finding: &Finding, ledger: &Ledger) -> Coverage {
+fn coverage(config: &Config, finding: &Finding, stats: &LedgerStats) -> Coverage {
     let named = |field: &str| finding.group.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str());
-    let stats = ledger.stats();
     let issuer = named("issuer").and_then(|issuer| {
         stats.issuers.iter().find(|known| {
             let service = config.services.get(usize::from(known.service.0));

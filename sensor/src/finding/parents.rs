@@ -8,7 +8,8 @@
 //! holds whether or not somebody has acknowledged it. Bounded: beyond so many open findings the oldest without
 //! children are no longer compared, which is counted.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashSet};
 
 use super::model::{Activity, AlertReason, Finding, Level, Standing};
 use crate::observation::AccountHash;
@@ -26,6 +27,7 @@ struct Member {
     parent: Option<String>,
     service: Option<String>,
     marks: Vec<(String, String)>,
+    /// Sorted, so that two samples are compared in one pass.
     accounts: Vec<AccountHash>,
     kids: Vec<String>,
     routes: Vec<String>,
@@ -121,13 +123,13 @@ impl Parents {
         }
         member.kids.clone_from(&finding.scope.kids);
         member.routes.clone_from(&finding.scope.routes);
-        member.accounts.clone_from(&finding.account_sample);
+        member.accounts = sorted(&finding.account_sample);
         Standing { parent: member.parent.clone(), alert }
     }
 
     fn make_room(&mut self) {
         while self.open.len() >= self.most {
-            let parents: Vec<&String> = self.open.values().filter_map(|member| member.parent.as_ref()).collect();
+            let parents: HashSet<&String> = self.open.values().filter_map(|member| member.parent.as_ref()).collect();
             let childless = self.open.iter().filter(|(uid, _)| !parents.contains(uid));
             let oldest = childless.min_by_key(|(_, member)| member.order).map(|(uid, _)| uid.clone());
             let Some(uid) = oldest.or_else(|| self.open.keys().next().cloned()) else { return };
@@ -140,8 +142,6 @@ impl Parents {
 impl Member {
     fn of(finding: &Finding, order: u64) -> Self {
         let named = |field: &str| finding.group.iter().find(|(name, _)| name == field);
-        let mut accounts = finding.account_sample.clone();
-        accounts.sort_unstable();
         Self {
             order,
             parent: None,
@@ -150,7 +150,7 @@ impl Member {
                 .filter(|(field, value)| matches!(field.as_str(), "kid" | "client" | "fingerprint") && value != "none")
                 .cloned()
                 .collect(),
-            accounts,
+            accounts: sorted(&finding.account_sample),
             kids: finding.scope.kids.clone(),
             routes: finding.scope.routes.clone(),
             told: finding.distinct.max(1),
@@ -166,11 +166,35 @@ impl Member {
         }
         let fewer = self.accounts.len().min(other.accounts.len());
         if fewer >= COMMON_MIN {
-            let common = self.accounts.iter().filter(|account| other.accounts.contains(account)).count();
+            let common = in_common(&self.accounts, &other.accounts);
             return common >= COMMON_MIN && common * 100 >= fewer * COMMON_PERCENT;
         }
         self.marks.iter().any(|mark| other.marks.contains(mark))
     }
+}
+
+fn sorted(accounts: &[AccountHash]) -> Vec<AccountHash> {
+    let mut accounts = accounts.to_vec();
+    accounts.sort_unstable();
+    accounts
+}
+
+/// Accounts that stand in both of two sorted samples.
+fn in_common(left: &[AccountHash], right: &[AccountHash]) -> usize {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    let mut common = 0;
+    while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
+        match one.cmp(other) {
+            Ordering::Less => drop(left.next()),
+            Ordering::Greater => drop(right.next()),
+            Ordering::Equal => {
+                common += 1;
+                left.next();
+                right.next();
+            }
+        }
+    }
+    common
 }
 
 #[cfg(test)]
