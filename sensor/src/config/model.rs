@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sensor_ebpf::wire::method;
 
-pub use self::push::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls};
+pub use self::push::{PUSHED_ISSUERS, Push, PushFiles, PushSource, PushSubject, PushTls};
 use crate::observation::{Outcome, RouteClass};
 
 /// The whole configuration.
