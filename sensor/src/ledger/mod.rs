@@ -131,6 +131,17 @@ pub struct Presented<'a> {
     pub spends: bool,
 }
 
+/// A credential that will be presented.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// The service.
+    pub service: ServiceId,
+    /// The credential.
+    pub fingerprint: Fingerprint,
+    /// Bits of `sensor_ebpf::wire::credential_flag`.
+    pub flags: u16,
+}
+
 /// Claims name people, so they stay out of whatever prints this.
 impl fmt::Debug for Presented<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -347,6 +358,20 @@ impl Ledger {
         } else {
             self.counts.revoked_unknown += 1;
         }
+    }
+
+    /// Asks for the memory in which judging a credential begins, so that waiting for it overlaps with other work.
+    pub fn expect(&self, expected: Expected) {
+        let Expected { service, fingerprint, flags } = expected;
+        self.claims.fetch(fingerprint, flags);
+        self.store.fetch(&Key { service, fingerprint });
+    }
+
+    /// Asks for the memory of what that finds; worth it a little later, and before the credential is judged.
+    pub fn expect_soon(&self, expected: Expected) {
+        let Expected { service, fingerprint, flags } = expected;
+        self.claims.fetch_facts(fingerprint, flags);
+        self.store.fetch_entry(&Key { service, fingerprint });
     }
 
     /// Judges a presented credential, and remembers the use.

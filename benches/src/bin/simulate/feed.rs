@@ -22,6 +22,7 @@ use sensor_ebpf::wire::{ROUTES_MAX, method, place, route_flag};
 
 use crate::token::Held;
 use crate::visit::put_credential;
+use crate::watch::Watch;
 use crate::world::{SECOND, START_NS};
 
 /// What goes wrong while traffic is taken.
@@ -87,6 +88,8 @@ pub struct Act<'a> {
     /// JSON bodies; empty for none.
     pub request: &'a [u8],
     pub response: &'a [u8],
+    /// The attack sent it.
+    pub attack: bool,
 }
 
 /// Takes traffic, in the order of its times.
@@ -176,6 +179,8 @@ pub struct PipelineFeed {
     encoder: Encoder,
     flags: Vec<u8>,
     since: u32,
+    /// Whoever else is shown the exchanges.
+    pub watch: Option<Watch>,
 }
 
 impl PipelineFeed {
@@ -195,7 +200,7 @@ impl PipelineFeed {
         let tables = Tables::new(&sensor.config, sensor.keys.fingerprint)?;
         let flags = |route: usize| tables.routes.get(&u32::try_from(route).ok()?).map(|route| route.flags);
         let flags = (0..ROUTES_MAX).map(|route| flags(route).unwrap_or(0)).collect();
-        Ok(Self { pipeline, encoder: Encoder::default(), flags, since: 0 })
+        Ok(Self { pipeline, encoder: Encoder::default(), flags, since: 0, watch: None })
     }
 
     /// The pipeline.
@@ -249,6 +254,9 @@ impl Feed for PipelineFeed {
             body: (flags & route_flag::TEE_REQUEST != 0 && !act.request.is_empty()).then_some(act.request),
             answer,
         };
+        if let Some(watch) = &mut self.watch {
+            watch.see(act);
+        }
         if !self.pipeline.whole(&exchange) {
             let pipeline = &mut self.pipeline;
             host::each(self.encoder.encode(&exchange), |record| pipeline.record(record));
@@ -363,7 +371,20 @@ impl Feed for TraceFeed {
         let (at_ns, client, route) = (START_NS - SECOND, 0xc000_02ff, Route::Login);
         let bytes = response.len() as u64;
         let (shown, handed, request) = (&[][..], &[][..], &b"{\"login\":0}"[..]);
-        self.act(&Act { at_ns, client, route, line, shown, status: 200, bytes, handed, request, response: &response })
+        let attack = false;
+        self.act(&Act {
+            at_ns,
+            client,
+            route,
+            line,
+            shown,
+            status: 200,
+            bytes,
+            handed,
+            request,
+            response: &response,
+            attack,
+        })
     }
 
     fn lost(&mut self, _: u64, _: u64, _: u64) -> Result<(), Failed> {

@@ -26,6 +26,7 @@ mod tests;
 mod token;
 mod truth;
 mod visit;
+mod watch;
 mod world;
 
 use std::fs;
@@ -33,7 +34,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use benches::baseline::judge::Row;
 use clap::Parser;
+use serde::Serialize;
 
 use feed::{Failed, Findings, PipelineFeed, Sensor, TraceFeed};
 use life::{LifeFeed, Span};
@@ -41,7 +44,8 @@ use restart::Kills;
 use scenario::Plan;
 use sim::Sim;
 use token::Mint;
-use truth::Truth;
+use truth::{Report, Truth};
+use watch::Watch;
 
 /// Simulates a service and an attack, and says what the sensor makes of it
 #[derive(Parser)]
@@ -64,6 +68,9 @@ struct Args {
     /// Another configuration than scenarios/config/storefront.toml; its service must be the simulated one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Show the traffic to the detectors that people use today, too
+    #[arg(long)]
+    baselines: bool,
     /// Kill the sensor with SIGKILL on this day (with fractions; may be given several times), start it again, and compare
     /// what it says with a run that is left alone; exit code 1 when they differ by more than the gap
     #[arg(long, value_name = "DAYS")]
@@ -93,6 +100,15 @@ impl Args {
         }
         list
     }
+}
+
+/// What is printed.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    report: Report<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baselines: Option<Vec<Row>>,
 }
 
 fn main() -> ExitCode {
@@ -144,10 +160,14 @@ fn run(args: &Args) -> Result<bool, Failed> {
     let started = Instant::now();
     let feed = PipelineFeed::new(&sensor, &findings)?;
     let mut sim = Sim::new(&plan, feed, mint, truth, findings);
+    if args.baselines {
+        sim.out.feed.watch = Some(Watch::new(&sensor.config, sim.truth.began_ns));
+    }
     sim.run()?;
     let observations = sim.out.feed.pipeline().counts().observations;
     let report = sim.truth.report(&name, plan.members.seed, observations, plan.members.days, started);
-    println!("{}", serde_json::to_string(&report)?);
+    let baselines = sim.out.feed.watch.as_ref().map(|watch| watch.rows(&name));
+    println!("{}", serde_json::to_string(&Line { report, baselines })?);
     Ok(true)
 }
 

@@ -113,6 +113,12 @@ impl Truth {
         self.clients.insert(std::net::Ipv4Addr::from(client).to_string());
     }
 
+    /// Accounts whose data was returned to the attack.
+    #[cfg(test)]
+    pub fn exposed(&self) -> usize {
+        self.exposed.len()
+    }
+
     /// Lines that the sensor wrote by now.
     pub fn told(&mut self, lines: &[u8]) -> Result<(), Failed> {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
