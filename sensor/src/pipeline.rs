@@ -146,6 +146,7 @@ impl Pipeline {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
+        let parents = Parents::new(config.bounds.open_findings);
         let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
         Self {
             config,
@@ -160,7 +161,7 @@ impl Pipeline {
             estimates: Vec::new(),
             sight_due_ns: 0,
             fired: Vec::new(),
-            parents: Parents::default(),
+            parents,
             kept: None,
             opened: 0,
             told: BTreeSet::new(),
@@ -292,8 +293,12 @@ impl Pipeline {
     }
 
     fn report(&mut self, now: Instant) -> Result<(), PipelineError> {
+        if self.fired.is_empty() {
+            return Ok(());
+        }
+        let ledger = self.collector.ledger().stats();
         for mut finding in self.fired.drain(..) {
-            let coverage = coverage(&self.config, &finding, self.collector.ledger());
+            let coverage = coverage(&self.config, &finding, &ledger);
             let Finding { distinct, observations, exact, .. } = finding;
             finding.confidence = Confidence::of(&coverage, distinct, observations, finding.scope.doubtful, exact);
             self.parents.place(&mut finding);
@@ -422,13 +427,16 @@ impl Pipeline {
         metrics.bound(Bound::Walks, tables.walks.lost() + tables.readers.lost());
         metrics.bound(Bound::Misses, tables.misses.lost());
         metrics.bound(Bound::Members, tables.members.lost());
+        metrics.bound(Bound::OpenFindings, self.parents.dropped);
+        if let Some(kept) = &self.kept {
+            metrics.journal(&kept.recorder.counts());
+        }
     }
 }
 
 /// What is known of the sight behind a finding: that of the issuer which its group names.
-fn coverage(config: &Config, finding: &Finding, ledger: &Ledger) -> Coverage {
+fn coverage(config: &Config, finding: &Finding, stats: &LedgerStats) -> Coverage {
     let named = |field: &str| finding.group.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str());
-    let stats = ledger.stats();
     let issuer = named("issuer").and_then(|issuer| {
         stats.issuers.iter().find(|known| {
             let service = config.services.get(usize::from(known.service.0));

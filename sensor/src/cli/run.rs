@@ -40,6 +40,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     let object = object::embedded()?;
     let interfaces = chosen(&start, interfaces)?;
     let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start.rules))?);
+    metrics.detectable(&start.rules.detectable(&config));
     let listener = metrics::bind(config.metrics_listen)?;
     let push_listener = config.push.as_ref().map(push::bind).transpose()?;
     let findings = NdjsonSink::open(&config.findings)?;

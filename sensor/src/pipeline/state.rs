@@ -78,6 +78,23 @@ impl Pipeline {
         self.kept = Some(Kept { recorder: Recorder::start(journal)?, estimators, due_ns });
         self.report(now)
     }
+
+    /// Waits until everything up to the last [`Pipeline::advance`] is written down: what a crash after this leaves is
+    /// complete up to there. For simulations, whose clock runs faster than a disk; a daemon never waits.
+    pub fn settle(&mut self) {
+        if let Some(kept) = self.kept.as_mut() {
+            kept.flush(&mut self.estimators, self.now, false);
+            kept.recorder.settle(self.now);
+        }
+        self.collector.ledger().settle(self.now);
+    }
+
+    /// Reports each open finding as it stands now.
+    pub fn report_open(&mut self) -> Result<(), PipelineError> {
+        let names = Names { config: &self.config, ledger: self.collector.ledger() };
+        self.detectors.open(&names, &mut self.fired);
+        self.report(self.now)
+    }
 }
 
 /// The snapshot at `path`; none when there is none that can be read: seasons then start anew.

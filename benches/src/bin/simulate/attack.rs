@@ -193,6 +193,10 @@ impl Attack {
         if self.taken >= self.plan.accounts {
             return None;
         }
+        if self.chosen.len() as u64 >= sim.plan.members.members / 20 * 19 {
+            // Nearly all had their turn: an attack that goes for more accounts than there are begins again.
+            self.chosen.clear();
+        }
         for _ in 0..1_000_000 {
             let id = match self.plan.order {
                 Order::Sequential => {

@@ -14,7 +14,7 @@ use sensor::collect::{Answer, Clock, Exchange, Keys, Shown};
 use sensor::config::model::Config;
 use sensor::detect::{self, RuleSet};
 use sensor::finding::sink::NdjsonSink;
-use sensor::ledger::Issuance;
+use sensor::ledger::{Issuance, Ledger};
 use sensor::observation::{Fingerprint, Instant, ServiceId};
 use sensor::pipeline::Pipeline;
 use sensor::trace::{Credentials, Encoder, Line, Text, write_line};
@@ -111,10 +111,15 @@ pub trait Feed {
 pub struct Findings {
     text: Arc<Mutex<Vec<u8>>>,
     some: Arc<AtomicBool>,
+    /// Where they are appended too, at once: what a killed process had said stays said.
+    copy: Option<Arc<File>>,
 }
 
 impl Write for Findings {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(copy) = &self.copy {
+            (&**copy).write_all(bytes)?;
+        }
         self.text.lock().map_err(|_| io::Error::other("a writer died"))?.extend_from_slice(bytes);
         self.some.store(true, Ordering::Release);
         Ok(bytes.len())
@@ -125,6 +130,12 @@ impl Write for Findings {
 }
 
 impl Findings {
+    /// Lines that are appended to the file at `path`, too.
+    pub fn copied(path: &Path) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).open(path)?;
+        Ok(Self { copy: Some(Arc::new(file)), ..Self::default() })
+    }
+
     /// What was written since the last call.
     pub fn take(&self) -> Option<Vec<u8>> {
         if !self.some.swap(false, Ordering::Acquire) {
@@ -155,7 +166,7 @@ impl Sensor {
     }
 
     /// How long before the start the ledger must have watched to be complete.
-    fn before(&self) -> Duration {
+    pub fn before(&self) -> Duration {
         let issuers = self.config.services.iter().flat_map(|service| &service.issuers);
         let longest = issuers.map(|issuer| issuer.max_lifetime).max().unwrap_or_default();
         longest + self.config.ledger.clock_leeway * 2
@@ -175,12 +186,17 @@ pub struct PipelineFeed {
 impl PipelineFeed {
     /// A pipeline whose ledger is complete since before the start; findings go to `findings`.
     pub fn new(sensor: &Sensor, findings: &Findings) -> Result<Self, Failed> {
+        let started = Clock::default().instant(START_NS.saturating_sub(u64::try_from(sensor.before().as_nanos())?));
+        let ledger = Ledger::new(&sensor.config, sensor.keys.account, started);
+        Self::behind(sensor, ledger, findings)
+    }
+
+    /// A pipeline with `ledger`.
+    pub fn behind(sensor: &Sensor, ledger: Ledger, findings: &Findings) -> Result<Self, Failed> {
         let sink = NdjsonSink::to(Box::new(findings.clone()) as Box<dyn Write + Send>, "the simulator");
-        let before = u64::try_from(sensor.before().as_nanos())?;
-        let clock = Clock::default();
-        let started = clock.instant(START_NS.saturating_sub(before));
         let config = Arc::clone(&sensor.config);
-        let pipeline = Pipeline::new(config, &sensor.rules, sensor.keys, clock, started, sink, None);
+        let clock = Clock::default();
+        let pipeline = Pipeline::with_ledger(config, &sensor.rules, sensor.keys, clock, ledger, sink, None);
         let tables = Tables::new(&sensor.config, sensor.keys.fingerprint)?;
         let flags = |route: usize| tables.routes.get(&u32::try_from(route).ok()?).map(|route| route.flags);
         let flags = (0..ROUTES_MAX).map(|route| flags(route).unwrap_or(0)).collect();
@@ -196,6 +212,20 @@ impl PipelineFeed {
 fn mapped(client: u32) -> [u8; 16] {
     let [a, b, c, d] = client.to_be_bytes();
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// A credential that was handed out just before the start.
+pub fn issued_before(held: &Held<'_>) -> Issuance {
+    Issuance {
+        service: ServiceId(0),
+        fingerprint: Fingerprint(held.fingerprint),
+        place: held.place,
+        index: held.index,
+        at: Instant { monotonic_ns: START_NS - SECOND, unix_ns: START_NS - SECOND },
+        account: None,
+        inherits: None,
+        binds: false,
+    }
 }
 
 impl Feed for PipelineFeed {
@@ -241,20 +271,7 @@ impl Feed for PipelineFeed {
     }
 
     fn held_before(&mut self, held: &Held<'_>) -> Result<(), Failed> {
-        let at = Instant { monotonic_ns: START_NS - SECOND, unix_ns: START_NS - SECOND };
-        let fingerprint = Fingerprint(held.fingerprint);
-        let (place, index) = (held.place, held.index);
-        let issuance = Issuance {
-            service: ServiceId(0),
-            fingerprint,
-            place,
-            index,
-            at,
-            account: None,
-            inherits: None,
-            binds: false,
-        };
-        self.pipeline.ledger().issue(issuance);
+        self.pipeline.ledger().issue(issued_before(held));
         Ok(())
     }
 
