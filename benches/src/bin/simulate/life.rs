@@ -4,8 +4,9 @@
 //! it, or nobody. Findings are appended to a file in the folder. What a daemon has on disk by its clock is put there by the
 //! simulated clock ([`EVERY_NS`]), near the kill as often as a daemon does it ([`CLOSE_NS`]).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,8 +53,14 @@ pub struct Words {
     /// When it started with what an earlier one left, and up to when that was complete, ns since 1970.
     pub from_ns: u64,
     pub complete_ns: u64,
-    /// Exchanges that came between.
+    /// Up to when walks and miss tests under way were written down.
+    pub taken_up_ns: u64,
+    /// Exchanges that came between, and since the estimators' state, in all and by client.
     pub unseen: u64,
+    pub unlearned: u64,
+    pub by_client: BTreeMap<String, u64>,
+    /// Reads with credentials that a gap excused.
+    pub excuses: u64,
     /// Issuances in the ledger at its start, and that the gap may have taken at most.
     pub found: u64,
     pub lost_at_most: u64,
@@ -70,7 +77,7 @@ pub struct LifeFeed {
     findings: Findings,
     feed: Option<PipelineFeed>,
     /// When exchanges came that nobody judged, and what was held before the start then.
-    unseen: VecDeque<u64>,
+    unseen: VecDeque<(u64, u32)>,
     held: VecDeque<(u64, Issuance)>,
     now_ns: u64,
     exchanges: u32,
@@ -115,6 +122,7 @@ impl LifeFeed {
         let pipeline = feed.pipeline();
         pipeline.keep_state(&self.state(), opened)?;
         pipeline.ledger().watch_from(opened);
+        self.words.taken_up_ns = pipeline.taken_up_from().unwrap_or(START_NS);
         if let Some(complete_ns) = pipeline.ledger().resumed_from() {
             self.words.complete_ns = complete_ns;
             self.words.lost_at_most = pipeline.ledger().stats().gap_lost;
@@ -123,8 +131,12 @@ impl LifeFeed {
             }
         }
         (self.words.from_ns, self.words.found) = (at_ns, found);
-        self.words.unseen = self.unseen.iter().filter(|at_ns| **at_ns > self.words.complete_ns).count() as u64;
-        self.unseen.clear();
+        let since_ns = self.words.complete_ns.min(self.words.taken_up_ns);
+        for (at_ns, client) in self.unseen.drain(..).filter(|(at_ns, _)| *at_ns > since_ns) {
+            self.words.unseen += u64::from(at_ns > self.words.complete_ns);
+            self.words.unlearned += 1;
+            *self.words.by_client.entry(Ipv4Addr::from(client).to_string()).or_default() += 1;
+        }
         self.feed = Some(feed);
         Ok(())
     }
@@ -163,10 +175,15 @@ impl LifeFeed {
     /// Says its last words and is gone, in the middle of whatever its threads do.
     fn die(&mut self) -> Result<(), Failed> {
         self.words.left = self.issuances();
+        self.words.excuses = self.excuses();
         self.words.died_ns = Some(self.now_ns);
         println!("{}", serde_json::to_string(&self.words)?);
         raise(Signal::SIGKILL)?;
         Err("SIGKILL was survived".into())
+    }
+
+    fn excuses(&mut self) -> u64 {
+        self.feed.as_mut().map_or(0, |feed| feed.pipeline().ledger().stats().gap_excuses)
     }
 
     fn issuances(&mut self) -> u64 {
@@ -184,9 +201,9 @@ impl Feed for LifeFeed {
             feed.act(act)?;
             return self.settle(act.at_ns);
         }
-        self.unseen.push_back(act.at_ns);
+        self.unseen.push_back((act.at_ns, act.client));
         let oldest = act.at_ns.saturating_sub(UNSEEN_NS);
-        while self.unseen.front().is_some_and(|at_ns| *at_ns < oldest) {
+        while self.unseen.front().is_some_and(|(at_ns, _)| *at_ns < oldest) {
             self.unseen.pop_front();
         }
         while self.held.front().is_some_and(|(at_ns, _)| *at_ns < oldest) {
@@ -218,6 +235,7 @@ impl Feed for LifeFeed {
         feed.pipeline().report_open()?;
         feed.finish(at_ns)?;
         self.words.left = self.issuances();
+        self.words.excuses = self.excuses();
         Ok(())
     }
 }

@@ -150,10 +150,10 @@ fn run(args: &Args) -> Result<bool, Failed> {
     if !args.kill_at.is_empty() {
         let (folder, _made) = restart::folder(args.keep.as_deref())?;
         let whole = Span { folder: folder.join("whole"), from_ns: None, die_ns: None };
-        let truth = live(&plan, &sensor, mint, truth, &whole)?.truth;
+        let lived = live(&plan, &sensor, mint, truth, &whole)?;
         let arguments = args.simulated(plan.members.seed, plan.members.members);
         let kills = Kills { arguments, at: &args.kill_at, down_s: args.down, folder };
-        let verdict = restart::run(&kills, &name, plan.members.seed, &truth, &whole)?;
+        let verdict = restart::run(&kills, &name, plan.members.seed, &lived.truth, &whole, &lived.out.feed.words)?;
         println!("{}", serde_json::to_string(&verdict)?);
         return Ok(verdict.ok);
     }

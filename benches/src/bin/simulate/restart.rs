@@ -79,6 +79,57 @@ struct Gap {
     requests: u64,
     /// Issuances that the ledger says it may have missed.
     issuances_recorded: u64,
+    /// Reads whose credentials that excused: `unverifiable`, not `unissued`.
+    excused: u64,
+    /// Exchanges since what is under way in the estimators was last written down.
+    unlearned: u64,
+    /// The same by client.
+    #[serde(skip)]
+    by_client: BTreeMap<String, u64>,
+    #[serde(skip)]
+    kills: u64,
+}
+
+impl Gap {
+    fn of(lives: &[Words], whole: &Words) -> Self {
+        let mut by_client: BTreeMap<String, u64> = BTreeMap::new();
+        for (client, count) in lives.iter().flat_map(|life| &life.by_client) {
+            *by_client.entry(client.clone()).or_default() += count;
+        }
+        let nanos: u64 = lives.iter().skip(1).map(|life| life.from_ns.saturating_sub(life.complete_ns)).sum();
+        let excused: u64 = lives.iter().map(|life| life.excuses).sum();
+        Self {
+            seconds: nanos as f64 / SECOND as f64,
+            requests: lives.iter().map(|life| life.unseen).sum(),
+            issuances_recorded: lives.iter().map(|life| life.lost_at_most).sum(),
+            // What the scenario's own gaps excuse, they excuse in both.
+            excused: excused.saturating_sub(whole.excuses),
+            unlearned: lives.iter().map(|life| life.unlearned).sum(),
+            by_client,
+            kills: lives.len() as u64 - 1,
+        }
+    }
+
+    /// By how much the counts of a group may differ: what nobody judged of its client or network (of all, if it names
+    /// none), and what the gap excused. An estimator's events, which come by the hour or when something has doubled, may be
+    /// one more or less for each kill.
+    fn bound(&self, story: &Story) -> u64 {
+        if story.estimate {
+            return self.kills;
+        }
+        let group: Value = serde_json::from_str(&story.group).unwrap_or_default();
+        let named = |field: &str| group.get(field).and_then(Value::as_str);
+        let of = |prefix: &str| {
+            let those = self.by_client.iter().filter(|(client, _)| client.starts_with(prefix));
+            those.map(|(_, count)| count).sum()
+        };
+        let unseen = match (named("client"), named("network")) {
+            (Some(client), _) => self.by_client.get(client).copied().unwrap_or(0),
+            (_, Some(network)) => of(network.trim_end_matches("0/24")),
+            _ => self.unlearned,
+        };
+        unseen + self.excused
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -137,7 +188,14 @@ fn live(kills: &Kills<'_>, span: &Span) -> Result<Words, Failed> {
 }
 
 /// Runs all lives; `truth` has seen the whole simulation.
-pub fn run(kills: &Kills<'_>, scenario: &str, seed: u64, truth: &Truth, whole: &Span) -> Result<Verdict, Failed> {
+pub fn run(
+    kills: &Kills<'_>,
+    scenario: &str,
+    seed: u64,
+    truth: &Truth,
+    whole: &Span,
+    words: &Words,
+) -> Result<Verdict, Failed> {
     let down_ns = (kills.down_s * SECOND as f64) as u64;
     let mut times: Vec<u64> = kills.at.iter().map(|day| START_NS + (day * 86_400.0 * SECOND as f64) as u64).collect();
     times.sort_unstable();
@@ -151,7 +209,7 @@ pub fn run(kills: &Kills<'_>, scenario: &str, seed: u64, truth: &Truth, whole: &
     }
     let killed = Span { folder, from_ns: None, die_ns: None };
     let (whole, killed) = (said(&whole.findings())?, said(&killed.findings())?);
-    let mut verdict = compare(&whole, &killed, &lives, truth);
+    let mut verdict = compare(&whole, &killed, &lives, Gap::of(&lives, words), truth);
     scenario.clone_into(&mut verdict.scenario);
     verdict.seed = seed;
     verdict.killed_at = kills.at.to_vec();
@@ -206,30 +264,21 @@ fn open_at(lines: &[Value], at_ms: u64) -> BTreeSet<String> {
     open
 }
 
-/// Two counts differ by no more than the exchanges that nobody judged. An estimator's events, which come by the hour or
-/// when something has doubled, may be one more or less for each kill; the requests behind them are not compared.
-fn within(whole: &Story, killed: &Story, unseen: u64, kills: u64) -> bool {
-    if whole.estimate {
-        return whole.count.abs_diff(killed.count) <= kills;
-    }
-    whole.count.abs_diff(killed.count) <= unseen && whole.observations.abs_diff(killed.observations) <= unseen
+/// Counts differ by no more than `bound`. (Of an estimator's events the requests behind them are not compared.)
+fn within(whole: &Story, killed: &Story, bound: u64) -> bool {
+    let observations = whole.observations.abs_diff(killed.observations);
+    whole.count.abs_diff(killed.count) <= bound && (whole.estimate || observations <= bound)
 }
 
-fn compare(whole: &[Value], killed: &[Value], lives: &[Words], truth: &Truth) -> Verdict {
+fn compare(whole: &[Value], killed: &[Value], lives: &[Words], gap: Gap, truth: &Truth) -> Verdict {
     let (of_whole, of_killed) = (stories(whole), stories(killed));
     let (groups, killed_groups) = (by_group(&of_whole), by_group(&of_killed));
-    let gap = Gap {
-        seconds: lives.iter().skip(1).map(|life| life.from_ns - life.complete_ns).sum::<u64>() as f64 / SECOND as f64,
-        requests: lives.iter().map(|life| life.unseen).sum(),
-        issuances_recorded: lives.iter().map(|life| life.lost_at_most).sum(),
-    };
-    let kills = lives.len() as u64 - 1;
     let (mut missing, mut new, mut count_differences, mut new_false) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let odd = |story: &Story| Odd {
         rule: story.rule.clone(),
         group: story.group.clone(),
         count: story.count,
-        within_gap: story.count.saturating_sub(story.threshold) <= if story.estimate { kills } else { gap.requests },
+        within_gap: story.count.saturating_sub(story.threshold) < gap.bound(story),
     };
     let keys: BTreeSet<&Key> = groups.keys().chain(killed_groups.keys()).collect();
     for key in keys {
@@ -250,7 +299,7 @@ fn compare(whole: &[Value], killed: &[Value], lives: &[Words], truth: &Truth) ->
                         group: left.group.clone(),
                         whole: [left.count, left.observations],
                         killed: [right.count, right.observations],
-                        within_gap: within(left, right, gap.requests, kills),
+                        within_gap: within(left, right, gap.bound(left)),
                     });
                 }
                 _ => {}

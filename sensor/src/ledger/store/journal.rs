@@ -72,7 +72,8 @@ impl Journal {
         let (answered, answers) = bounded(QUESTIONS);
         let (barriers, to_settle) = bounded(1);
         let counts = Arc::new(DiskCounts::default());
-        let side = Side { disk, to_write, emptied, to_answer, to_settle, answered, interval, counts: Arc::clone(&counts) };
+        let side =
+            Side { disk, to_write, emptied, to_answer, to_settle, answered, interval, counts: Arc::clone(&counts) };
         let thread = std::thread::Builder::new().name("ledger".into()).spawn(move || side.run())?;
         Ok(Self {
             batches: Some(batches),
