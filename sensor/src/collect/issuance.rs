@@ -16,7 +16,7 @@ use super::secret::SecretBuf;
 use super::target::percent_decoded;
 use crate::config::model::{IssuanceRule, IssueSource, PresentSource, Route, Service};
 use crate::ledger::{Issuance, Issued, Ledger, Presented};
-use crate::observation::{AccountHash, Fingerprint, Instant, Provenance, RouteClass, ServiceId};
+use crate::observation::{AccountHash, Fingerprint, Instant, Provenance, RouteClass, ServiceId, claim_anomaly};
 
 /// One exchange.
 #[derive(Clone, Copy)]
@@ -94,6 +94,13 @@ impl Exchange<'_> {
     pub fn needs_body(&self) -> bool {
         !matches!(self.head_success(), None | Some(Success::No))
             && self.rule().is_some_and(IssuanceRule::reads_response)
+    }
+
+    /// True when all that is doubtful about the exchange are credentials within the budget of a gap or a silent source.
+    fn doubt_is_excused(&self) -> bool {
+        let doubted = || self.credentials.iter().filter(|one| one.verdict.provenance == Provenance::Unverifiable);
+        let excused = |one: &Judged| one.verdict.anomalies & claim_anomaly::EXCUSED != 0;
+        !self.doubtful && !self.uncertain && doubted().next().is_some() && doubted().all(excused)
     }
 
     fn sets(&self, wanted: u8, index: u8) -> impl Iterator<Item = Fingerprint> {
@@ -405,6 +412,9 @@ impl Applier<'_> {
             Issued::Full => &mut self.counts.full,
         };
         *counter += 1;
+        if issued == Issued::Inherited(Provenance::Unverifiable) && exchange.doubt_is_excused() {
+            self.ledger.pass_excuse(service, fingerprint);
+        }
         if matches!(issued, Issued::Added | Issued::Known | Issued::Inherited(Provenance::Issued)) {
             self.handed = self.handed.saturating_add(1);
         }

@@ -127,6 +127,10 @@ impl Estimators {
     pub fn sight(&mut self, issuer: &IssuerStats, now: Instant, out: &mut Vec<Estimate>) {
         let tenths = self.epoch.tenths(now.monotonic_ns);
         self.doubts.horizon(issuer.service, issuer.issuer, issuer.complete_unix);
+        // One cause, one event: while a source is silent, its issuers' sight falls with it.
+        if self.silence.lasts(usize::from(issuer.service.0)) {
+            return;
+        }
         let of = (issuer.service, issuer.issuer);
         if let Some(fall) = self.sights.take(of, issuer.sight, issuer.compared, tenths) {
             out.push(sight_event(now, tenths, issuer, fall));

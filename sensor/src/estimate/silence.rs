@@ -118,6 +118,11 @@ impl Silence {
         source.told.end();
     }
 
+    /// True while a source of `service` is told to be silent.
+    pub fn lasts(&self, service: usize) -> bool {
+        self.sources.iter().flatten().any(|source| source.service == service && source.told.lasts())
+    }
+
     /// Sources that are silent, as they are to be told.
     pub fn tick(&mut self, now: Tenths, mut tell: impl FnMut(Silent)) {
         if now < self.next {

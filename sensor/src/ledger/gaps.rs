@@ -94,9 +94,7 @@ impl Gaps {
 
     /// Takes over that an earlier run excused `id`.
     pub fn restore_given(&mut self, id: Id) {
-        if self.given.get_mut(&id).is_none() {
-            self.given.insert(id, ());
-        }
+        self.pass_on(id);
     }
 
     /// Whether a gap may have lost the issuance of a credential presented at `at`, issued at `iat` if it says so, of an
@@ -141,6 +139,18 @@ impl Gaps {
     pub fn give(&mut self, id: Id) {
         self.excused += 1;
         self.given.insert(id, ());
+    }
+
+    /// Takes over for `id` what excused the credential that it was exchanged for.
+    pub fn pass_on(&mut self, id: Id) {
+        if self.given.get_mut(&id).is_none() {
+            self.given.insert(id, ());
+        }
+    }
+
+    /// Whether `id` was excused.
+    pub fn is_excused(&mut self, id: &Id) -> bool {
+        self.given.get_mut(id).is_some()
     }
 
     /// Gaps kept, and what is left of their budgets.

@@ -64,6 +64,7 @@ use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
 use crate::observation::{
     self, AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
+    claim_anomaly,
 };
 
 pub use self::archive::{Archive, Archived, Imported, Standing};
@@ -415,6 +416,9 @@ impl Ledger {
         let mut account = None;
         if let Answer::Known(entry) = &answer {
             account = entry.account;
+            if provenance == Provenance::Unverifiable && self.gaps.is_excused(&id) {
+                anomalies |= claim_anomaly::EXCUSED;
+            }
             self.counts.used_after_end += u64::from(entry.ended);
             if let Some(window) = issuer.filter(|_| !entry.used).and_then(|issuer| self.windows.get_mut(issuer.row)) {
                 window.count(at, |sight| sight.seen += 1);
@@ -449,6 +453,20 @@ impl Ledger {
     pub fn gap(&mut self, service: ServiceId, from: Instant, to: Instant, lost: u64) {
         let keep = self.issuers.longest_lifetime().saturating_add(self.horizon.leeway.monotonic);
         self.gaps.add(service, from, to, lost, keep.saturating_add(nanos(RETENTION_MAX)));
+    }
+
+    /// A credential was exchanged for one that a gap or a silent source excuses: what it inherits has been paid for.
+    pub fn pass_excuse(&mut self, service: ServiceId, fingerprint: Fingerprint) {
+        let id = self.store.id(&Key { service, fingerprint });
+        self.gaps.pass_on(id);
+    }
+
+    /// Records were lost between `from` and `to` that held `at_most` issuances of `service`: a gap of so many, or of twice
+    /// what its sources handed out in their busiest time before, if that is less. (Twice, because records are lost in a rush.)
+    pub fn lost(&mut self, service: ServiceId, from: Instant, to: Instant, at_most: u64) {
+        let length = Duration::from_nanos(to.monotonic_ns.saturating_sub(from.monotonic_ns));
+        let most = self.sources.most(service, from, length).map_or(at_most, |most| most.saturating_mul(2).max(1));
+        self.gap(service, from, to, at_most.min(most));
     }
 
     /// An exchange of the issuing route numbered `route` handed `credentials` out, as a login or for what a login issued.

@@ -22,6 +22,8 @@
 //! ([`Rates`]), each once. When a long silence ends, what is left of it becomes a gap like any other; a short one was chance
 //! and leaves nothing.
 
+use std::time::Duration;
+
 use super::rates::{Rates, SECOND_NS};
 use super::verdict::Leeway;
 use crate::observation::{Instant, ServiceId};
@@ -32,8 +34,9 @@ const SILENT: f64 = 7.0;
 const STEADY: f64 = 20.0;
 /// Successes, and the time, before a source is known. What pauses every day for more than four hours has paused by then.
 const KNOWN: u64 = 100;
-const KNOWN_NS: u64 = 20 * 3600 * SECOND_NS;
-const DAY_NS: u64 = 24 * 3600 * SECOND_NS;
+const KNOWN_NS: u64 = 20 * HOUR_NS;
+const HOUR_NS: u64 = 3600 * SECOND_NS;
+const DAY_NS: u64 = 24 * HOUR_NS;
 /// Days of which the calmest speaks for a source.
 const DAYS: usize = 3;
 
@@ -118,6 +121,18 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// Most credentials that the sources of `service` hand out in `length` from `at` on, by what they did before; `None`
+    /// before they were watched for an hour.
+    pub fn most(&mut self, service: ServiceId, at: Instant, length: Duration) -> Option<u64> {
+        let routes = self.services.get_mut(usize::from(service.0))?;
+        let known = at.monotonic_ns.checked_sub(HOUR_NS)?;
+        let watched = routes.iter().flatten().any(|source| source.first.monotonic_ns <= known);
+        let most = routes.iter_mut().flatten().map(|source| source.most(at, length));
+        watched.then(|| most.fold(0, u64::saturating_add))
+    }
+}
+
 impl Source {
     fn new(at: Instant) -> Self {
         Self {
@@ -181,8 +196,13 @@ impl Source {
 
     /// Credentials that it would have handed out since its last success, at most.
     fn budget(&mut self, at: Instant) -> u64 {
-        let silent = std::time::Duration::from_nanos(at.monotonic_ns.saturating_sub(self.last.monotonic_ns));
-        let successes = self.rates.busiest(self.last.monotonic_ns).bound(silent);
+        let silent = Duration::from_nanos(at.monotonic_ns.saturating_sub(self.last.monotonic_ns));
+        self.most(self.last, silent)
+    }
+
+    /// Most credentials in `length` from `at` on, by the busiest times before.
+    fn most(&mut self, at: Instant, length: Duration) -> u64 {
+        let successes = self.rates.busiest(at.monotonic_ns).bound(length);
         successes.saturating_mul(self.credentials.div_ceil(self.successes.max(1)))
     }
 
@@ -203,8 +223,6 @@ fn seconds(ns: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const SERVICE: ServiceId = ServiceId(0);
@@ -346,5 +364,16 @@ mod tests {
         let mut rig = Rig::new();
         rig.run(0.0, 10.0 * HOUR, |_| 0.5);
         assert_eq!(rig.excused(10.0 * HOUR, 11.0 * HOUR, 10.0), 0);
+    }
+
+    #[test]
+    fn a_time_without_sight_is_bounded_by_the_busiest_before_it() {
+        let mut rig = Rig::new();
+        rig.run(0.0, 1800.0, |_| 0.5);
+        assert_eq!(rig.sources.most(SERVICE, at(1800.0), Duration::from_mins(5)), None, "too little is known");
+        rig.run(1800.0, 2.0 * HOUR, |_| 0.5);
+        let most = rig.sources.most(SERVICE, at(2.0 * HOUR), Duration::from_mins(5)).unwrap();
+        assert!((300..1_200).contains(&most), "{most}: a success every two seconds, two credentials each");
+        assert_eq!(rig.sources.most(ServiceId(9), at(2.0 * HOUR), Duration::from_mins(5)), None);
     }
 }

@@ -291,3 +291,35 @@ fn a_silent_login_excuses_its_members_and_forged_tokens_do_not_make_it_silent() 
     assert!(forged > 4_000, "{forged}");
     assert_eq!(unknown(&mut ledger, "member 400", now).provenance, Unverifiable, "who was excused stays so");
 }
+
+/// Records that were lost may all have been logins' answers, but logins do not suddenly come a thousand times as often.
+#[test]
+fn lost_records_excuse_no_more_than_logins_can_have_been() {
+    let mut ledger = ledger();
+    for s in 0..2 * HOUR {
+        ledger.spoke(SERVICE, 0, 1, at(s));
+    }
+    ledger.lost(SERVICE, at(2 * HOUR), at(2 * HOUR + 300), 60_000);
+    let budget = ledger.stats().gap_left;
+    assert!((600..1_000).contains(&budget), "300 logins, three deviations, twice: {budget}");
+    ledger.lost(SERVICE, at(2 * HOUR + 2000), at(2 * HOUR + 2300), 7);
+    assert_eq!(ledger.stats().gap_left, budget + 7, "what is known to be less is less");
+}
+
+/// A refresh token that a silent login handed out is exchanged: the child is as doubtful, and as paid for.
+#[test]
+fn what_an_excused_credential_is_exchanged_for_is_excused() {
+    let mut ledger = ledger();
+    let (now, claims) = (at(WARM + 10), gate(i64::try_from(WARM).unwrap()));
+    let inherits = Some(Unverifiable);
+    for name in ["paid", "not paid"] {
+        let (place, fingerprint) = (place::BODY, fingerprint(name));
+        let (service, index, account, binds) = (SERVICE, 0, None, false);
+        ledger.issue(Issuance { service, fingerprint, place, index, at: now, account, inherits, binds });
+    }
+    ledger.pass_excuse(SERVICE, fingerprint("paid"));
+    for (name, excused) in [("paid", claim_anomaly::EXCUSED), ("not paid", 0)] {
+        let verdict = ledger.judge(&jwt(name, &claims), now);
+        assert_eq!((verdict.provenance, verdict.anomalies & claim_anomaly::EXCUSED), (Unverifiable, excused), "{name}");
+    }
+}
