@@ -5,6 +5,7 @@
 //! [`Pipeline::advance`].
 
 mod names;
+mod seal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
 use names::Names;
+use seal::Seal;
 use state::Kept;
 
 use crate::collect::routes::RouteStats;
@@ -74,6 +76,7 @@ pub struct Pipeline {
     fired: Vec<Finding>,
     parents: Parents,
     kept: Option<Kept>,
+    seal: Seal,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -163,6 +166,7 @@ impl Pipeline {
             fired: Vec::new(),
             parents,
             kept: None,
+            seal: Seal::new(&keys),
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -224,12 +228,14 @@ impl Pipeline {
         self.detectors.tick(now, &names, &mut self.fired);
         if let Some(kept) = self.kept.as_mut() {
             kept.flush(&mut self.estimators, now, false);
+            kept.progress(&mut self.estimators, &names, &self.seal, now, false);
         }
         self.report(now)
     }
 
     /// The kernel lost `records` between two times: each may have been a login's answer, on any service.
     pub fn lost(&mut self, from_ns: u64, to_ns: u64, records: u64) {
+        self.collector.settle(&mut self.tap);
         let (from, to) = (self.clock.instant(from_ns), self.clock.instant(to_ns));
         for (index, service) in (0u16..).zip(&self.config.services) {
             let issued = service.routes.iter().filter_map(|route| route.issuance.as_ref());
@@ -243,6 +249,7 @@ impl Pipeline {
     /// An issuance that a source pushed, taken over at monotonic time `now_ns`. What is judged from now on knows of it;
     /// what was judged stays.
     pub fn issued(&mut self, pushed: &Pushed, now_ns: u64) -> Issued {
+        self.collector.settle(&mut self.tap);
         let told = Told {
             service: pushed.service,
             issuer: pushed.issuer,
@@ -265,6 +272,8 @@ impl Pipeline {
         self.detect()?;
         self.report(Instant { monotonic_ns: 0, unix_ns: 0 })?;
         if let Some(kept) = self.kept.as_mut() {
+            let names = Names { config: &self.config, ledger: self.collector.ledger() };
+            kept.progress(&mut self.estimators, &names, &self.seal, self.now, true);
             kept.flush(&mut self.estimators, self.now, true);
         }
         if let Some(writer) = self.tap.transactions.as_mut() {
@@ -283,11 +292,13 @@ impl Pipeline {
             if let Some(metrics) = &self.metrics {
                 metrics.observe(observation);
             }
-            let news = self.detectors.observe(observation, &names, &mut self.fired);
-            if let Some(kept) = self.kept.as_mut().filter(|_| news) {
+        }
+        let kept = &mut self.kept;
+        self.detectors.observe_all(&self.tap.batch, &names, &mut self.fired, |observation| {
+            if let Some(kept) = kept.as_mut() {
                 kept.recorder.observation(observation, &names);
             }
-        }
+        });
         self.tap.batch.clear();
         Ok(())
     }
@@ -336,6 +347,7 @@ impl Pipeline {
 
     /// The ledger's statistics, and its list of credentials that match no declared issuer.
     pub fn ledger(&mut self) -> &mut Ledger {
+        self.collector.settle(&mut self.tap);
         self.collector.ledger()
     }
 

@@ -13,6 +13,8 @@
 //!
 //! **State.** Four measures at most for each service and one for each account route, 192 figures each.
 
+use serde::{Deserialize, Serialize};
+
 use super::routes::Routes;
 use super::season::Season;
 use super::time::Tenths;
@@ -30,7 +32,7 @@ const ALARM: f32 = 8.0;
 const PERIOD_S: u64 = 60;
 
 /// All measures.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Drifts {
     /// The running hour since 1970, and whether it is watched as a whole.
     hour: Option<u64>,
@@ -42,7 +44,7 @@ pub(super) struct Drifts {
     series: Vec<Series>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Counts {
     reads: u32,
     logins: u32,
@@ -50,7 +52,7 @@ struct Counts {
 }
 
 /// One measure with its season.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Series {
     measure: Measure,
     service: usize,

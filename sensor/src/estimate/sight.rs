@@ -48,6 +48,18 @@ impl Sights {
         Self { issuers: issuers.collect() }
     }
 
+    /// What was told, by service and issuer.
+    pub fn progress(&self) -> Vec<Vec<Told>> {
+        self.issuers.iter().map(|issuers| issuers.iter().map(|(_, told)| *told).collect()).collect()
+    }
+
+    /// Takes up what was told, of the same services and issuers.
+    pub fn resume(&mut self, progress: &[Vec<Told>]) {
+        for ((_, told), known) in self.issuers.iter_mut().flatten().zip(progress.iter().flatten()) {
+            *told = *known;
+        }
+    }
+
     /// Takes the latest measurement of an issuer.
     pub fn take(&mut self, service: ServiceId, issuer: IssuerId, sight: Sight, now: Tenths) -> Option<Fall> {
         let known = self.issuers.get_mut(usize::from(service.0))?.get_mut(usize::from(issuer.0))?;

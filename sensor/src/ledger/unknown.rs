@@ -169,7 +169,10 @@ impl Unknown<'_> {
         }
         let judged =
             match self.gaps.excuse(asked.key.service, asked.id, asked.iat, asked.at, issuer.lifetime, asked.spends) {
-                Excuse::Given => DOUBT,
+                Excuse::Given => {
+                    self.gaps.excuses += 1;
+                    DOUBT
+                }
                 Excuse::Spent => (Provenance::Unissued, claim_anomaly::GAP_SPENT),
                 Excuse::None => (Provenance::Unissued, 0),
             };

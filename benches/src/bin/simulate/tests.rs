@@ -204,3 +204,44 @@ fn an_attack_meets_decoys() {
         assert!(report.false_findings_per_day < 1e-9, "{report:?}");
     }
 }
+
+/// The report with other detectors beside the sensor, their rows, and whose accounts were exposed.
+fn watched(plan: &Plan) -> (Ran, Vec<Row>, usize) {
+    let sensor = sensor();
+    let findings = Findings::default();
+    let mut feed = PipelineFeed::new(&sensor, &findings).unwrap();
+    let start_ns = world::START_NS + (plan.attack.start_day * 86_400e9) as u64;
+    feed.watch = Some(Watch::new(&sensor.config, Some(start_ns)));
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
+    let mut sim = Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings);
+    sim.run().unwrap();
+    let counts = format!("{:?}", sim.out.feed.pipeline().counts());
+    let rows = sim.out.feed.watch.as_ref().unwrap().rows("test");
+    let observations = sim.out.feed.pipeline().counts().observations;
+    assert!(rows.iter().all(|row| row.observations == observations), "{rows:?} {counts}");
+    let exposed = sim.truth.exposed();
+    let report = sim.truth.report("test", plan.members.seed, 1, plan.members.days, Instant::now());
+    let mut report = serde_json::to_value(&report).unwrap();
+    for key in ["peak_rss_mib", "observations_per_second"] {
+        report[key] = 0.into();
+    }
+    (Ran { report, counts, lines: Vec::new(), requests: sim.truth.requests }, rows, exposed)
+}
+
+#[test]
+fn other_detectors_see_the_same_traffic_and_change_nothing() {
+    let plan = attack("kind = \"forged_tokens\"\nnonexistent_per_second = 0.5\nkid = \"retired\"");
+    let alone = simulate(&plan);
+    let (ran, rows, exposed) = watched(&plan);
+    assert_eq!((&ran.report, &ran.counts), (&alone.report, &alone.counts));
+    assert!(exposed > 100);
+    for row in &rows {
+        assert_eq!((row.accounts_exposed, row.attack_requests), (exposed, ran.requests), "{row:?}");
+    }
+    // Every token names a key that is retired: the first request is enough.
+    let signature = rows.iter().find(|row| row.baseline == "signature check").unwrap();
+    assert_eq!((signature.attack_requests_at_detection, signature.false_findings), (Some(1), 0), "{signature:?}");
+    let (_, rows, _) = watched(&attack("kind = \"forged_tokens\"\nvia = \"decoy_cookie\""));
+    let signature = rows.iter().find(|row| row.baseline == "signature check").unwrap();
+    assert_eq!((signature.findings, signature.accounts_exposed > 100), (0, true), "{signature:?}");
+}
