@@ -112,11 +112,11 @@ impl Gaps {
     ) -> Excuse {
         let leeway = self.leeway;
         let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return Excuse::None };
+        if self.given.len() > 0 && self.given.get_mut(&id).is_some() {
+            return Excuse::Given;
+        }
         if gaps.is_empty() {
             return Excuse::None;
-        }
-        if self.given.get_mut(&id).is_some() {
-            return Excuse::Given;
         }
         let covers = |gap: &Gap| match iat {
             Some(iat) => {
@@ -135,6 +135,12 @@ impl Gaps {
             self.given.insert(id, ());
         }
         Excuse::Given
+    }
+
+    /// Remembers that `id` was excused by something else, for good.
+    pub fn give(&mut self, id: Id) {
+        self.excused += 1;
+        self.given.insert(id, ());
     }
 
     /// Gaps kept, and what is left of their budgets.

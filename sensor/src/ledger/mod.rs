@@ -34,6 +34,7 @@ mod pushed;
 mod rates;
 mod register;
 mod sight;
+mod sources;
 mod stats;
 mod store;
 mod table;
@@ -54,6 +55,7 @@ use self::issuers::{Issuers, Subject};
 use self::persist::Marks;
 use self::population::Population;
 use self::sight::Window;
+use self::sources::Sources;
 use self::stats::UnmatchedList;
 use self::store::{Amendment, Answer, Entry, Id, Issue, Key, Store};
 use self::table::ClockMap;
@@ -67,7 +69,7 @@ use crate::observation::{
 pub use self::archive::{Archive, Archived, Imported, Standing};
 pub use self::names::joined;
 pub use self::pushed::Told;
-pub use self::sight::Sight;
+pub use self::sight::{Compared, Sight};
 pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
 pub use self::store::{Loaded, StoreError};
 
@@ -200,6 +202,7 @@ pub struct Ledger {
     evicted: Evicted,
     seen: ClockMap<Use, Id>,
     gaps: Gaps,
+    sources: Sources,
     claims: Claims,
     issuers: Issuers,
     windows: Vec<Window>,
@@ -232,6 +235,7 @@ impl Ledger {
             evicted: Evicted::new(capacity),
             seen: ClockMap::new(config.ledger.max_seen),
             gaps: Gaps::new(issuers.services(), leeway, config.ledger.max_seen),
+            sources: Sources::new(issuers.services(), leeway),
             windows: vec![Window::default(); issuers.iter().count()],
             populations: declared.map(|issuer| Population::new(issuer.horizon_budget())).collect(),
             claims,
@@ -397,6 +401,7 @@ impl Ledger {
                 evicted: &self.evicted,
                 seen: &mut self.seen,
                 gaps: &mut self.gaps,
+                sources: &mut self.sources,
                 windows: &mut self.windows,
                 populations: &mut self.populations,
                 counts: &mut self.counts,
@@ -446,6 +451,13 @@ impl Ledger {
         self.gaps.add(service, from, to, lost, keep.saturating_add(nanos(RETENTION_MAX)));
     }
 
+    /// An exchange of the issuing route numbered `route` handed `credentials` out, as a login or for what a login issued.
+    pub fn spoke(&mut self, service: ServiceId, route: usize, credentials: u64, at: Instant) {
+        if let Some(over) = self.sources.spoke(service, route, credentials, at) {
+            self.gap(service, over.from, over.to, over.left);
+        }
+    }
+
     /// Keyed hash of an account identifier, given as its text: `17` in a path, as a number and as a string in claims
     /// all agree.
     pub fn hash_account(&self, id: &[u8]) -> AccountHash {
@@ -488,6 +500,7 @@ impl Ledger {
                 horizon_unix: unix_seconds(since),
                 complete_unix: unix_seconds(since.saturating_add(watched)),
                 sight: self.windows.get(issuer.row).map(Window::sum).unwrap_or_default(),
+                compared: self.windows.get(issuer.row).map(Window::compared).unwrap_or_default(),
                 population: population.map_or(0, Population::distinct),
                 population_budget: population.and_then(Population::budget),
                 population_exceeded: population.map_or(0, |population| population.exceeded),
