@@ -1,6 +1,8 @@
 //! A sensor that is killed in the middle of a scenario, by SIGKILL and in a process of its own, says what one says that is
 //! left alone.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
