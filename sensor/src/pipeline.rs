@@ -241,7 +241,7 @@ impl Pipeline {
             let issued = service.routes.iter().filter_map(|route| route.issuance.as_ref());
             let most = issued.map(|rule| rule.issues.len() as u64).max().unwrap_or(0);
             if most > 0 {
-                self.collector.ledger().gap(ServiceId(index), from, to, records.saturating_mul(most));
+                self.collector.ledger().lost(ServiceId(index), from, to, records.saturating_mul(most));
             }
         }
     }

@@ -63,6 +63,7 @@ macro_rules! applier {
             fingerprint_key: $collector.keys.fingerprint,
             scratch: &mut $collector.secret,
             issued: 0,
+            handed: 0,
             said: None,
         }
     };

@@ -16,7 +16,7 @@ use super::secret::SecretBuf;
 use super::target::percent_decoded;
 use crate::config::model::{IssuanceRule, IssueSource, PresentSource, Route, Service};
 use crate::ledger::{Issuance, Issued, Ledger, Presented};
-use crate::observation::{AccountHash, Fingerprint, Instant, Provenance, RouteClass, ServiceId};
+use crate::observation::{AccountHash, Fingerprint, Instant, Provenance, RouteClass, ServiceId, claim_anomaly};
 
 /// One exchange.
 #[derive(Clone, Copy)]
@@ -61,6 +61,8 @@ pub(super) struct Applier<'a> {
     pub scratch: &'a mut SecretBuf,
     /// Credentials that became issued.
     pub issued: u8,
+    /// Credentials that a login handed out, or that were given for such.
+    pub handed: u64,
     /// The account that a login's response names.
     pub said: Option<AccountHash>,
 }
@@ -94,6 +96,13 @@ impl Exchange<'_> {
             && self.rule().is_some_and(IssuanceRule::reads_response)
     }
 
+    /// True when all that is doubtful about the exchange are credentials within the budget of a gap or a silent source.
+    fn doubt_is_excused(&self) -> bool {
+        let doubted = || self.credentials.iter().filter(|one| one.verdict.provenance == Provenance::Unverifiable);
+        let excused = |one: &Judged| one.verdict.anomalies & claim_anomaly::EXCUSED != 0;
+        !self.doubtful && !self.uncertain && doubted().next().is_some() && doubted().all(excused)
+    }
+
     fn sets(&self, wanted: u8, index: u8) -> impl Iterator<Item = Fingerprint> {
         let found = self.head.handed_out(self.at).filter(move |one| one.place == wanted && one.index == index);
         found.map(|one| Fingerprint(one.fingerprint))
@@ -120,6 +129,7 @@ impl Applier<'_> {
             self.revoke(exchange);
         } else if let Some(rule) = exchange.rule().filter(|rule| !waits_for_body(rule)) {
             self.issue_from_head(exchange, rule, None);
+            self.spoke(exchange);
         }
     }
 
@@ -157,7 +167,20 @@ impl Applier<'_> {
             self.issue_from_head(exchange, rule, account);
         }
         self.issue_from_body(exchange, rule, body, account);
+        let by_head = rule.issues.iter().any(|source| !matches!(source, IssueSource::Json(_)));
+        if waits_for_body(rule) || !by_head {
+            self.spoke(exchange);
+        }
         success
+    }
+
+    /// Tells the ledger, once an exchange, that a source of issuances is not silent.
+    fn spoke(&mut self, exchange: &Exchange<'_>) {
+        let number =
+            exchange.route.and_then(|route| exchange.config.routes.iter().position(|one| std::ptr::eq(one, route)));
+        if let Some(number) = number.filter(|_| self.handed > 0) {
+            self.ledger.spoke(exchange.service, number, self.handed, exchange.at);
+        }
     }
 
     /// Fingerprints, judges and returns the credentials that a request body presents.
@@ -377,7 +400,8 @@ impl Applier<'_> {
     ) {
         let (service, at) = (exchange.service, exchange.at);
         let issuance = Issuance { service, fingerprint, place, index, at, account, inherits, binds };
-        let counter = match self.ledger.issue(issuance) {
+        let issued = self.ledger.issue(issuance);
+        let counter = match issued {
             Issued::Added => {
                 self.issued = self.issued.saturating_add(1);
                 &mut self.counts.added
@@ -388,6 +412,12 @@ impl Applier<'_> {
             Issued::Full => &mut self.counts.full,
         };
         *counter += 1;
+        if issued == Issued::Inherited(Provenance::Unverifiable) && exchange.doubt_is_excused() {
+            self.ledger.pass_excuse(service, fingerprint);
+        }
+        if matches!(issued, Issued::Added | Issued::Known | Issued::Inherited(Provenance::Issued)) {
+            self.handed = self.handed.saturating_add(1);
+        }
     }
 
     /// Tells the ledger of `count` issuances that happened and could not be read.

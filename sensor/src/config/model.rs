@@ -14,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::issuer::{Combination, Confirmation, Issuer, Kid, Observed};
-pub use self::push::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls};
+pub use self::push::{PUSHED_ISSUERS, Push, PushFiles, PushSource, PushSubject, PushTls};
 pub use self::route::{
     AccountSource, IssuanceRule, IssueSource, Method, OutcomeRule, PresentSource, Route, Segment, Success,
 };

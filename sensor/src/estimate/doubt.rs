@@ -7,7 +7,8 @@
 //! - `preexisting`: once the longest lifetime has been watched, no more than its budget. Before, everything begins
 //!   preexisting and only fades away: the share of a day must not exceed 1.2 times the least of the days before.
 //! - `unverifiable`: of wholly observed issuers, and of credentials that match no declared issuer. Of others, nothing can
-//!   be known by declaration.
+//!   be known by declaration. What a gap or a silent source excuses does not count: that doubt has a budget of its own, of
+//!   distinct credentials, beyond which they are `unissued`.
 //! - `ambiguous`, `conflict`, `malformed`: of everything.
 //!
 //! Shares are of all account reads of the service that returned data. Fewer doubtful reads than `least` spend no budget.
@@ -21,7 +22,7 @@ use super::time::Tenths;
 use super::told::Told;
 use crate::config::model::{Config, Doubt as Budgets};
 use crate::observation::{
-    AccountHash, IssuerId, Measure, Observation, Outcome, Provenance, RouteClass, ServiceId, Validity,
+    AccountHash, IssuerId, Measure, Observation, Outcome, Provenance, RouteClass, ServiceId, Validity, claim_anomaly,
 };
 
 /// An hour in slices of ten minutes.
@@ -139,7 +140,9 @@ impl Doubts {
         let none = service.issuers.len() - 1;
         let issuer = o.issuer.map_or(none, |issuer| usize::from(issuer.0).min(none));
         let Some(issuer) = service.issuers.get_mut(issuer) else { return };
-        let unverifiable = o.provenance == Provenance::Unverifiable && !o.ambiguous();
+        // What a gap excuses has that gap's own budget, of distinct credentials: beyond it they are unissued.
+        let excused = o.claim_anomalies & claim_anomaly::EXCUSED != 0;
+        let unverifiable = o.provenance == Provenance::Unverifiable && !o.ambiguous() && !excused;
         let doubts = [
             o.provenance == Provenance::Preexisting,
             unverifiable && issuer.accountable,
@@ -381,6 +384,17 @@ mod tests {
         assert_eq!(rig.told(), []);
         rig.run(2, 1, 0.1, |o| (o.provenance, o.issuer) = (Provenance::Unverifiable, None));
         assert!(!rig.told().is_empty() && rig.told().iter().all(|told| *told == (Measure::Unverifiable, None)));
+    }
+
+    #[test]
+    fn what_a_gap_excuses_spends_the_gaps_budget_only() {
+        let mut rig = Rig::new();
+        rig.run(0, 2, 0.2, |o| {
+            (o.provenance, o.claim_anomalies) = (Provenance::Unverifiable, claim_anomaly::EXCUSED);
+        });
+        assert_eq!(rig.told(), []);
+        rig.run(2, 2, 0.2, |o| o.provenance = Provenance::Unverifiable);
+        assert!(!rig.told().is_empty());
     }
 
     #[test]

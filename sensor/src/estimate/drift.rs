@@ -11,7 +11,12 @@
 //! alarm of itself. Counts of refused logins and of reads rise for good reasons too (a push, a storm, a campaign): events
 //! say how much, rules say whether that matters, and [`super::members`] who it was.
 //!
+//! Events about logins carry accounts and clients of the newest logins that were tried, or refused: where stuffing is most
+//! of them, most of the sample is the stuffing's.
+//!
 //! **State.** Four measures at most for each service and one for each account route, 192 figures each.
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +24,7 @@ use super::routes::Routes;
 use super::season::Season;
 use super::time::Tenths;
 use super::told::Told;
-use crate::observation::{Measure, Observation, Outcome, RouteClass};
+use crate::observation::{AccountHash, Measure, Observation, Outcome, RouteClass};
 
 const HOUR_S: u64 = 3_600;
 /// An hour counts if it was watched from its first two minutes on.
@@ -30,6 +35,8 @@ const MOST: f32 = 10.0;
 const ALARM: f32 = 8.0;
 /// Running hours are looked at this often, in seconds.
 const PERIOD_S: u64 = 60;
+/// Newest logins that are told.
+const SAMPLE: usize = 16;
 
 /// All measures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +46,8 @@ pub(super) struct Drifts {
     whole: bool,
     looked: u64,
     services: Vec<Counts>,
+    /// Logins tried and refused, by service.
+    newest: Vec<[Newest; 2]>,
     /// Reads of the running hour by number of the route.
     routes: Vec<u32>,
     series: Vec<Series>,
@@ -49,6 +58,30 @@ struct Counts {
     reads: u32,
     logins: u32,
     failures: u32,
+}
+
+/// Accounts and clients of the newest logins.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Newest {
+    accounts: Vec<AccountHash>,
+    clients: Vec<IpAddr>,
+    next: usize,
+}
+
+impl Newest {
+    fn take(&mut self, o: &Observation) {
+        let place = self.next;
+        self.next = (self.next + 1) % SAMPLE;
+        match self.clients.get_mut(place) {
+            Some(client) => *client = o.client,
+            None => self.clients.push(o.client),
+        }
+        let Some(account) = o.account else { return };
+        match self.accounts.get_mut(place) {
+            Some(known) => *known = account,
+            None => self.accounts.push(account),
+        }
+    }
 }
 
 /// One measure with its season.
@@ -114,6 +147,7 @@ impl Drifts {
             whole: false,
             looked: 0,
             services: vec![Counts::default(); routes.services()],
+            newest: vec![Default::default(); routes.services()],
             routes: vec![0; routes.len()],
             series: all,
         }
@@ -133,6 +167,14 @@ impl Drifts {
             (RouteClass::Login, Outcome::Read) => counts.logins = counts.logins.saturating_add(1),
             (RouteClass::Login, Outcome::Denied) => counts.failures = counts.failures.saturating_add(1),
             _ => {}
+        }
+        if o.class == RouteClass::Login
+            && let Some([tried, refused]) = self.newest.get_mut(usize::from(o.service.0))
+        {
+            tried.take(o);
+            if o.outcome == Outcome::Denied {
+                refused.take(o);
+            }
         }
     }
 
@@ -183,6 +225,16 @@ impl Drifts {
         let of_reads = |measure| matches!(measure, Measure::ReadsPerLogin | Measure::RouteVolume);
         let out = self.series.iter().filter(move |series| of_reads(series.measure) && series.told.lasts());
         out.map(|series| (series.service, series.measure, series.route))
+    }
+
+    /// Accounts and clients of the newest logins that a measure counts.
+    pub fn newest(&self, service: usize, measure: Measure) -> (&[AccountHash], &[IpAddr]) {
+        let Some([tried, refused]) = self.newest.get(service) else { return (&[], &[]) };
+        match measure {
+            Measure::Logins => (&tried.accounts, &tried.clients),
+            Measure::LoginFailures => (&refused.accounts, &refused.clients),
+            _ => (&[], &[]),
+        }
     }
 
     /// The season of a measure, for a snapshot.

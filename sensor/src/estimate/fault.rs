@@ -3,8 +3,9 @@
 //! **In**: reads and misses of *witnesses*. **Out**: the share of misses that is usual on a route, and whether the server
 //! is at fault now.
 //!
-//! A witness is a read with a credential that a login issued, or by a client whose own miss test stands well on the side
-//! of the members. Nobody makes a fault cheaply: an eighth of all witnesses' reads must miss, of one route and within
+//! A witness is a read with a credential that a login issued, of an account that is not known to be another's, or by a client
+//! whose own miss test stands well on the side of the members. (Who asks for others' accounts with issued tokens from five
+//! hundred networks would make a fault of it, and hide in that.) Nobody makes a fault cheaply: an eighth of all witnesses' reads must miss, of one route and within
 //! seconds, and half of these must come from others than the eight networks that miss most. In a service of a thousand reads a second that is
 //! more than a hundred misses a second with issued credentials, and the fault itself is told.
 //!

@@ -152,7 +152,10 @@ impl Misses {
             _ => return Odds::default(),
         };
         if o.provenance == Provenance::Issued {
-            self.witness(o, miss, route, now);
+            // Who asks for others' accounts says nothing of whether members find theirs.
+            if o.relation != Relation::Foreign {
+                self.witness(o, miss, route, now);
+            }
             return Odds::default();
         }
         self.test(o, miss, route, now)

@@ -111,7 +111,12 @@ impl Estimators {
         let unix = i64::try_from(now.unix_ns / 1_000_000_000).unwrap_or(i64::MAX);
         self.doubts.tick(tenths, unix, |spent| out.push(doubt_event(now, tenths, spent)));
         let unix = now.unix_ns / 1_000_000_000;
+        let told = out.len();
         self.drifts.tick(tenths, unix, |drift| out.push(drift_event(now, tenths, &self.routes, drift)));
+        for event in out.iter_mut().skip(told) {
+            let (accounts, clients) = self.drifts.newest(usize::from(event.service.0), event.measure);
+            (event.accounts, event.clients) = (accounts.to_vec(), clients.to_vec());
+        }
         let (drifts, routes) = (&self.drifts, &self.routes);
         let alarmed = |service| drifts.alarmed(service);
         self.members.tick(tenths, alarmed, |member| out.push(member_event(now, tenths, drifts, routes, member)));
@@ -122,7 +127,12 @@ impl Estimators {
     pub fn sight(&mut self, issuer: &IssuerStats, now: Instant, out: &mut Vec<Estimate>) {
         let tenths = self.epoch.tenths(now.monotonic_ns);
         self.doubts.horizon(issuer.service, issuer.issuer, issuer.complete_unix);
-        if let Some(fall) = self.sights.take(issuer.service, issuer.issuer, issuer.sight, tenths) {
+        // One cause, one event: while a source is silent, its issuers' sight falls with it.
+        if self.silence.lasts(usize::from(issuer.service.0)) {
+            return;
+        }
+        let of = (issuer.service, issuer.issuer);
+        if let Some(fall) = self.sights.take(of, issuer.sight, issuer.compared, tenths) {
             out.push(sight_event(now, tenths, issuer, fall));
         }
     }

@@ -1,13 +1,22 @@
 //! An issuer's sight that falls: credentials are presented whose issuance nobody saw.
 //!
-//! **In**: what the ledger measured over the last day ([`Sight`]). **Out**: a fall below what the operator confirmed, which
-//! is never learned as normal. It is told when the share is lower than confirmed by half a percentage point and by five
-//! standard deviations of a binomial share (or of one with a hundredth unseen, if less was confirmed).
+//! **In**: what the ledger measured over the last day ([`Sight`]), and the day before ([`Compared`]). **Out**: a fall below
+//! what the operator confirmed, which is never learned as normal. It is told when the share is lower than confirmed by half
+//! a percentage point and by five standard deviations of a binomial share (or of one with a hundredth unseen, if less was
+//! confirmed), and when it is the issuances seen that fell.
+//!
+//! **What fell.** Credentials without a login lower the share, too, and whoever forges them decides how many there are. Of
+//! them other rules speak, and name their accounts. Here is told what the sensor no longer sees: against the same
+//! hours of the day before, so many fewer newly used credentials whose issuance was seen that they make at least half
+//! of the unseen ones, and five standard deviations of such a count.
+//!
+//! **What it does not see.** A part of the logins so small that a day differs from the one before by as much; a fall within
+//! the first day. Then the rules over unissued credentials are the first to speak.
 
 use super::time::Tenths;
 use super::told::Told;
 use crate::config::model::Config;
-use crate::ledger::Sight;
+use crate::ledger::{Compared, Sight};
 use crate::observation::{IssuerId, ServiceId};
 
 /// Newly used credentials of a day that a share is made of.
@@ -61,7 +70,8 @@ impl Sights {
     }
 
     /// Takes the latest measurement of an issuer.
-    pub fn take(&mut self, service: ServiceId, issuer: IssuerId, sight: Sight, now: Tenths) -> Option<Fall> {
+    pub fn take(&mut self, of: (ServiceId, IssuerId), sight: Sight, compared: Compared, now: Tenths) -> Option<Fall> {
+        let (service, issuer) = of;
         let known = self.issuers.get_mut(usize::from(service.0))?.get_mut(usize::from(issuer.0))?;
         let (Some(confirmed), told) = known else { return None };
         let credentials = sight.seen + sight.unseen;
@@ -69,7 +79,7 @@ impl Sights {
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         let deviation = ((*confirmed * (1.0 - *confirmed)).max(0.009_9) / credentials as f64).sqrt();
         let deviations = (*confirmed - observed) / deviation;
-        if *confirmed - observed < FALL || deviations < DEVIATIONS {
+        if *confirmed - observed < FALL || deviations < DEVIATIONS || !fell(compared) {
             told.end();
             return None;
         }
@@ -79,13 +89,39 @@ impl Sights {
     }
 }
 
+/// True when issuances are no longer seen, rather than credentials without one new.
+fn fell(Compared { seen, unseen, before }: Compared) -> bool {
+    let missing = before.saturating_sub(seen);
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let by_chance = DEVIATIONS * ((seen + before) as f64).sqrt();
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let more = missing as f64 > by_chance;
+    more && missing >= unseen / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::estimate::testing::config;
 
+    const ISSUER: (ServiceId, IssuerId) = (ServiceId(0), IssuerId(0));
+
+    /// The day before, a hundred thousand were seen.
     fn take(sights: &mut Sights, seen: u64, unseen: u64) -> Option<Fall> {
-        sights.take(ServiceId(0), IssuerId(0), Sight { seen, unseen, preexisting: 0 }, 7)
+        let compared = Compared { seen, unseen, before: 105_000 };
+        sights.take(ISSUER, Sight { seen, unseen, preexisting: 0 }, compared, 7)
+    }
+
+    #[test]
+    fn credentials_without_a_login_are_no_fall_of_sight() {
+        let mut sights = Sights::new(&config());
+        let forged = Sight { seen: 100_000, unseen: 60_000, preexisting: 0 };
+        let attack = Compared { seen: 100_000, unseen: 60_000, before: 100_300 };
+        assert_eq!(sights.take(ISSUER, forged, attack, 7), None);
+        let first_day = Compared::default();
+        assert_eq!(sights.take(ISSUER, forged, first_day, 7), None);
+        let moved = Compared { seen: 60_000, unseen: 60_000, before: 100_300 };
+        assert!(sights.take(ISSUER, forged, moved, 7).is_some());
     }
 
     #[test]
@@ -108,6 +144,6 @@ mod tests {
         config.services[0].issuers[0].confirmed = None;
         let mut sights = Sights::new(&config);
         assert_eq!(take(&mut sights, 100, 10_000), None);
-        assert_eq!(sights.take(ServiceId(4), IssuerId(0), Sight::default(), 0), None);
+        assert_eq!(sights.take((ServiceId(4), IssuerId(0)), Sight::default(), Compared::default(), 0), None);
     }
 }

@@ -9,10 +9,10 @@
 //! *n* expected, silence by chance has a probability of e⁻ⁿ after each success; where the true rate has fallen to two
 //! thirds within the ten minutes, e^(−2n/3). At 20 expected that is 2 · 10⁻⁹ and 2 · 10⁻⁶.
 //!
-//! Sources that come in bursts are no Poisson process (an office logs in at nine): a source is known after a day, and a
-//! silence counts only when it is twice as long as the longest of the last weeks.
+//! Sources that come in bursts are no Poisson process (an office logs in at nine): a source is known after 20 hours, when
+//! whatever pauses every day for more than four hours has paused once, and a silence counts only when it is twice as long as the longest of the last weeks.
 //!
-//! **What it does not see.** A source that never had a hundred successes, or is younger than a day; one of several paths of
+//! **What it does not see.** A source that never had a hundred successes, or is younger than 20 hours; one of several paths of
 //! a source that is one route.
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use crate::observation::{Observation, Outcome, RouteClass};
 const HALVES_S: [f32; 3] = [600.0, 3_600.0, 86_400.0];
 /// Successes and seconds before a source is known.
 const KNOWN: u32 = 100;
-const KNOWN_S: f32 = 86_400.0;
+const KNOWN_S: f32 = 72_000.0;
 /// How many times as long as the longest silence of late one must be, and the half-life of that, in seconds.
 const LONGER: f32 = 2.0;
 const LONGEST_HALF_S: f32 = 14.0 * 86_400.0;
@@ -116,6 +116,11 @@ impl Silence {
             mean.add(1.0, now, half);
         }
         source.told.end();
+    }
+
+    /// True while a source of `service` is told to be silent.
+    pub fn lasts(&self, service: usize) -> bool {
+        self.sources.iter().flatten().any(|source| source.service == service && source.told.lasts())
     }
 
     /// Sources that are silent, as they are to be told.

@@ -94,9 +94,7 @@ impl Gaps {
 
     /// Takes over that an earlier run excused `id`.
     pub fn restore_given(&mut self, id: Id) {
-        if self.given.get_mut(&id).is_none() {
-            self.given.insert(id, ());
-        }
+        self.pass_on(id);
     }
 
     /// Whether a gap may have lost the issuance of a credential presented at `at`, issued at `iat` if it says so, of an
@@ -112,11 +110,11 @@ impl Gaps {
     ) -> Excuse {
         let leeway = self.leeway;
         let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return Excuse::None };
+        if self.given.len() > 0 && self.given.get_mut(&id).is_some() {
+            return Excuse::Given;
+        }
         if gaps.is_empty() {
             return Excuse::None;
-        }
-        if self.given.get_mut(&id).is_some() {
-            return Excuse::Given;
         }
         let covers = |gap: &Gap| match iat {
             Some(iat) => {
@@ -135,6 +133,24 @@ impl Gaps {
             self.given.insert(id, ());
         }
         Excuse::Given
+    }
+
+    /// Remembers that `id` was excused by something else, for good.
+    pub fn give(&mut self, id: Id) {
+        self.excused += 1;
+        self.given.insert(id, ());
+    }
+
+    /// Takes over for `id` what excused the credential that it was exchanged for.
+    pub fn pass_on(&mut self, id: Id) {
+        if self.given.get_mut(&id).is_none() {
+            self.given.insert(id, ());
+        }
+    }
+
+    /// Whether `id` was excused.
+    pub fn is_excused(&mut self, id: Id) -> bool {
+        self.given.get_mut(&id).is_some()
     }
 
     /// Gaps kept, and what is left of their budgets.

@@ -34,6 +34,7 @@ mod pushed;
 mod rates;
 mod register;
 mod sight;
+mod sources;
 mod stats;
 mod store;
 mod table;
@@ -54,6 +55,7 @@ use self::issuers::{Issuers, Subject};
 use self::persist::Marks;
 use self::population::Population;
 use self::sight::Window;
+use self::sources::Sources;
 use self::stats::UnmatchedList;
 use self::store::{Amendment, Answer, Entry, Id, Issue, Key, Store};
 use self::table::ClockMap;
@@ -62,12 +64,13 @@ use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
 use crate::observation::{
     self, AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
+    claim_anomaly,
 };
 
 pub use self::archive::{Archive, Archived, Imported, Standing};
 pub use self::names::joined;
 pub use self::pushed::Told;
-pub use self::sight::Sight;
+pub use self::sight::{Compared, Sight};
 pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
 pub use self::store::{Loaded, StoreError};
 
@@ -200,6 +203,7 @@ pub struct Ledger {
     evicted: Evicted,
     seen: ClockMap<Use, Id>,
     gaps: Gaps,
+    sources: Sources,
     claims: Claims,
     issuers: Issuers,
     windows: Vec<Window>,
@@ -232,6 +236,7 @@ impl Ledger {
             evicted: Evicted::new(capacity),
             seen: ClockMap::new(config.ledger.max_seen),
             gaps: Gaps::new(issuers.services(), leeway, config.ledger.max_seen),
+            sources: Sources::new(issuers.services(), leeway),
             windows: vec![Window::default(); issuers.iter().count()],
             populations: declared.map(|issuer| Population::new(issuer.horizon_budget())).collect(),
             claims,
@@ -397,6 +402,7 @@ impl Ledger {
                 evicted: &self.evicted,
                 seen: &mut self.seen,
                 gaps: &mut self.gaps,
+                sources: &mut self.sources,
                 windows: &mut self.windows,
                 populations: &mut self.populations,
                 counts: &mut self.counts,
@@ -410,6 +416,9 @@ impl Ledger {
         let mut account = None;
         if let Answer::Known(entry) = &answer {
             account = entry.account;
+            if provenance == Provenance::Unverifiable && self.gaps.is_excused(id) {
+                anomalies |= claim_anomaly::EXCUSED;
+            }
             self.counts.used_after_end += u64::from(entry.ended);
             if let Some(window) = issuer.filter(|_| !entry.used).and_then(|issuer| self.windows.get_mut(issuer.row)) {
                 window.count(at, |sight| sight.seen += 1);
@@ -444,6 +453,27 @@ impl Ledger {
     pub fn gap(&mut self, service: ServiceId, from: Instant, to: Instant, lost: u64) {
         let keep = self.issuers.longest_lifetime().saturating_add(self.horizon.leeway.monotonic);
         self.gaps.add(service, from, to, lost, keep.saturating_add(nanos(RETENTION_MAX)));
+    }
+
+    /// A credential was exchanged for one that a gap or a silent source excuses: what it inherits has been paid for.
+    pub fn pass_excuse(&mut self, service: ServiceId, fingerprint: Fingerprint) {
+        let id = self.store.id(&Key { service, fingerprint });
+        self.gaps.pass_on(id);
+    }
+
+    /// Records were lost between `from` and `to` that held `at_most` issuances of `service`: a gap of so many, or of twice
+    /// what its sources handed out in their busiest time before, if that is less. (Twice, because records are lost in a rush.)
+    pub fn lost(&mut self, service: ServiceId, from: Instant, to: Instant, at_most: u64) {
+        let length = Duration::from_nanos(to.monotonic_ns.saturating_sub(from.monotonic_ns));
+        let most = self.sources.most(service, from, length).map_or(at_most, |most| most.saturating_mul(2).max(1));
+        self.gap(service, from, to, at_most.min(most));
+    }
+
+    /// An exchange of the issuing route numbered `route` handed `credentials` out, as a login or for what a login issued.
+    pub fn spoke(&mut self, service: ServiceId, route: usize, credentials: u64, at: Instant) {
+        if let Some(over) = self.sources.spoke(service, route, credentials, at) {
+            self.gap(service, over.from, over.to, over.left);
+        }
     }
 
     /// Keyed hash of an account identifier, given as its text: `17` in a path, as a number and as a string in claims
@@ -488,6 +518,7 @@ impl Ledger {
                 horizon_unix: unix_seconds(since),
                 complete_unix: unix_seconds(since.saturating_add(watched)),
                 sight: self.windows.get(issuer.row).map(Window::sum).unwrap_or_default(),
+                compared: self.windows.get(issuer.row).map(Window::compared).unwrap_or_default(),
                 population: population.map_or(0, Population::distinct),
                 population_budget: population.and_then(Population::budget),
                 population_exceeded: population.map_or(0, |population| population.exceeded),

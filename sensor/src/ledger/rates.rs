@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-const SECOND_NS: u64 = 1_000_000_000;
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
 const HOUR_NS: u64 = 3600 * SECOND_NS;
 const DAY_NS: u64 = 24 * HOUR_NS;
 /// Up to this time without sight the busiest second speaks for it; up to the next the busiest ten seconds.
@@ -56,6 +56,8 @@ pub struct Rates {
     hours: Ring<24>,
     /// When the first one came, monotonic ns.
     first: Option<u64>,
+    /// When the latest one came.
+    last: u64,
     /// What an earlier run saw, and until when that counts (monotonic ns).
     carried: (Busiest, u64),
 }
@@ -93,6 +95,14 @@ impl<const N: usize> Ring<N> {
         self.counts.get_mut(usize::try_from(tick % N as u64).ok()?)
     }
 
+    /// How many came in the newest `n` of its times, and since when these are (ns).
+    fn latest(&self, n: u64) -> (u64, u64) {
+        let from = (self.last + 1).saturating_sub(n.min(N as u64));
+        let places = (from..=self.last).filter_map(|tick| usize::try_from(tick % N as u64).ok());
+        let count = places.filter_map(|place| self.counts.get(place)).map(|count| u64::from(*count)).sum();
+        (count, from * self.width)
+    }
+
     fn most(&mut self, now: u64) -> u32 {
         self.turn(now);
         self.counts.iter().copied().max().unwrap_or(0)
@@ -106,6 +116,7 @@ impl Default for Rates {
             spells: Ring::new(10 * SECOND_NS),
             hours: Ring::new(HOUR_NS),
             first: None,
+            last: 0,
             carried: (Busiest::default(), 0),
         }
     }
@@ -115,6 +126,7 @@ impl Rates {
     /// Counts one at monotonic time `now`.
     pub fn count(&mut self, now: u64) {
         self.first.get_or_insert(now);
+        self.last = self.last.max(now);
         self.seconds.count(now);
         self.spells.count(now);
         self.hours.count(now);
@@ -131,6 +143,20 @@ impl Rates {
         let seen = Busiest { second, spell, hour: self.hours.most(now) };
         let (carried, until) = self.carried;
         if now < until { seen.max(carried) } else { seen }
+    }
+
+    /// Least of the means over the last ten minutes, the last one to two hours and the last day, a second, as they were
+    /// at the last one that was counted; of a shorter run, over that.
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    pub fn least_mean(&self) -> f64 {
+        let Some(first) = self.first else { return 0.0 };
+        let watched = self.last.saturating_sub(first).max(SECOND_NS);
+        let windows = [self.spells.latest(60), self.hours.latest(2), self.hours.latest(24)];
+        let mean = |(count, from): (u64, u64)| {
+            let window = self.last.saturating_sub(from).min(watched).max(SECOND_NS);
+            count as f64 * SECOND_NS as f64 / window as f64
+        };
+        windows.into_iter().map(mean).fold(f64::INFINITY, f64::min)
     }
 
     /// Goes on from what an earlier run saw.

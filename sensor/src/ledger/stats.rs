@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Presented;
 use super::claims::{Claims, Facts};
-use super::sight::Sight;
+use super::sight::{Compared, Sight};
 use crate::observation::{Interned, IssuerId, ServiceId};
 
 /// Kinds of unmatched credentials told apart.
@@ -109,6 +109,8 @@ pub struct IssuerStats {
     pub complete_unix: i64,
     /// Newly used credentials of the last day.
     pub sight: Sight,
+    /// The same against the day before.
+    pub compared: Compared,
     /// Distinct credentials so far that may be older than the horizon, within 2 %.
     pub population: u64,
     /// Most of them.

@@ -10,6 +10,7 @@ use super::gaps::{Excuse, Gaps};
 use super::issuers::Issuer;
 use super::population::Population;
 use super::sight::Window;
+use super::sources::Sources;
 use super::stats::LedgerStats;
 use super::store::{Id, SavedUse, Store};
 use super::table::{ClockMap, Key};
@@ -107,6 +108,7 @@ pub struct Unknown<'a> {
     pub evicted: &'a Evicted,
     pub seen: &'a mut ClockMap<Use, Id>,
     pub gaps: &'a mut Gaps,
+    pub sources: &'a mut Sources,
     pub windows: &'a mut [Window],
     pub populations: &'a mut [Population],
     pub counts: &'a mut LedgerStats,
@@ -151,9 +153,8 @@ impl Unknown<'_> {
             self.counts.eviction_excused += 1;
             return (DOUBT, false);
         }
-        let preexisting = self.horizon.may_precede(asked.key.service, asked.iat, issuer.lifetime, asked.at);
-        let sighted = self.sight(asked, issuer, used, preexisting);
-        if preexisting {
+        if self.horizon.may_precede(asked.key.service, asked.iat, issuer.lifetime, asked.at) {
+            let sighted = self.sight(asked, issuer, used, true);
             let (admitted, changed) = self.admit(asked, issuer, used);
             if !issuer.accountable {
                 return (DOUBT, sighted | changed);
@@ -165,18 +166,31 @@ impl Unknown<'_> {
             return ((Provenance::Unverifiable, claim_anomaly::HORIZON_SPENT), sighted | changed);
         }
         if !issuer.accountable {
-            return (DOUBT, sighted);
+            return (DOUBT, self.sight(asked, issuer, used, false));
         }
-        let judged =
-            match self.gaps.excuse(asked.key.service, asked.id, asked.iat, asked.at, issuer.lifetime, asked.spends) {
-                Excuse::Given => {
-                    self.gaps.excuses += 1;
-                    DOUBT
+        let key = &asked.key;
+        match self.gaps.excuse(key.service, asked.id, asked.iat, asked.at, issuer.lifetime, asked.spends) {
+            // A loss that is known is no fall of sight.
+            Excuse::Given => {
+                self.gaps.excuses += 1;
+                let fresh = used.sighted == Sighted::Not;
+                if fresh {
+                    used.sighted = Sighted::Otherwise;
                 }
-                Excuse::Spent => (Provenance::Unissued, claim_anomaly::GAP_SPENT),
-                Excuse::None => (Provenance::Unissued, 0),
-            };
-        (judged, sighted)
+                ((Provenance::Unverifiable, claim_anomaly::EXCUSED), fresh)
+            }
+            beyond => {
+                let sighted = self.sight(asked, issuer, used, false);
+                if self.sources.excuses(key.service, asked.iat, used.first, asked.at, asked.spends) {
+                    if asked.spends {
+                        self.gaps.give(asked.id);
+                    }
+                    return ((Provenance::Unverifiable, claim_anomaly::EXCUSED), sighted);
+                }
+                let spent = if beyond == Excuse::Spent { claim_anomaly::GAP_SPENT } else { 0 };
+                ((Provenance::Unissued, spent), sighted)
+            }
+        }
     }
 
     /// Counts a credential once in its issuer's sight. Where logins bind sessions that visitors have before, only those

@@ -216,6 +216,8 @@ families! {
         "Requests to the push endpoint by what became of them; only those accepted hand anything over.";
     PUSH_CONNECTIONS: Counter "authsensor_push_connections_total" ["result"] in "connections",
         "Connections to the push endpoint by what became of them.";
+    PUSH_RELOADS: Counter "authsensor_push_certificate_reloads_total" ["result"] in "loads",
+        "The push endpoint's certificate, key and CA read anew while running (a file changed, or SIGHUP), by whether new connections get them.";
     TOLD_BY_ANOTHER: Counter "authsensor_pushed_for_another_total" [] in "uses",
         "Uses of a pushed credential that is, or may be, of another issuer than its source named: not taken for issued.";
 

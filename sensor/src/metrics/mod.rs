@@ -41,7 +41,7 @@ use kernel::Kernel;
 use observations::Observations;
 use process::Process;
 use push::Push;
-pub use push::{PushConnection, PushRequest};
+pub use push::{PushConnection, PushReload, PushRequest};
 pub use server::{BindError, bind, serve};
 use slow::Slow;
 
@@ -141,6 +141,11 @@ impl Metrics {
     /// Counts a connection to the push endpoint.
     pub fn push_connection(&self, result: PushConnection) {
         self.push.connection(result);
+    }
+
+    /// Counts a reading of the push endpoint's certificate, key and CA while it runs.
+    pub fn push_reloaded(&self, result: PushReload) {
+        self.push.reloaded(result);
     }
 
     /// Takes over the collector's state. One caller at a time.

@@ -100,6 +100,8 @@ pub mod claim_anomaly {
     pub const HORIZON_SPENT: u16 = 1 << 9;
     /// Its issuance may have been lost in a gap, and as many credentials as were lost there were excused before.
     pub const GAP_SPENT: u16 = 1 << 10;
+    /// Its issuance may have been lost in a gap, or while its source was silent, and it is within the budget of that.
+    pub const EXCUSED: u16 = 1 << 11;
 
     /// Names by bit, lowest first.
     pub const NAMES: &[&str] = &[
@@ -114,6 +116,7 @@ pub mod claim_anomaly {
         "subjects_differ",
         "horizon_budget_spent",
         "gap_budget_spent",
+        "excused",
     ];
 
     /// The names of the bits set in `bits`.

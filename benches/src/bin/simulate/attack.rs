@@ -197,6 +197,8 @@ impl Attack {
             // Nearly all had their turn: an attack that goes for more accounts than there are begins again.
             self.chosen.clear();
         }
+        // Nobody logs in as a decoy, or has a session to be stolen.
+        let decoys = matches!(self.plan.kind, Kind::ForgedTokens | Kind::BolaIssued | Kind::NoCredential);
         for _ in 0..1_000_000 {
             let id = match self.plan.order {
                 Order::Sequential => {
@@ -205,7 +207,9 @@ impl Attack {
                 }
                 Order::Random => self.rng.below(sim.world.ids) + 1,
             };
-            if sim.world.exists(id) && self.chosen.insert(id) {
+            if let Some(id) = sim.world.target(id, decoys)
+                && self.chosen.insert(id)
+            {
                 self.taken += 1;
                 return Some(id);
             }
@@ -482,16 +486,17 @@ impl Attack {
 
     /// One request for an account that does not exist.
     fn absent<F: Feed>(&mut self, sim: &mut Sim<'_, F>) -> Result<(), Failed> {
+        let absent = |id| !sim.world.is_kept(id) && !sim.world.is_decoy(id);
         let id = match self.plan.order {
             Order::Sequential => loop {
                 self.absent += 1;
-                if !sim.world.exists(self.absent) {
+                if absent(self.absent) {
                     break self.absent;
                 }
             },
             Order::Random => loop {
                 let id = self.rng.below(sim.world.ids * 2) + 1;
-                if !sim.world.exists(id) {
+                if absent(id) {
                     break id;
                 }
             },

@@ -212,3 +212,36 @@ fn other_detectors_see_the_same_traffic_and_change_nothing() {
     let signature = rows.iter().find(|row| row.baseline == "signature check").unwrap();
     assert_eq!((signature.findings, signature.accounts_exposed > 100), (0, true), "{signature:?}");
 }
+
+/// What the configuration calls a decoy is one, and nobody else.
+#[test]
+fn the_configuration_names_the_decoys() {
+    let sensor = sensor();
+    let mut named = sensor.config.services[0].canaries.0.clone();
+    let mut decoys: Vec<String> = (1..=world::DECOYS).map(|n| (n * world::DECOY_STEP).to_string()).collect();
+    named.sort();
+    decoys.sort();
+    assert_eq!(named, decoys);
+}
+
+/// Forged tokens that walk over the numbers read decoys like any account; where there are none, they pass them by.
+#[test]
+fn an_attack_meets_decoys() {
+    let rule = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/detection/canary_accounts.yml");
+    for canaries in [0, 200] {
+        // Of some 5,550 numbers, one can be a decoy, and every one that is anybody's is read.
+        let mut plan = attack("kind = \"forged_tokens\"\norder = \"random\"\nviews_per_account = 1");
+        plan.members.canaries = scenario::Canaries(canaries);
+        (plan.attack.accounts, plan.attack.requests_per_second) = (5000, 20.0);
+        let sensor = Sensor::read(&shipped(), Some(&rule)).unwrap_or_else(|error| panic!("{error}"));
+        let findings = Findings::default();
+        let feed = PipelineFeed::new(&sensor, &findings).unwrap();
+        let mint = Mint::new(sensor.keys.fingerprint, 0.0);
+        let mut sim = Sim::new(&plan, feed, mint, Truth::new(sensor.keys.account), findings);
+        sim.run().unwrap_or_else(|error| panic!("{error}"));
+        let report = sim.truth.report("test", 1, 1, plan.members.days, Instant::now());
+        assert!(sim.truth.requests > 4000, "{}", sim.truth.requests);
+        assert_eq!(report.detected_by.is_some(), canaries > 0, "{report:?}");
+        assert!(report.false_findings_per_day < 1e-9, "{report:?}");
+    }
+}

@@ -255,3 +255,71 @@ fn logging_out_a_forged_token_hides_nothing() {
     assert_eq!(ledger.issue(weak), Issued::Echo);
     assert_eq!(ledger.of_jwt("forged", 5000, WARM + 4), Unissued);
 }
+
+/// A deploy moves the login: members' new tokens are unknown, and no login is seen any more. What was never issued while
+/// logins go on stays unissued, however much of it there is.
+#[test]
+fn a_silent_login_excuses_its_members_and_forged_tokens_do_not_make_it_silent() {
+    let mut ledger = ledger();
+    let mut now = WARM;
+    let login = |ledger: &mut Ledger, now: u64| ledger.spoke(SERVICE, 0, 1, at(now));
+    let unknown = |ledger: &mut Ledger, name: &str, now: u64| {
+        let claims = gate(i64::try_from(now).unwrap());
+        ledger.judge(&Presented { spends: true, ..jwt(name, &claims) }, at(now))
+    };
+    while now < WARM + 25 * HOUR {
+        now += 2;
+        login(&mut ledger, now);
+    }
+    for n in 0..500 {
+        now += 2;
+        login(&mut ledger, now);
+        let verdict = unknown(&mut ledger, &format!("forged {n}"), now);
+        assert_eq!(verdict.provenance, Unissued, "{n}");
+    }
+    let mut unissued = 0;
+    for n in 0..500 {
+        now += 2;
+        let verdict = unknown(&mut ledger, &format!("member {n}"), now);
+        unissued += u32::from(verdict.provenance == Unissued);
+        assert_eq!(verdict.anomalies & claim_anomaly::EXCUSED == 0, verdict.provenance == Unissued, "{verdict:?}");
+    }
+    assert!(unissued < 10, "fewer than a rule asks for: {unissued}");
+    // Who uses the silence gets no more than its budget.
+    let forged: u32 =
+        (0..5000).map(|n| u32::from(unknown(&mut ledger, &format!("late {n}"), now).provenance == Unissued)).sum();
+    assert!(forged > 4_000, "{forged}");
+    assert_eq!(unknown(&mut ledger, "member 400", now).provenance, Unverifiable, "who was excused stays so");
+}
+
+/// Records that were lost may all have been logins' answers, but logins do not suddenly come a thousand times as often.
+#[test]
+fn lost_records_excuse_no_more_than_logins_can_have_been() {
+    let mut ledger = ledger();
+    for s in 0..2 * HOUR {
+        ledger.spoke(SERVICE, 0, 1, at(s));
+    }
+    ledger.lost(SERVICE, at(2 * HOUR), at(2 * HOUR + 300), 60_000);
+    let budget = ledger.stats().gap_left;
+    assert!((600..1_000).contains(&budget), "300 logins, three deviations, twice: {budget}");
+    ledger.lost(SERVICE, at(2 * HOUR + 2000), at(2 * HOUR + 2300), 7);
+    assert_eq!(ledger.stats().gap_left, budget + 7, "what is known to be less is less");
+}
+
+/// A refresh token that a silent login handed out is exchanged: the child is as doubtful, and as paid for.
+#[test]
+fn what_an_excused_credential_is_exchanged_for_is_excused() {
+    let mut ledger = ledger();
+    let (now, claims) = (at(WARM + 10), gate(i64::try_from(WARM).unwrap()));
+    let inherits = Some(Unverifiable);
+    for name in ["paid", "not paid"] {
+        let (place, fingerprint) = (place::BODY, fingerprint(name));
+        let (service, index, account, binds) = (SERVICE, 0, None, false);
+        ledger.issue(Issuance { service, fingerprint, place, index, at: now, account, inherits, binds });
+    }
+    ledger.pass_excuse(SERVICE, fingerprint("paid"));
+    for (name, excused) in [("paid", claim_anomaly::EXCUSED), ("not paid", 0)] {
+        let verdict = ledger.judge(&jwt(name, &claims), now);
+        assert_eq!((verdict.provenance, verdict.anomalies & claim_anomaly::EXCUSED), (Unverifiable, excused), "{name}");
+    }
+}

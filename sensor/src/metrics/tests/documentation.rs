@@ -51,6 +51,7 @@ fn the_documentation_is_in_step() {
     let words = words.chain(crate::detect::WINDOWS.map(|(window, _)| window));
     let words = words.chain(push::PUSHED_RESULTS).chain([push::NO_SOURCE]);
     let words = words.chain(PushRequest::ALL.iter().map(|value| value.label()));
+    let words = words.chain(PushReload::ALL.iter().map(|value| value.label()));
     let words = words.chain(PushConnection::ALL.iter().map(|value| value.label()));
     for word in words.chain([NO_SERVICE]).chain(PROGRAMS.iter().copied()) {
         assert!(
