@@ -3,6 +3,7 @@
 //! Data flows one way: [`capture`] (live or from files) → [`collect`] (pairing, routes, outcomes) → [`ledger`]
 //! (provenance) → [`estimate`] (what no single observation shows) → [`detect`] (rules) → [`finding`] (reports), with [`metrics`] beside it; [`pipeline`] puts them in a row.
 
+mod ahead;
 pub mod anomaly;
 pub mod capture;
 pub mod cli;

@@ -183,13 +183,20 @@ impl Interned {
 }
 
 /// When something happened.
+///
+/// Both fields have one value wherever an instant is made of traffic: [`Clock::instant`](crate::collect::Clock::instant)
+/// gives it to both (live, replay, and simulations, which give records a wall-clock time), a replay's start is the first
+/// packet's time, a pushed issuance stands on the clock of what was seen, and what is derived of an instant (a bound of a
+/// window, a time restored from disk) moves both. They differ in what means no time (a slice of a rule in which nothing was
+/// seen, a journal's last batch), and in tests, which so tell the two uses apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instant {
     /// Time that never goes back while the program runs, nanoseconds: the kernel's monotonic clock plus what it lay behind
     /// the wall clock at start (capture time in replay). For order, windows and lifetimes, and on the same scale from one
     /// start to the next, so that what was written down still counts.
     pub monotonic_ns: u64,
-    /// Wall clock, nanoseconds since 1970 UTC: only for what people read.
+    /// Wall clock as it stood at start, nanoseconds since 1970 UTC (capture time in replay): for what people read, and for
+    /// what is compared with other clocks (claims, `until` of an exception, the age of what was written down).
     pub unix_ns: u64,
 }
 

@@ -5,6 +5,7 @@
 //! [`Pipeline::advance`].
 
 mod names;
+mod seal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::place;
 
 use names::Names;
+use seal::Seal;
 use state::Kept;
 
 use crate::collect::routes::RouteStats;
@@ -74,6 +76,7 @@ pub struct Pipeline {
     fired: Vec<Finding>,
     parents: Parents,
     kept: Option<Kept>,
+    seal: Seal,
     /// Findings opened so far.
     opened: u64,
     /// Kinds of unmatched credentials that were told; bounded by the ledger's own list.
@@ -146,6 +149,7 @@ impl Pipeline {
         let collector = Collector::new(Arc::clone(&config), keys, clock, ledger);
         let detectors = Detectors::new(&rules.rules, &config.bounds, seed(&keys));
         let estimators = Estimators::new(&config);
+        let parents = Parents::new(config.bounds.open_findings);
         let tap = Tap { batch: Vec::new(), transactions: None, routes: None, line: String::new(), failed: None };
         Self {
             config,
@@ -160,8 +164,9 @@ impl Pipeline {
             estimates: Vec::new(),
             sight_due_ns: 0,
             fired: Vec::new(),
-            parents: Parents::default(),
+            parents,
             kept: None,
+            seal: Seal::new(&keys),
             opened: 0,
             told: BTreeSet::new(),
         }
@@ -223,12 +228,14 @@ impl Pipeline {
         self.detectors.tick(now, &names, &mut self.fired);
         if let Some(kept) = self.kept.as_mut() {
             kept.flush(&mut self.estimators, now, false);
+            kept.progress(&mut self.estimators, &names, &self.seal, now, false);
         }
         self.report(now)
     }
 
     /// The kernel lost `records` between two times: each may have been a login's answer, on any service.
     pub fn lost(&mut self, from_ns: u64, to_ns: u64, records: u64) {
+        self.collector.settle(&mut self.tap);
         let (from, to) = (self.clock.instant(from_ns), self.clock.instant(to_ns));
         for (index, service) in (0u16..).zip(&self.config.services) {
             let issued = service.routes.iter().filter_map(|route| route.issuance.as_ref());
@@ -242,6 +249,7 @@ impl Pipeline {
     /// An issuance that a source pushed, taken over at monotonic time `now_ns`. What is judged from now on knows of it;
     /// what was judged stays.
     pub fn issued(&mut self, pushed: &Pushed, now_ns: u64) -> Issued {
+        self.collector.settle(&mut self.tap);
         let told = Told {
             service: pushed.service,
             issuer: pushed.issuer,
@@ -264,6 +272,8 @@ impl Pipeline {
         self.detect()?;
         self.report(Instant { monotonic_ns: 0, unix_ns: 0 })?;
         if let Some(kept) = self.kept.as_mut() {
+            let names = Names { config: &self.config, ledger: self.collector.ledger() };
+            kept.progress(&mut self.estimators, &names, &self.seal, self.now, true);
             kept.flush(&mut self.estimators, self.now, true);
         }
         if let Some(writer) = self.tap.transactions.as_mut() {
@@ -282,18 +292,24 @@ impl Pipeline {
             if let Some(metrics) = &self.metrics {
                 metrics.observe(observation);
             }
-            let news = self.detectors.observe(observation, &names, &mut self.fired);
-            if let Some(kept) = self.kept.as_mut().filter(|_| news) {
+        }
+        let kept = &mut self.kept;
+        self.detectors.observe_all(&self.tap.batch, &names, &mut self.fired, |observation| {
+            if let Some(kept) = kept.as_mut() {
                 kept.recorder.observation(observation, &names);
             }
-        }
+        });
         self.tap.batch.clear();
         Ok(())
     }
 
     fn report(&mut self, now: Instant) -> Result<(), PipelineError> {
+        if self.fired.is_empty() {
+            return Ok(());
+        }
+        let ledger = self.collector.ledger().stats();
         for mut finding in self.fired.drain(..) {
-            let coverage = coverage(&self.config, &finding, self.collector.ledger());
+            let coverage = coverage(&self.config, &finding, &ledger);
             let Finding { distinct, observations, exact, .. } = finding;
             finding.confidence = Confidence::of(&coverage, distinct, observations, finding.scope.doubtful, exact);
             self.parents.place(&mut finding);
@@ -331,6 +347,7 @@ impl Pipeline {
 
     /// The ledger's statistics, and its list of credentials that match no declared issuer.
     pub fn ledger(&mut self) -> &mut Ledger {
+        self.collector.settle(&mut self.tap);
         self.collector.ledger()
     }
 
@@ -422,13 +439,16 @@ impl Pipeline {
         metrics.bound(Bound::Walks, tables.walks.lost() + tables.readers.lost());
         metrics.bound(Bound::Misses, tables.misses.lost());
         metrics.bound(Bound::Members, tables.members.lost());
+        metrics.bound(Bound::OpenFindings, self.parents.dropped);
+        if let Some(kept) = &self.kept {
+            metrics.journal(&kept.recorder.counts());
+        }
     }
 }
 
 /// What is known of the sight behind a finding: that of the issuer which its group names.
-fn coverage(config: &Config, finding: &Finding, ledger: &Ledger) -> Coverage {
+fn coverage(config: &Config, finding: &Finding, stats: &LedgerStats) -> Coverage {
     let named = |field: &str| finding.group.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str());
-    let stats = ledger.stats();
     let issuer = named("issuer").and_then(|issuer| {
         stats.issuers.iter().find(|known| {
             let service = config.services.get(usize::from(known.service.0));

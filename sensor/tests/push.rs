@@ -491,3 +491,64 @@ fn mistakes_in_the_table_are_told_by_line_and_fix() {
     assert!(errors.contains("are named"), "{errors}");
     assert!(!errors.contains("PRIVATE"), "{errors}");
 }
+
+/// Connections that are there go on; new ones get what the files have now, as long as that can be used.
+#[test]
+fn certificates_are_exchanged_while_it_runs() {
+    let mut rig = Rig::new();
+    let mut certificates = rig.server.as_ref().unwrap().certificates(&rig.metrics);
+    let told = |rig: &Rig, result: &str| {
+        rig.metric(&format!("authsensor_push_certificate_reloads_total{{result=\"{result}\"}}"))
+    };
+    let body = format!("{{\"service\":\"shop\",\"issuer\":\"session\",\"fingerprint\":\"{}\"}}", hex("s"));
+    let request = format!("POST /v1/issuances HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let before = rig.client(vec![dns(SSO)]);
+    let mut kept = before.connect();
+    kept.write_all(request.as_bytes()).unwrap();
+    assert_eq!(answer(&mut kept).unwrap().status, 202);
+    certificates.look();
+    assert_eq!((told(&rig, "loaded"), told(&rig, "refused")), (0, 0), "nothing changed");
+
+    // Another chain, key and CA, one file after the other: in between they do not go together.
+    let folder = rig.pki.folder.path().to_owned();
+    let (old_sources, old_server) = (std::mem::replace(&mut rig.pki.sources_ca, ca()), &rig.pki.server_ca);
+    let own = leaf(old_server, vec![dns("sensor.example")], ServerAuth);
+    fs::write(folder.join("push.pem"), &own.pem).unwrap();
+    certificates.look();
+    assert_eq!((told(&rig, "loaded"), told(&rig, "refused")), (0, 1), "a certificate without its key");
+    assert_eq!(before.push(&body).status, 202, "the running one stays");
+    certificates.look();
+    assert_eq!(told(&rig, "refused"), 1, "said once");
+    private(&folder.join("push.key"), &own.key_pem);
+    fs::write(folder.join("sources.pem"), rig.pki.sources_ca.pem()).unwrap();
+    certificates.look();
+    assert_eq!((told(&rig, "loaded"), told(&rig, "refused")), (1, 1));
+    assert!(before.try_push(&body).is_err(), "its CA is trusted no longer");
+    let after = rig.client(vec![dns(SSO)]);
+    let mut stream = after.connect();
+    stream.write_all(request.as_bytes()).unwrap();
+    assert_eq!(answer(&mut stream).unwrap().status, 202);
+    let shown = stream.conn.peer_certificates().unwrap()[0].clone();
+    assert_eq!(shown.as_ref(), own.der(), "the new certificate is shown");
+    kept.write_all(request.as_bytes()).unwrap();
+    assert_eq!(answer(&mut kept).unwrap().status, 202, "what was connected goes on");
+
+    // Whatever is wrong with them, the endpoint goes on.
+    for (file, text) in [("push.pem", ""), ("push.pem", "no PEM"), ("sources.pem", &*own.key_pem), ("push.key", "x")] {
+        let (path, refused) = (folder.join(file), told(&rig, "refused"));
+        let good = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        certificates.load();
+        assert_eq!(told(&rig, "refused"), refused + 1, "{file}");
+        assert_eq!(after.push(&body).status, 202, "{file}");
+        fs::write(&path, good).unwrap();
+    }
+    fs::remove_file(folder.join("push.key")).unwrap();
+    certificates.look();
+    assert_eq!(told(&rig, "refused"), 6);
+    private(&folder.join("push.key"), &own.key_pem);
+    certificates.look();
+    assert_eq!(told(&rig, "loaded"), 2);
+    assert_eq!(after.push(&body).status, 202);
+    drop(old_sources);
+}

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Baseline, Fired, Request, SECOND};
 
@@ -17,7 +17,8 @@ use super::{Baseline, Fired, Request, SECOND};
 const SHARE: f64 = 0.8;
 
 /// What a detector came to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Row {
     /// The traffic's name.
     pub scenario: String,
@@ -35,7 +36,7 @@ pub struct Row {
     pub findings: u64,
     /// Its name again if it detected the attack, as the benchmark's line has the rule.
     pub detected_by: Option<String>,
-    /// From the attack's first request to the first right report.
+    /// From the attack's beginning to the first right report.
     pub seconds_to_detect: Option<f64>,
     /// Accounts of the attack whose data had been returned by then.
     pub accounts_exposed_at_detection: Option<usize>,
@@ -107,6 +108,12 @@ impl Judge {
     pub fn new(baselines: Vec<Box<dyn Baseline>>) -> Self {
         let baselines = baselines.into_iter().map(|baseline| (baseline, Tally::default())).collect();
         Self { baselines, attack: Attack::default(), observations: 0, first_ns: None, last_ns: 0 }
+    }
+
+    /// The attack begins at `at_ns`, nanoseconds since 1970, although its first request may come later; without this it
+    /// begins with that request.
+    pub fn begins(&mut self, at_ns: u64) {
+        self.attack.began_ns.get_or_insert(at_ns);
     }
 
     /// Shows the next request to every detector; `attack`: it is the attack's.

@@ -75,6 +75,9 @@ fn summary(config: &Config, rules: &RuleSet, out: &mut impl Write) -> io::Result
     if rules.rules.is_empty() {
         writeln!(out, "rules     none: nothing will be found")?;
     }
+    for smallest in rules.detectable(config) {
+        writeln!(out, "detects   {}", smallest.said(config))?;
+    }
     match &config.findings {
         Findings::Stdout => writeln!(out, "findings  to standard output")?,
         Findings::File(path) => writeln!(out, "findings  to {}", path.display())?,
@@ -246,6 +249,7 @@ mod tests {
         assert!(usable, "{err}");
         let title = "Bulk account reads with tokens that no login issued";
         assert!(out.contains(&format!("rule      {title} (high; {})", file.display())), "{out}");
+        assert!(!out.contains("detects "), "no issuer of tokens is declared: {out}");
     }
 
     #[test]
@@ -287,6 +291,7 @@ mod tests {
             "  issuer       known: accountable (sight 0.995, confirmed by kim on 2026-01-31): unknown credentials are unissued",
             "  issuer       hoped: not accountable (observed all, not confirmed): unknown credentials are unverifiable",
             "rules     none: nothing will be found",
+            "detects   no number of tokens forged as those of shop/known is sure to be found",
             "metrics   http://127.0.0.1:9464/metrics",
             "key       account: drawn at start, gone with the process",
         ] {

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use super::run::rule_infos;
 use crate::config::model::Config;
-use crate::detect::{self, RuleError, RuleSet};
+use crate::detect::{self, Detectable, RuleError, RuleSet};
 use crate::metrics::{Metrics, Reload};
 
 /// Hands the newest rules to the data plane; only a flag is looked at when there are none.
@@ -50,6 +50,8 @@ pub struct Reloader {
     stamp: Stamp,
     /// Hashes of the rules in force.
     running: Vec<String>,
+    /// The smallest attacks that they are sure to find.
+    smallest: Vec<Detectable>,
 }
 
 impl Reloader {
@@ -58,6 +60,7 @@ impl Reloader {
         Self {
             stamp: stamp(&config.rules),
             running: hashes(rules),
+            smallest: rules.detectable(config),
             config: Arc::clone(config),
             mailbox: Arc::clone(mailbox),
             metrics: Arc::clone(metrics),
@@ -86,6 +89,12 @@ impl Reloader {
                 self.metrics.rules(&rule_infos(&rules));
                 self.metrics.reloaded(Reload::Loaded);
                 tracing::info!("{} rules loaded anew", rules.each().count());
+                let smallest = rules.detectable(&self.config);
+                self.metrics.detectable(&smallest);
+                for now in smallest.iter().filter(|now| !self.smallest.contains(now)) {
+                    tracing::warn!("with these rules, {}", now.said(&self.config));
+                }
+                self.smallest = smallest;
                 self.mailbox.put(rules);
             }
             Err(mistakes) => {

@@ -29,8 +29,8 @@ use crate::slow::SlowPath;
 
 /// Bytes of printed transactions that are written at once; what is left is written with each update of the metrics.
 const TRANSACTIONS_BUFFER: usize = 256 << 10;
-/// Between two looks at the times of the rule files.
-const RULES_LOOKED_AT: Duration = Duration::from_secs(1);
+/// Between two looks at the times of files that may change: rules, certificates.
+const LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// Runs the daemon on the configuration at `path`, watching `interfaces` (none: those of the configuration, or that of
 /// the default route). Every transaction is appended to the file `transactions`, if there is one.
@@ -40,6 +40,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
     let object = object::embedded()?;
     let interfaces = chosen(&start, interfaces)?;
     let metrics = Arc::new(Metrics::new(&config, &rule_infos(&start.rules))?);
+    metrics.detectable(&start.rules.detectable(&config));
     let listener = metrics::bind(config.metrics_listen)?;
     let push_listener = config.push.as_ref().map(push::bind).transpose()?;
     let findings = NdjsonSink::open(&config.findings)?;
@@ -161,6 +162,7 @@ fn serve(
             outcome
         })
         .map_err(|error| CliError::System("start the data plane", error))?;
+    let certificates = endpoint.as_ref().map(|server| server.certificates(&metrics));
     let served = runtime.block_on(async {
         let signalled = signalled();
         announce();
@@ -172,7 +174,7 @@ fn serve(
         };
         tokio::select! {
             served = metrics::serve(listener, metrics, shutdown) => served,
-            never = reloads(reloader) => match never {},
+            never = reloads(reloader, certificates) => match never {},
         }
     });
     // First, so that the data plane's last turn has everything that was accepted.
@@ -187,8 +189,8 @@ fn serve(
     Ok(())
 }
 
-/// Looks for changed rules every second, and at once on SIGHUP.
-async fn reloads(mut reloader: Reloader) -> std::convert::Infallible {
+/// Looks for changed rules and certificates every second, and at once on SIGHUP.
+async fn reloads(mut reloader: Reloader, mut certificates: Option<push::Certificates>) -> std::convert::Infallible {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup()).ok();
     loop {
@@ -199,8 +201,18 @@ async fn reloads(mut reloader: Reloader) -> std::convert::Infallible {
             }
         };
         tokio::select! {
-            _ = told => reloader.load(),
-            () = tokio::time::sleep(RULES_LOOKED_AT) => reloader.look(),
+            _ = told => {
+                reloader.load();
+                if let Some(certificates) = &mut certificates {
+                    certificates.load();
+                }
+            }
+            () = tokio::time::sleep(LOOKED_AT) => {
+                reloader.look();
+                if let Some(certificates) = &mut certificates {
+                    certificates.look();
+                }
+            }
         }
     }
 }

@@ -10,7 +10,6 @@ use sensor_ebpf::wire::{
 };
 
 use super::cookie_date;
-use super::whole::Shown;
 use crate::observation::Instant;
 
 /// Bytes of [`RecordHead`].
@@ -90,8 +89,8 @@ pub struct Head<'a> {
     pub fixed: HeadRecord,
     credentials: &'a [u8],
     captures: &'a [u8],
-    /// Credentials that do not stand in a record.
-    shown: &'a [Shown<'a>],
+    /// Credentials that do not stand in a record; their spans are those of the captures.
+    shown: &'a [Credential],
 }
 
 /// Captures name people (claims, query parameters), so they stay out of whatever prints this.
@@ -103,7 +102,7 @@ impl fmt::Debug for Head<'_> {
 
 impl<'a> Head<'a> {
     /// A head that is no record: the spans of its captures are those of `captures`.
-    pub(super) fn whole(fixed: HeadRecord, captures: &'a [u8], shown: &'a [Shown<'a>]) -> Self {
+    pub(super) fn whole(fixed: HeadRecord, captures: &'a [u8], shown: &'a [Credential]) -> Self {
         Self { fixed, credentials: &[], captures, shown }
     }
 
@@ -122,7 +121,7 @@ impl<'a> Head<'a> {
     pub fn credentials(&self) -> impl Iterator<Item = Credential> + use<'a> {
         let recorded =
             self.credentials.chunks_exact(CREDENTIAL).filter_map(|bytes| credential(&mut Reader(bytes)).ok());
-        recorded.chain(self.shown.iter().map(|one| one.credential))
+        recorded.chain(self.shown.iter().copied())
     }
 
     /// `header.payload` of a JWT, when the record carries it whole.
@@ -131,13 +130,7 @@ impl<'a> Head<'a> {
         if whole != credential_flag::CLAIMS {
             return None;
         }
-        let same = |one: &&Shown<'_>| {
-            one.credential.tag() == credential.tag() && one.credential.fingerprint == credential.fingerprint
-        };
-        match self.shown.iter().find(same) {
-            Some(one) => Some(one.claims),
-            None => slice(self.captures, credential.claims),
-        }
+        slice(self.captures, credential.claims)
     }
 
     /// The credentials that a response seen at `at` hands out: those that it does not make the client forget.

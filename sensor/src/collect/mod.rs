@@ -69,6 +69,7 @@ use routes::{Readings, Router};
 use secret::SecretBuf;
 use shaken::Shaken;
 pub use transaction::Transaction;
+use whole::Waiting;
 pub use whole::{Answer, Exchange, Shown};
 
 /// Of as many requests as may wait, one such part more may that only other versions have.
@@ -139,8 +140,9 @@ pub struct Collector {
     early: VecDeque<(Key, SecretBuf)>,
     readings: Readings,
     scratch: Vec<u8>,
-    /// Captures of an exchange at hand.
-    area: Vec<u8>,
+    /// Exchanges at hand that wait, and how many of them do.
+    waiting: Vec<Waiting>,
+    waits: usize,
     secret: SecretBuf,
     spare_credentials: Vec<Vec<Judged>>,
 }
@@ -171,7 +173,8 @@ impl Collector {
             early: VecDeque::new(),
             readings: Readings::default(),
             scratch: Vec::new(),
-            area: Vec::new(),
+            waiting: Vec::new(),
+            waits: 0,
             secret: SecretBuf::default(),
             spare_credentials: Vec::new(),
             config,
@@ -201,6 +204,7 @@ impl Collector {
 
     /// Everything stamped before `watermark_ns` is in: applies it in time order.
     pub fn advance(&mut self, watermark_ns: u64, out: &mut impl Sink) {
+        self.settle(out);
         while let Some(time_ns) = self.queue.next_time().filter(|time_ns| *time_ns < watermark_ns) {
             self.expire(time_ns, out);
             self.applied_ns = self.applied_ns.max(time_ns);
@@ -237,7 +241,7 @@ impl Collector {
         self.queue.is_half_full()
     }
 
-    /// The ledger.
+    /// The ledger. What it is told passes exchanges that wait; [`Collector::settle`] comes first.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }

@@ -13,6 +13,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 /// Most entries that any table may be given.
 pub(super) const ENTRIES_MAX: u64 = 1 << 24;
+/// Each opened finding is compared with all of them.
+const OPEN_FINDINGS: RangeInclusive<u64> = 16..=65_536;
 /// Ring sizes: the least that holds several of the largest records, and the most that kernels accept readily.
 const RING_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
@@ -45,6 +47,7 @@ pub(super) fn bounds(root: &mut Section, cx: &mut Context) -> Bounds {
         quiet_groups: count(&mut table, cx, "quiet_groups", 262_144, 1..=ENTRIES_MAX),
         group_values: count(&mut table, cx, "group_values", 65_536, 1..=ENTRIES_MAX),
         journal_bytes: bytes(&mut table, cx, "journal_bytes", 1 << 30, 1 << 20..=1 << 40) as u64,
+        open_findings: count(&mut table, cx, "open_findings", 4096, OPEN_FINDINGS),
     };
     table.finish(cx);
     bounds

@@ -39,6 +39,7 @@ use approvals::Approvals;
 use issuance::each;
 pub use issuer::GOOD_SIGHT;
 use model::{ClientHeader, Config, Findings};
+pub use push::{PushMistake, read_tls as read_push_tls};
 use reader::{Context, Item, Section};
 pub(crate) use scalar::civil_date;
 pub(crate) use service::shown;

@@ -3,17 +3,21 @@
 //! Every value here has passed `authsensor check`; nothing behind this type validates again. Names and units follow
 //! the TOML schema (`docs/configure.md`).
 
+mod issuer;
 mod push;
+mod route;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sensor_ebpf::wire::method;
 
-pub use self::push::{PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls};
-use crate::observation::{Outcome, RouteClass};
+pub use self::issuer::{Combination, Confirmation, Issuer, Kid, Observed};
+pub use self::push::{PUSHED_ISSUERS, Push, PushFiles, PushSource, PushSubject, PushTls};
+pub use self::route::{
+    AccountSource, IssuanceRule, IssueSource, Method, OutcomeRule, PresentSource, Route, Segment, Success,
+};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -161,271 +165,6 @@ pub enum Place {
     Query(u8),
 }
 
-/// A method and path template with its meaning.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Name: label in findings (`METHOD TEMPLATE` unless named).
-    pub name: String,
-    /// One of `sensor_ebpf::wire::method`, and its text.
-    pub methods: Vec<Method>,
-    /// The path template, split.
-    pub segments: Vec<Segment>,
-    /// The template as written.
-    pub template: String,
-    /// Class.
-    pub class: RouteClass,
-    /// Credential places that this route may authenticate with; empty: all of the service.
-    pub authenticates_with: Vec<Place>,
-    /// First predicate that fits gives the outcome; none fits: `Outcome::Other`.
-    pub outcomes: Vec<OutcomeRule>,
-    /// Where the account stands, first that yields wins.
-    pub account: Vec<AccountSource>,
-    /// Where the object stands that the target names beside the account: [`AccountSource::Path`] or `Query`.
-    pub object: Option<AccountSource>,
-    /// What a login, refresh or logout does.
-    pub issuance: Option<IssuanceRule>,
-}
-
-/// A request method.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Method {
-    /// One of `sensor_ebpf::wire::method`.
-    pub id: u8,
-    /// As on the wire.
-    pub text: String,
-}
-
-impl Method {
-    /// The method that `text` names (case-sensitive, RFC 9110 §9.1).
-    pub fn new(text: &str) -> Self {
-        let id = match text {
-            "GET" => method::GET,
-            "HEAD" => method::HEAD,
-            "POST" => method::POST,
-            "PUT" => method::PUT,
-            "DELETE" => method::DELETE,
-            "PATCH" => method::PATCH,
-            "OPTIONS" => method::OPTIONS,
-            "CONNECT" => method::CONNECT,
-            _ => method::OTHER,
-        };
-        Self { id, text: text.to_owned() }
-    }
-}
-
-/// One segment of a path template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// Must be equal.
-    Literal(String),
-    /// `{name}`: any one non-empty segment.
-    Parameter(String),
-}
-
-/// One outcome predicate; all given parts must hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutcomeRule {
-    /// The outcome it gives.
-    pub outcome: Outcome,
-    /// Status codes; empty: any.
-    pub status: Vec<std::ops::RangeInclusive<u16>>,
-    /// Least body length, bytes.
-    pub min_length: Option<u64>,
-    /// Prefix of the media type, lower case (`application/json`).
-    pub content_type: Option<String>,
-    /// Prefix of `Location`.
-    pub location: Option<String>,
-}
-
-/// Where an account stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccountSource {
-    /// `path:NAME`: the segment that the template names; index of the segment.
-    Path(usize),
-    /// `query:NAME`
-    Query(String),
-    /// `claim:NAME`: a claim of the judged credential (`sub`).
-    Claim(String),
-    /// `issuance`: what the login said.
-    Issuance,
-    /// `fingerprint`: the credential itself.
-    Fingerprint,
-}
-
-/// What a login, refresh or logout route does with credentials.
-#[derive(Clone, Debug, Default)]
-pub struct IssuanceRule {
-    /// Success: every given part must hold.
-    pub success: Success,
-    /// What a successful response hands out.
-    pub issues: Vec<IssueSource>,
-    /// Places whose presented credential becomes issued without a new one.
-    pub binds: Vec<Place>,
-    /// For refresh: where the presented credential stands; empty: the worst among those the route authenticates with.
-    pub presents: Vec<PresentSource>,
-    /// Where the account stands in the response body (JSON pointer), for accounts that only a login names.
-    pub account_pointer: Option<String>,
-    /// Where a login's request body names the account that is tried; the first that yields wins. Never `Place`.
-    pub tries: Vec<PresentSource>,
-}
-
-impl IssuanceRule {
-    /// True when the request body tells which credential is presented.
-    pub fn presents_in_body(&self) -> bool {
-        self.presents.iter().any(|source| !matches!(source, PresentSource::Place(_)))
-    }
-
-    /// True when something is read from the request body.
-    pub fn reads_request(&self) -> bool {
-        self.presents_in_body() || !self.tries.is_empty()
-    }
-
-    /// True when something is read from the response body.
-    pub fn reads_response(&self) -> bool {
-        let body = self.success.json.is_some() || self.account_pointer.is_some();
-        body || self.issues.iter().any(|source| matches!(source, IssueSource::Json(_)))
-    }
-}
-
-/// What makes a login successful.
-#[derive(Clone, Debug, Default)]
-pub struct Success {
-    /// Status codes; empty: 200–299 and 302, 303.
-    pub status: Vec<std::ops::RangeInclusive<u16>>,
-    /// Prefix that `Location` must have.
-    pub location: Option<String>,
-    /// Prefix that `Location` must not have (a failed login that redirects back).
-    pub location_not: Option<String>,
-    /// Cookie that the response must set, index into [`Credentials::cookies`].
-    pub sets_cookie: Option<u8>,
-    /// JSON pointer and the value it must have.
-    pub json: Option<(String, serde_json::Value)>,
-}
-
-/// Where an issued credential stands in a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IssueSource {
-    /// `set-cookie:NAME`, index into [`Credentials::cookies`].
-    SetCookie(u8),
-    /// `json:/pointer`
-    Json(String),
-    /// `header:NAME`, index into [`Credentials::response_headers`].
-    Header(u8),
-}
-
-/// Where a refresh request presents the credential to be exchanged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PresentSource {
-    /// A credential place.
-    Place(Place),
-    /// `json:/pointer` in the request body.
-    Json(String),
-    /// `form:NAME` in an `application/x-www-form-urlencoded` body.
-    Form(String),
-}
-
-/// Who hands credentials out.
-#[derive(Clone, Debug, Default)]
-pub struct Issuer {
-    /// Name: label in rules, metrics and findings.
-    pub name: String,
-    /// `iss` claim that its tokens carry; none: tokens without `iss`, or opaque credentials.
-    pub iss: Option<String>,
-    /// `kid`s registered for it; empty: any.
-    pub kids: Vec<Kid>,
-    /// Which `kid`, `iss`, `aud` and `scope` go together; empty: any.
-    pub combinations: Vec<Combination>,
-    /// Its tokens always carry `exp`.
-    pub expires: bool,
-    /// How long after `exp` its tokens are still accepted.
-    pub expiry_grace: Duration,
-    /// The claim that names whose a token is; none: its tokens name nobody.
-    pub subject: Option<String>,
-    /// Places where its credentials stand; empty: any.
-    pub places: Vec<Place>,
-    /// True for JWTs, false for opaque credentials.
-    pub jwt: bool,
-    /// How much of its issuing passes the sensor.
-    pub observed: Observed,
-    /// The operator's confirmation, without which `all` does not take effect.
-    pub confirmed: Option<Confirmation>,
-    /// Longest lifetime of its credentials.
-    pub max_lifetime: Duration,
-    /// Most distinct credentials that may be older than the horizon; none: as many as come.
-    pub preexisting: Option<u64>,
-    /// Cookies (indexes) that any response may rewrite; the child inherits its parent's provenance.
-    pub renews: Vec<u8>,
-    /// How long a renewed parent stays valid.
-    pub renew_grace: Duration,
-}
-
-/// A registered signing key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kid {
-    /// The `kid` header parameter (RFC 7515 §4.1.4).
-    pub kid: String,
-    /// Who answers for it: a person or a team.
-    pub owner: Option<String>,
-    /// When it was made, seconds since 1970.
-    pub created_unix: Option<u64>,
-    /// Since when it must not be used, seconds since 1970.
-    pub retired_unix: Option<u64>,
-    /// Since when its owner is gone, seconds since 1970.
-    pub owner_left_unix: Option<u64>,
-}
-
-/// Claims that were registered together. What is not stated may be anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Combination {
-    /// `kid`
-    pub kid: Option<String>,
-    /// `iss`
-    pub iss: Option<String>,
-    /// `aud`: all of it, words sorted and joined by a space.
-    pub aud: Option<String>,
-    /// `scope`, likewise.
-    pub scope: Option<String>,
-}
-
-/// Declared sight of an issuer's issuances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Observed {
-    /// Every issuance passes the sensor.
-    All,
-    /// Some do (the default).
-    #[default]
-    Part,
-    /// None do.
-    None,
-}
-
-/// An operator's confirmation of the measured sight.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Confirmation {
-    /// Share of newly used credentials whose issuance was seen, 0–1, as measured.
-    pub sight: f64,
-    /// Who confirmed it.
-    pub by: String,
-    /// When, `YYYY-MM-DD`.
-    pub on: String,
-    /// Distinct credentials that may be older than the horizon, as measured.
-    pub preexisting: Option<u64>,
-    /// It stands in the file of approvals, not in the configuration.
-    pub approved: bool,
-}
-
-impl Issuer {
-    /// True when an unknown credential of this issuer may be called `unissued`.
-    pub fn accountable(&self) -> bool {
-        self.observed == Observed::All && self.confirmed.is_some()
-    }
-
-    /// Most distinct credentials that may be older than the horizon: as stated, else as confirmed.
-    pub fn horizon_budget(&self) -> Option<u64> {
-        self.preexisting.or(self.confirmed.as_ref().and_then(|confirmed| confirmed.preexisting))
-    }
-}
-
 /// Where issuances are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerStore {
@@ -508,6 +247,8 @@ pub struct Bounds {
     pub group_values: usize,
     /// Bytes on disk of what rules must know again after a restart.
     pub journal_bytes: u64,
+    /// Open findings that are compared with each other.
+    pub open_findings: usize,
 }
 
 /// What estimators keep, and the doubt that is budgeted.

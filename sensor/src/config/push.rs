@@ -1,25 +1,19 @@
 //! The push endpoint: where it listens, its TLS, and who may tell of whose issuances.
 //!
-//! Certificates and the key are read here, so that a mistake in them is told with its line before anything starts; the
-//! key flows on only inside the TLS configuration.
+//! Certificates and the key are read here (`tls`), so that a mistake in them is told with its line before anything starts;
+//! the running endpoint reads them again when they change.
 
-use std::fs::File;
-use std::io::Read as _;
+mod tls;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
+use tls::Part;
+pub use tls::{Mistake as PushMistake, read as read_tls};
 
 use super::bounds::count;
 use super::issuance::each;
-use super::keys;
-use super::model::{Keys, PUSHED_ISSUERS, Push, PushSource, PushSubject, PushTls, Service};
+use super::model::{Keys, PUSHED_ISSUERS, Push, PushFiles, PushSource, PushSubject, PushTls, Service};
 use super::names;
 use super::reader::{At, Context, Item, Section};
 use super::scalar;
@@ -29,8 +23,6 @@ use crate::suggest;
 
 /// Sources that one sensor can have.
 const SOURCES_MAX: usize = 64;
-/// Largest file of certificates or keys, bytes.
-const PEM_MAX: usize = 1 << 20;
 /// Longest subject alternative name that is compared, bytes.
 const SUBJECT_MAX: usize = 255;
 const KEYS: [&str; 7] = ["listen", "certificate", "key", "client_ca", "max_body", "queue", "max_delay"];
@@ -68,7 +60,8 @@ pub(super) fn push(root: &mut Section, services: &[Service], keys: &Keys, cx: &m
     if sources.is_empty() && !cx.errors.iter().any(|error| error.message.contains("push.source")) {
         cx.warn(at, "no source may push anything", "Add a [[push.source]] table");
     }
-    Some(Push { listen: listen?, tls: tls?, sources, max_body, queue, max_delay })
+    let (files, tls) = tls?;
+    Some(Push { listen: listen?, tls, files, sources, max_body, queue, max_delay })
 }
 
 fn listen(table: &mut Section, cx: &mut Context) -> Option<SocketAddr> {
@@ -82,92 +75,25 @@ fn listen(table: &mut Section, cx: &mut Context) -> Option<SocketAddr> {
     address
 }
 
-/// A file that the table names.
-struct Named {
-    path: PathBuf,
-    at: usize,
-}
-
-impl Named {
-    fn get(table: &mut Section, key: &'static str, what: &str, cx: &mut Context) -> Option<Self> {
-        let example = format!("the path of a PEM file with {what}");
-        let text = table.need(cx, key, &example).and_then(|item| item.text(cx, &example))?;
-        Some(Self { path: cx.folder().join(text.value), at: text.at })
-    }
-
-    fn refuse(&self, what: &str, fix: &str, cx: &mut Context) {
-        cx.error(self.at, format!("the file {} {what}", quoted(&self.path.to_string_lossy())), fix);
-    }
-
-    /// All certificates of the file; none: it was refused.
-    fn certificates(&self, cx: &mut Context) -> Vec<CertificateDer<'static>> {
-        let mut bytes = Vec::new();
-        let read = File::open(&self.path).and_then(|file| file.take(PEM_MAX as u64).read_to_end(&mut bytes));
-        if let Err(error) = read {
-            self.refuse(&format!("cannot be read ({error})"), "Name a readable PEM file", cx);
-            return Vec::new();
-        }
-        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        let all = all.unwrap_or_default();
-        if all.is_empty() {
-            self.refuse("holds no certificate", "Name a PEM file with BEGIN CERTIFICATE", cx);
-        }
-        all
-    }
-
-    fn private_key(&self, cx: &mut Context) -> Option<PrivateKeyDer<'static>> {
-        const FIX: &str = "Name a PEM file with BEGIN PRIVATE KEY, mode 0600";
-        let bytes = match keys::private_file(&self.path, PEM_MAX) {
-            Ok(bytes) => bytes,
-            Err(mistake) => {
-                let (what, fix) = mistake.words(FIX);
-                self.refuse(&what, fix, cx);
-                return None;
+/// The endpoint's TLS and the files that it was read from; `None` where one is missing or wrong.
+fn tls(table: &mut Section, cx: &mut Context) -> Option<(PushFiles, PushTls)> {
+    let mut named = |part: Part| {
+        let example = format!("the path of a PEM file with {}", part.what());
+        let text = table.need(cx, part.key(), &example).and_then(|item| item.text(cx, &example));
+        text.map(|text| (cx.folder().join(text.value), text.at))
+    };
+    let named = Part::ALL.map(&mut named);
+    let place = |part: Part| named.get(part as usize).and_then(Option::as_ref).map_or(table.at, |(_, at)| *at);
+    let [certificate, key, client_ca] = named.each_ref().map(|file| file.as_ref().map(|(path, _)| path.clone()));
+    let files = PushFiles { certificate: certificate?, key: key?, client_ca: client_ca? };
+    match tls::read(&files) {
+        Ok(tls) => Some((files, tls)),
+        Err(mistakes) => {
+            for mistake in mistakes {
+                cx.error(place(mistake.part), mistake.message(), mistake.fix);
             }
-        };
-        let key = PrivateKeyDer::from_pem_slice(&bytes).ok();
-        if key.is_none() {
-            self.refuse("holds no private key", FIX, cx);
-        }
-        key
-    }
-}
-
-/// TLS 1.3 only: client certificates stay hidden from who listens, and there is one version to follow.
-fn tls(table: &mut Section, cx: &mut Context) -> Option<PushTls> {
-    let certificate = Named::get(table, "certificate", "the endpoint's certificate chain", cx);
-    let key = Named::get(table, "key", "its private key", cx);
-    let client_ca = Named::get(table, "client_ca", "the CA of client certificates", cx);
-    let chain = certificate.as_ref().map(|file| file.certificates(cx));
-    let private = key.as_ref().and_then(|file| file.private_key(cx));
-    let cas = client_ca.as_ref().map(|file| file.certificates(cx));
-    let (chain, private, cas) = (chain?, private?, cas?);
-    if chain.is_empty() || cas.is_empty() {
-        return None;
-    }
-    let mut roots = RootCertStore::empty();
-    for ca in cas {
-        if let (Err(error), Some(file)) = (roots.add(ca), &client_ca) {
-            file.refuse(&format!("holds a certificate that is no CA ({error})"), "Name a PEM file with CAs only", cx);
-            return None;
-        }
-    }
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-    let verifier = verifier.map_err(|error| error.to_string());
-    let built = verifier.and_then(|verifier| {
-        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&version::TLS13]);
-        let builder = builder.map_err(|error| error.to_string())?;
-        let built = builder.with_client_cert_verifier(verifier).with_single_cert(chain, private);
-        built.map_err(|error| error.to_string())
-    });
-    match (built, certificate) {
-        (Ok(config), _) => Some(PushTls(Arc::new(config))),
-        (Err(error), Some(file)) => {
-            file.refuse(&format!("does not go with `push.key` ({error})"), "Name a certificate and its own key", cx);
             None
         }
-        (Err(_), None) => None,
     }
 }
 

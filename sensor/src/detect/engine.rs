@@ -18,6 +18,7 @@ use super::rule::{CompiledRule, Count, GROUP_FIELDS_MAX};
 use super::shade::Shades;
 use super::stand_in::stand_in;
 use super::window::SLICES;
+use crate::ahead;
 use crate::config::model::Bounds;
 use crate::finding::model::{Activity, Finding};
 use crate::observation::{Estimate, Instant, Observation};
@@ -59,6 +60,30 @@ pub struct Detectors {
     seed: [u64; 2],
     /// When the first slice of any rule ends.
     next_ns: u64,
+    /// What the observations at hand are to count for; empty in between.
+    due: Vec<Due>,
+}
+
+/// That an observation counts for a rule.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// Which of the observations at hand.
+    which: usize,
+    /// By index.
+    rule: usize,
+    counts: Counts,
+}
+
+/// What an observation or event counts for.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    /// Bits of the base rules that it matched, not 0.
+    steps: u32,
+    /// Value of the counted field, if there is one and it has one.
+    value: Option<Key>,
+    group: GroupKey,
+    /// The group's, if the rule keeps quiet ones.
+    hash: u128,
 }
 
 #[derive(Debug)]
@@ -82,8 +107,14 @@ impl Detectors {
     /// Starts all `rules` empty. `seed` is secret, so that nobody chooses values that share a place in tables, and the
     /// same in each run over the same capture.
     pub fn new(rules: &[CompiledRule], bounds: &Bounds, seed: [u64; 2]) -> Self {
-        let mut detectors =
-            Self { rules: Vec::new(), shades: Shades::new(0), bounds: bounds.clone(), seed, next_ns: 0 };
+        let mut detectors = Self {
+            rules: Vec::new(),
+            shades: Shades::new(0),
+            bounds: bounds.clone(),
+            seed,
+            next_ns: 0,
+            due: Vec::new(),
+        };
         detectors.replace(rules);
         detectors
     }
@@ -110,20 +141,61 @@ impl Detectors {
     /// changed what some rule has counted by more than the time it was last seen: what must be known after a restart.
     pub fn observe(&mut self, o: &Observation, labels: &dyn Labels, out: &mut Vec<Finding>) -> bool {
         let mut news = false;
-        self.advance(o.at.monotonic_ns, labels, out);
-        let subject = Subject { o, e: None };
+        self.observe_all(std::slice::from_ref(o), labels, out, |_| news = true);
+        news
+    }
+
+    /// Takes observations in their order, as [`Detectors::observe`] takes each; `news` gets those of which it says true.
+    /// The memory that some of them need is fetched at once.
+    pub fn observe_all(
+        &mut self,
+        observations: &[Observation],
+        labels: &dyn Labels,
+        out: &mut Vec<Finding>,
+        mut news: impl FnMut(&Observation),
+    ) {
+        let mut all = std::mem::take(&mut self.due);
+        for some in observations.chunks(ahead::WINDOW) {
+            all.clear();
+            some.iter().enumerate().for_each(|(which, o)| self.sort(which, o, labels, &mut all));
+            for Due { rule, counts, .. } in &all {
+                if let Some(quiet) = self.rules.get(*rule).and_then(|rule| rule.quiet.as_ref()) {
+                    quiet.fetch_entry(counts.hash);
+                }
+            }
+            let mut due = all.iter().peekable();
+            for (which, o) in some.iter().enumerate() {
+                self.advance(o.at.monotonic_ns, labels, out);
+                let mut changed = false;
+                while let Some(due) = due.next_if(|due| due.which == which) {
+                    if let Some(rule) = self.rules.get_mut(due.rule) {
+                        changed |= rule.count(Subject { o, e: None }, &due.counts, labels, out);
+                    }
+                }
+                if changed {
+                    news(o);
+                }
+            }
+        }
+        self.due = all;
+    }
+
+    /// Appends to `due` the rules that an observation counts for, and asks for the memory that counting begins with.
+    fn sort(&mut self, which: usize, o: &Observation, labels: &dyn Labels, due: &mut Vec<Due>) {
         let candidates = self.shades.candidates(o, self.rules.iter().map(|state| &*state.rule));
         for (word, set) in candidates.iter().enumerate() {
             let mut set = *set;
             while set != 0 {
                 let index = word * 64 + usize::try_from(set.trailing_zeros()).unwrap_or(0);
                 set &= set - 1;
-                if let Some(rule) = self.rules.get_mut(index) {
-                    news |= rule.observe(subject, labels, out);
+                let Some(rule) = self.rules.get_mut(index) else { continue };
+                let Some(counts) = rule.counts(Subject { o, e: None }, labels) else { continue };
+                if let Some(quiet) = &rule.quiet {
+                    quiet.fetch(counts.hash);
                 }
+                due.push(Due { which, rule: index, counts });
             }
         }
-        news
     }
 
     /// Takes one event of an estimator, like an observation.
@@ -132,7 +204,9 @@ impl Detectors {
         let o = stand_in(estimate);
         let subject = Subject { o: &o, e: Some(estimate) };
         for rule in self.rules.iter_mut().filter(|state| state.rule.source == Source::Estimate) {
-            rule.observe(subject, labels, out);
+            if let Some(counts) = rule.counts(subject, labels) {
+                rule.count(subject, &counts, labels, out);
+            }
         }
     }
 
@@ -215,35 +289,37 @@ impl RuleState {
         if lets { steps } else { 0 }
     }
 
-    fn observe(&mut self, s: Subject<'_>, labels: &dyn Labels, out: &mut Vec<Finding>) -> bool {
+    /// What `s` counts for, if it does.
+    fn counts(&mut self, s: Subject<'_>, labels: &dyn Labels) -> Option<Counts> {
         let steps = self.matched(s, labels);
         if steps == 0 {
-            return false;
+            return None;
         }
+        let mut group = GroupKey([None; GROUP_FIELDS_MAX]);
+        for (slot, field) in group.0.iter_mut().zip(&self.rule.group_by) {
+            *slot = field.key(s);
+        }
+        let value = if let Count::Distinct(field) = self.rule.count { field.key(s) } else { None };
+        let hash = self.quiet.as_ref().map_or(0, |quiet| quiet.hash(&group));
+        Some(Counts { steps, value, group, hash })
+    }
+
+    /// Counts `s`; true when that was news.
+    fn count(&mut self, s: Subject<'_>, counts: &Counts, labels: &dyn Labels, out: &mut Vec<Finding>) -> bool {
+        let Counts { steps, value, .. } = *counts;
         let at = s.o.at;
         let slice = at.monotonic_ns / self.slice_ns;
         if slice + SLICES < self.now {
             self.stats.late += 1;
             return false;
         }
-        let value = match self.rule.count {
-            Count::Distinct(field) => {
-                let value = field.key(s);
-                if value.is_none() {
-                    self.stats.without_value += 1;
-                    return false;
-                }
-                value
-            }
-            Count::Events | Count::Steps | Count::Ordered => None,
-        };
-        let mut key = GroupKey([None; GROUP_FIELDS_MAX]);
-        for (slot, field) in key.0.iter_mut().zip(&self.rule.group_by) {
-            *slot = field.key(s);
+        if matches!(self.rule.count, Count::Distinct(_)) && value.is_none() {
+            self.stats.without_value += 1;
+            return false;
         }
         self.stats.matched += 1;
         let client = Field::address(s);
-        let slot = match self.whole(&key, value.as_ref(), s, slice) {
+        let slot = match self.whole(counts, s, slice) {
             Ok(slot) => slot,
             Err(news) => return news,
         };
@@ -264,7 +340,8 @@ impl RuleState {
 
     /// The whole group that `s` is to be counted in, made if need be; an error when it was counted in a quiet one,
     /// which says whether that was news.
-    fn whole(&mut self, key: &GroupKey, value: Option<&Key>, s: Subject<'_>, slice: u64) -> Result<Slot, bool> {
+    fn whole(&mut self, counts: &Counts, s: Subject<'_>, slice: u64) -> Result<Slot, bool> {
+        let (key, value) = (&counts.group, counts.value.as_ref());
         let Some(quiet) = self.quiet.as_mut() else { return Ok(self.groups.slot(*key, self.now)) };
         if let Some(slot) = self.groups.find(key) {
             return Ok(slot);
@@ -272,7 +349,7 @@ impl RuleState {
         let at_ns = s.o.at.monotonic_ns;
         let client = Field::Client.key(s).unwrap_or_default();
         let (now, most) = (self.now, self.rule.threshold / 2);
-        let grown = match quiet.take(key, Seen { value, client: &client, at_ns, slice, now, most }) {
+        let grown = match quiet.take(counts.hash, Seen { value, client: &client, at_ns, slice, now, most }) {
             Took::Grown(grown) => grown,
             Took::Kept { news } => return Err(news),
         };

@@ -76,6 +76,16 @@ pub(super) struct Guard {
 }
 
 impl Guard {
+    /// What the exception is for.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// True when the rule wants what the exception matches.
+    pub fn wants_match(&self) -> bool {
+        self.inside
+    }
+
     /// Whether the rule may count `s`; `names` are those of this guard's patterns.
     pub fn lets(&self, s: Subject<'_>, names: &mut Names, labels: &dyn Labels) -> bool {
         let matches =

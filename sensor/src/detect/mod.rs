@@ -26,6 +26,7 @@ mod rule;
 mod sample;
 mod shade;
 mod stand_in;
+mod sure;
 mod touched;
 mod window;
 mod yaml;
@@ -40,6 +41,7 @@ pub use engine::{Detectors, RuleStats};
 pub use error::RuleError;
 pub use exception::Exception;
 pub use rule::{CompiledRule, RuleInfo};
+pub use sure::{Detectable, WINDOWS};
 
 use crate::config::model::Config;
 use crate::observation::{ClaimName, Interned, IssuerId, RouteId, ServiceId};

@@ -117,7 +117,8 @@ impl Test {
     }
 }
 
-fn bit(set: u32, index: u8) -> bool {
+/// Whether a set of words has that of `index`.
+pub(super) fn bit(set: u32, index: u8) -> bool {
     set.checked_shr(u32::from(index)).unwrap_or(0) & 1 == 1
 }
 

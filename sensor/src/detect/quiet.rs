@@ -13,6 +13,7 @@ use sensor_ebpf::siphash;
 use super::field::Key;
 use super::group::GroupKey;
 use super::window::SLICES;
+use crate::ahead;
 
 /// Groups that share a line of tags.
 const WAYS: usize = 8;
@@ -138,9 +139,24 @@ impl Quiet {
         self.used
     }
 
-    /// Counts a sighting in the group `key`.
-    pub fn take(&mut self, key: &GroupKey, seen: Seen<'_>) -> Took {
-        let hash = self.hash(key);
+    /// Asks for the memory in which a look for the group of `hash` begins.
+    pub fn fetch(&self, hash: u128) {
+        self.places(hash).into_iter().for_each(|place| ahead::fetch(&self.lines, place));
+    }
+
+    /// Asks for the memory of the group, if it is there; worth it once that memory has come.
+    pub fn fetch_entry(&self, hash: u128) {
+        for place in self.places(hash) {
+            let tags = self.lines.get(place).map_or([0; WAYS], |line| line.tags);
+            let way = tags.iter().position(|known| *known == tag(hash));
+            if let Some((way, entries)) = way.zip(self.entries.get(place)) {
+                ahead::fetch(entries, way);
+            }
+        }
+    }
+
+    /// Counts a sighting in the group of `hash`.
+    pub fn take(&mut self, hash: u128, seen: Seen<'_>) -> Took {
         let (place, way, fresh) = self.place(hash, low(seen.now));
         let Some(entry) = self.entries.get_mut(place).and_then(|entries| entries.get_mut(way)) else {
             return Took::Kept { news: false };
@@ -261,7 +277,7 @@ impl Quiet {
     }
 
     /// A hash of the group that only the seed's owner can compute.
-    fn hash(&self, key: &GroupKey) -> u128 {
+    pub fn hash(&self, key: &GroupKey) -> u128 {
         let [mut hash, other] = self.seed;
         for value in key.0 {
             let (present, value) = value.map_or((0, 0), |value| (1, u128::from_be_bytes(value)));
@@ -395,7 +411,7 @@ mod tests {
 
     fn see(quiet: &mut Quiet, group: u64, number: u64, now: u64) -> Option<Vec<(u128, u32, u64)>> {
         let seen = Seen { value: Some(&value(number)), client: &CLIENT, at_ns: now * 10, slice: now, now, most: 100 };
-        let Took::Grown(grown) = quiet.take(&key(group), seen) else { return None };
+        let Took::Grown(grown) = quiet.take(quiet.hash(&key(group)), seen) else { return None };
         Some(grown.seen().map(|(seen, slice)| (u128::from_be_bytes(seen.value), seen.count, slice)).collect())
     }
 
@@ -419,7 +435,7 @@ mod tests {
         let mut quiet = Quiet::new(1_024, [3, 5]);
         let mut at = |now, most| {
             let seen = Seen { value: None, client: &CLIENT, at_ns: now, slice: now, now, most };
-            match quiet.take(&key(1), seen) {
+            match quiet.take(quiet.hash(&key(1)), seen) {
                 Took::Grown(grown) => Some(grown.seen().map(|(seen, _)| seen.count).sum::<u32>()),
                 Took::Kept { .. } => None,
             }

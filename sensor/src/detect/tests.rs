@@ -33,6 +33,7 @@ pub(super) fn bounds() -> Bounds {
         quiet_groups: 1_000,
         group_values: 4_096,
         journal_bytes: 1 << 20,
+        open_findings: 4096,
     }
 }
 

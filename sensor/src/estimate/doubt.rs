@@ -45,7 +45,7 @@ pub(super) struct Doubts {
     slice: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Service {
     reads: [u32; SLICES],
     day_reads: u64,
@@ -53,7 +53,7 @@ struct Service {
     issuers: Vec<Issuer>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Issuer {
     /// Its unverifiable credentials count.
     accountable: bool,
@@ -65,13 +65,20 @@ struct Issuer {
     ceiling: Option<f64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Doubtful {
     slices: [u32; SLICES],
     accounts: Vec<AccountHash>,
     clients: Vec<IpAddr>,
     next: usize,
     told: Told,
+}
+
+/// Budgets as they stand.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DoubtsProgress {
+    services: Vec<Service>,
+    slice: u32,
 }
 
 /// What must be known again after a restart, of one issuer.
@@ -175,6 +182,21 @@ impl Doubts {
             }
         }
         self.slice = slice;
+    }
+
+    /// The shares of the running hour, and what was told.
+    pub fn progress(&self) -> DoubtsProgress {
+        DoubtsProgress { services: self.services.clone(), slice: self.slice }
+    }
+
+    /// Takes them up, of the same services and issuers.
+    pub fn resume(&mut self, progress: DoubtsProgress) {
+        self.slice = progress.slice;
+        for (service, known) in self.services.iter_mut().zip(progress.services) {
+            if service.issuers.len() == known.issuers.len() {
+                *service = known;
+            }
+        }
     }
 
     /// For a snapshot: of every issuer of a service, the last for none.

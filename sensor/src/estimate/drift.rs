@@ -18,6 +18,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::routes::Routes;
 use super::season::Season;
 use super::time::Tenths;
@@ -37,7 +39,7 @@ const PERIOD_S: u64 = 60;
 const SAMPLE: usize = 16;
 
 /// All measures.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Drifts {
     /// The running hour since 1970, and whether it is watched as a whole.
     hour: Option<u64>,
@@ -51,7 +53,7 @@ pub(super) struct Drifts {
     series: Vec<Series>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Counts {
     reads: u32,
     logins: u32,
@@ -59,7 +61,7 @@ struct Counts {
 }
 
 /// Accounts and clients of the newest logins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Newest {
     accounts: Vec<AccountHash>,
     clients: Vec<IpAddr>,
@@ -83,7 +85,7 @@ impl Newest {
 }
 
 /// One measure with its season.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Series {
     measure: Measure,
     service: usize,

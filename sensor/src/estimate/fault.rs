@@ -12,6 +12,8 @@
 //! What is usual is measured from witnesses too, with a half-life of a day, and never believed to be less than 2 % or more
 //! than 10 %; it stands still during a fault.
 
+use serde::{Deserialize, Serialize};
+
 use super::time::{Fading, Tenths};
 
 /// Half-life of what is usual, and of what is now, in seconds.
@@ -28,17 +30,23 @@ const SHARE: f32 = 0.125;
 const NETWORKS_TENTHS: Tenths = 50;
 
 /// Misses of witnesses on one route.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Witnesses {
     usual: Share,
     now: Share,
     /// The latest misses by network.
+    #[serde(skip, default = "no_networks")]
     networks: [u16; NETWORKS],
     networks_at: Tenths,
     fault: Option<Tenths>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// They are forgotten within a minute, and so not kept over a restart.
+fn no_networks() -> [u16; NETWORKS] {
+    [0; NETWORKS]
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Share {
     reads: Fading,
     misses: Fading,

@@ -16,6 +16,8 @@
 //! **State.** Three filters of `known_clients` bits (at 16 million, two million clients a day fill a third; one in
 //! thirty newcomers is then taken for known); a table of `members` clients, of which the widest stay; 256 keys.
 
+use serde::{Deserialize, Serialize};
+
 use std::net::IpAddr;
 
 use super::table::{Hasher, Kept, Table, TableStats};
@@ -53,13 +55,13 @@ pub(super) struct Members {
     watching: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Alarm {
     since: Tenths,
     next: Tenths,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Filter(Vec<u64>);
 
 impl Filter {
@@ -85,7 +87,7 @@ impl Filter {
 }
 
 /// A client without a past.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Client {
     address: IpAddr,
     service: u16,
@@ -122,13 +124,30 @@ impl Kept for Client {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Kid {
     service: u16,
     first: Option<Tenths>,
     mean: Fading,
     /// Reads since the alarm.
     reads: u32,
+}
+
+/// Who is looked for now.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MembersProgress {
+    clients: Vec<(u64, Client)>,
+    kids: Vec<Kid>,
+    alarms: Vec<Option<Alarm>>,
+    watching: bool,
+}
+
+/// The clients of the days.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Past {
+    days: [Filter; 3],
+    begun: Option<Tenths>,
+    complete: u8,
 }
 
 /// A member: a client or a key.
@@ -311,6 +330,34 @@ impl Members {
                 distinct: 0,
                 accounts: Vec::new(),
             });
+        }
+    }
+
+    /// What members of a drift are looked for among, and who was found so far.
+    pub fn progress(&self) -> MembersProgress {
+        MembersProgress {
+            clients: self.table.kept(|_| true),
+            kids: self.kids.clone(),
+            alarms: self.alarms.clone(),
+            watching: self.watching,
+        }
+    }
+
+    /// The clients of the days.
+    pub fn past(&self) -> Past {
+        Past { days: self.days.clone(), begun: self.begun, complete: self.complete }
+    }
+
+    /// Takes up who was looked for, of the same services. Without a [`Past`] nobody is told before there is one.
+    pub fn resume(&mut self, progress: MembersProgress, past: Option<Past>, now: Tenths) {
+        self.table.resume(&progress.clients, now);
+        if progress.kids.len() == self.kids.len() && progress.alarms.len() == self.alarms.len() {
+            (self.kids, self.alarms, self.watching) = (progress.kids, progress.alarms, progress.watching);
+        }
+        let [Filter(today), ..] = &self.days;
+        let size = today.len();
+        if let Some(past) = past.filter(|past| past.days.iter().all(|Filter(words)| words.len() == size)) {
+            (self.days, self.begun, self.complete) = (past.days, past.begun, past.complete);
         }
     }
 

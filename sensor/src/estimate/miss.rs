@@ -21,6 +21,8 @@
 //!
 //! **State.** One table of `misses` entries for all three scopes; the greatest odds are never pushed out by lesser ones.
 
+use serde::{Deserialize, Serialize};
+
 use std::net::IpAddr;
 
 use super::fault::{Turn, Witnesses};
@@ -47,7 +49,7 @@ const HALF_S: f32 = 21_600.0;
 const SAMPLE: usize = 8;
 
 /// The test of one client, network or key.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Test {
     /// log₁₀ of the odds, in hundredths, as of `at`.
     odds: f32,
@@ -112,13 +114,20 @@ pub(super) struct Misses {
     routes: Vec<Route>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Route {
     witnesses: Witnesses,
     sample: Vec<IpAddr>,
     next_sample: usize,
     /// When the fault was last told.
     told: Option<Tenths>,
+}
+
+/// Tests under way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MissesProgress {
+    tests: Vec<(u64, Test)>,
+    routes: Vec<Route>,
 }
 
 /// A fault that goes on is told again after this.
@@ -243,6 +252,19 @@ impl Misses {
     /// What became of tests for want of room.
     pub fn stats(&self) -> TableStats {
         self.tests.stats
+    }
+
+    /// Tests under way, and what is known of routes.
+    pub fn progress(&self) -> MissesProgress {
+        MissesProgress { tests: self.tests.kept(|_| true), routes: self.routes.clone() }
+    }
+
+    /// Takes up what was under way, of the same routes.
+    pub fn resume(&mut self, progress: MissesProgress, now: Tenths) {
+        self.tests.resume(&progress.tests, now);
+        if progress.routes.len() == self.routes.len() {
+            self.routes = progress.routes;
+        }
     }
 
     /// Misses and reads that make up what is usual, by route.

@@ -10,6 +10,7 @@ mod drift;
 mod fault;
 mod members;
 mod miss;
+mod progress;
 mod routes;
 mod season;
 mod sight;
@@ -26,6 +27,7 @@ use crate::config::model::Config;
 use crate::ledger::IssuerStats;
 use crate::observation::{Estimate, EstimateKind, Instant, Measure, Observation, ServiceId};
 pub use doubt::DoubtState;
+pub use progress::{PARTS, Part};
 pub use season::Season;
 pub use state::{RouteState, ServiceState, State};
 pub use table::TableStats;
@@ -48,6 +50,8 @@ const SEASONS: [Measure; 3] = [Measure::ReadsPerLogin, Measure::Logins, Measure:
 /// All estimators of a run.
 #[derive(Debug)]
 pub struct Estimators {
+    /// What their state is of: services, routes, issuers, bounds.
+    shape: [u8; 16],
     epoch: Epoch,
     routes: Routes,
     walks: Walks,
@@ -67,6 +71,7 @@ impl Estimators {
         let hasher = Hasher::new(config.keys.account.unwrap_or(*b"authsensor walks"));
         let kept = &config.estimate;
         Self {
+            shape: progress::shape(config),
             epoch: Epoch::default(),
             walks: Walks::new(kept.walks, &routes, hasher),
             misses: Misses::new(kept.misses, routes.len(), hasher),

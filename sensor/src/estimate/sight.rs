@@ -57,6 +57,18 @@ impl Sights {
         Self { issuers: issuers.collect() }
     }
 
+    /// What was told, by service and issuer.
+    pub fn progress(&self) -> Vec<Vec<Told>> {
+        self.issuers.iter().map(|issuers| issuers.iter().map(|(_, told)| *told).collect()).collect()
+    }
+
+    /// Takes up what was told, of the same services and issuers.
+    pub fn resume(&mut self, progress: &[Vec<Told>]) {
+        for ((_, told), known) in self.issuers.iter_mut().flatten().zip(progress.iter().flatten()) {
+            *told = *known;
+        }
+    }
+
     /// Takes the latest measurement of an issuer.
     pub fn take(&mut self, of: (ServiceId, IssuerId), sight: Sight, compared: Compared, now: Tenths) -> Option<Fall> {
         let (service, issuer) = of;

@@ -15,6 +15,8 @@
 //! **What it does not see.** A source that never had a hundred successes, or is younger than 20 hours; one of several paths of
 //! a source that is one route.
 
+use serde::{Deserialize, Serialize};
+
 use super::routes::Routes;
 use super::time::{Fading, Tenths, seconds};
 use super::told::Told;
@@ -35,7 +37,7 @@ const LEAST_S: f32 = 60.0;
 const PERIOD: Tenths = 50;
 
 /// All sources.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Silence {
     /// By number of the route.
     sources: Vec<Option<Source>>,
@@ -44,7 +46,7 @@ pub(super) struct Silence {
     next: Tenths,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Source {
     service: usize,
     first: Option<Tenths>,

@@ -157,6 +157,20 @@ impl<E: Kept> Table<E> {
         Some(*entry)
     }
 
+    /// What is worth writing down, with its tag.
+    pub fn kept(&self, which: impl Fn(&E) -> bool) -> Vec<(u64, E)> {
+        let places = self.tags.iter().flatten().zip(self.entries.iter().flatten());
+        places.filter(|(tag, entry)| **tag != 0 && which(entry)).map(|(tag, entry)| (*tag, *entry)).collect()
+    }
+
+    /// Takes up what was written down, instead of what it has.
+    pub fn resume(&mut self, kept: &[(u64, E)], now: Tenths) {
+        self.clear();
+        for (tag, entry) in kept.iter().filter(|(tag, _)| *tag != 0) {
+            self.insert(*tag, *entry, now);
+        }
+    }
+
     /// Entries kept, by counting them.
     #[cfg(test)]
     pub fn len(&self) -> usize {

@@ -3,6 +3,8 @@
 //! Ticks of a tenth of a second since the run's first observation: 32 bits last 13 years. Fading uses sums and products
 //! only, so that a replay gives the same figures on every machine.
 
+use serde::{Deserialize, Serialize};
+
 /// Tenths of a second since the first observation.
 pub(super) type Tenths = u32;
 
@@ -12,13 +14,22 @@ const TENTH_NS: u64 = 100_000_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Epoch {
     start_ns: Option<u64>,
+    /// Tenths that an earlier run, and the time without one, came to.
+    before: Tenths,
 }
 
 impl Epoch {
     /// The tenth that `monotonic_ns` falls into; what lies before the start is the start.
     pub fn tenths(&mut self, monotonic_ns: u64) -> Tenths {
         let start = *self.start_ns.get_or_insert(monotonic_ns);
-        u32::try_from(monotonic_ns.saturating_sub(start) / TENTH_NS).unwrap_or(u32::MAX)
+        let passed = u32::try_from(monotonic_ns.saturating_sub(start) / TENTH_NS).unwrap_or(u32::MAX);
+        passed.saturating_add(self.before)
+    }
+
+    /// Goes on from where an earlier run stood `passed_ns` before `monotonic_ns`.
+    pub fn resume(&mut self, tenths: Tenths, passed_ns: u64, monotonic_ns: u64) {
+        let passed = u32::try_from(passed_ns / TENTH_NS).unwrap_or(u32::MAX);
+        *self = Self { start_ns: Some(monotonic_ns), before: tenths.saturating_add(passed) };
     }
 }
 
@@ -50,7 +61,7 @@ pub(super) fn fade(value: f32, elapsed: f32, half: f32) -> f32 {
 }
 
 /// A count that fades: its steady state is the rate times [`Fading::WINDOW`] half-lives.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Fading {
     count: f32,
     at: Tenths,

@@ -1,12 +1,14 @@
 //! When something that lasts is told: when it begins, each time that it has doubled, and every six hours.
 
+use serde::{Deserialize, Serialize};
+
 use super::time::Tenths;
 
 /// After this it is told again.
 const AGAIN: Tenths = 216_000;
 
 /// What was told last.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Told(Option<(Tenths, Tenths, f32)>);
 
 impl Told {

@@ -5,16 +5,15 @@
 //! one names none, when they name the same client, credential or key of a service. The parent is the one that opened
 //! first. Alerts are few on purpose: when a finding opens that has no parent, when one opens that is graver than its
 //! parent ever was, and when the scope of one that was told changes: ten times the size, a new `kid`, a new route. That
-//! holds whether or not somebody has acknowledged it. Bounded: beyond 4096 open findings the oldest without
+//! holds whether or not somebody has acknowledged it. Bounded: beyond so many open findings the oldest without
 //! children are no longer compared, which is counted.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashSet};
 
 use super::model::{Activity, AlertReason, Finding, Level, Standing};
 use crate::observation::AccountHash;
 
-/// Open findings compared with each other.
-const OPEN_MAX: usize = 4096;
 /// Growth that is worth another alert.
 const SCOPE_GROWTH: u64 = 10;
 /// Fewest accounts in common, and of the smaller sample the share in percent, that make two findings one thing.
@@ -28,6 +27,7 @@ struct Member {
     parent: Option<String>,
     service: Option<String>,
     marks: Vec<(String, String)>,
+    /// Sorted, so that two samples are compared in one pass.
     accounts: Vec<AccountHash>,
     kids: Vec<String>,
     routes: Vec<String>,
@@ -38,15 +38,21 @@ struct Member {
 }
 
 /// The open findings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Parents {
     open: BTreeMap<String, Member>,
+    most: usize,
     opened: u64,
     /// Findings that were no longer compared for want of room.
     pub dropped: u64,
 }
 
 impl Parents {
+    /// None yet; at most `most` are compared.
+    pub fn new(most: usize) -> Self {
+        Self { open: BTreeMap::new(), most, opened: 0, dropped: 0 }
+    }
+
     /// Says how `finding` stands to the others.
     pub fn place(&mut self, finding: &mut Finding) {
         finding.standing = match finding.activity {
@@ -117,13 +123,13 @@ impl Parents {
         }
         member.kids.clone_from(&finding.scope.kids);
         member.routes.clone_from(&finding.scope.routes);
-        member.accounts.clone_from(&finding.account_sample);
+        member.accounts = sorted(&finding.account_sample);
         Standing { parent: member.parent.clone(), alert }
     }
 
     fn make_room(&mut self) {
-        while self.open.len() >= OPEN_MAX {
-            let parents: Vec<&String> = self.open.values().filter_map(|member| member.parent.as_ref()).collect();
+        while self.open.len() >= self.most {
+            let parents: HashSet<&String> = self.open.values().filter_map(|member| member.parent.as_ref()).collect();
             let childless = self.open.iter().filter(|(uid, _)| !parents.contains(uid));
             let oldest = childless.min_by_key(|(_, member)| member.order).map(|(uid, _)| uid.clone());
             let Some(uid) = oldest.or_else(|| self.open.keys().next().cloned()) else { return };
@@ -136,8 +142,6 @@ impl Parents {
 impl Member {
     fn of(finding: &Finding, order: u64) -> Self {
         let named = |field: &str| finding.group.iter().find(|(name, _)| name == field);
-        let mut accounts = finding.account_sample.clone();
-        accounts.sort_unstable();
         Self {
             order,
             parent: None,
@@ -146,7 +150,7 @@ impl Member {
                 .filter(|(field, value)| matches!(field.as_str(), "kid" | "client" | "fingerprint") && value != "none")
                 .cloned()
                 .collect(),
-            accounts,
+            accounts: sorted(&finding.account_sample),
             kids: finding.scope.kids.clone(),
             routes: finding.scope.routes.clone(),
             told: finding.distinct.max(1),
@@ -162,11 +166,35 @@ impl Member {
         }
         let fewer = self.accounts.len().min(other.accounts.len());
         if fewer >= COMMON_MIN {
-            let common = self.accounts.iter().filter(|account| other.accounts.contains(account)).count();
+            let common = in_common(&self.accounts, &other.accounts);
             return common >= COMMON_MIN && common * 100 >= fewer * COMMON_PERCENT;
         }
         self.marks.iter().any(|mark| other.marks.contains(mark))
     }
+}
+
+fn sorted(accounts: &[AccountHash]) -> Vec<AccountHash> {
+    let mut accounts = accounts.to_vec();
+    accounts.sort_unstable();
+    accounts
+}
+
+/// Accounts that stand in both of two sorted samples.
+fn in_common(left: &[AccountHash], right: &[AccountHash]) -> usize {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    let mut common = 0;
+    while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
+        match one.cmp(other) {
+            Ordering::Less => drop(left.next()),
+            Ordering::Greater => drop(right.next()),
+            Ordering::Equal => {
+                common += 1;
+                left.next();
+                right.next();
+            }
+        }
+    }
+    common
 }
 
 #[cfg(test)]
@@ -195,7 +223,7 @@ mod tests {
 
     #[test]
     fn overlapping_findings_have_one_parent_and_one_alert() {
-        let mut parents = Parents::default();
+        let mut parents = Parents::new(30);
         let first = placed(&mut parents, open("a", Level::Medium, 0..20));
         assert_eq!((first.parent, first.alert), (None, Some(AlertReason::Opened)));
         let same = placed(&mut parents, open("b", Level::Medium, 5..25));
@@ -213,7 +241,7 @@ mod tests {
 
     #[test]
     fn without_accounts_the_same_key_or_client_tells() {
-        let mut parents = Parents::default();
+        let mut parents = Parents::new(30);
         placed(&mut parents, open("a", Level::High, 0..20));
         assert_eq!(placed(&mut parents, open("b", Level::Medium, 0..0)).parent.as_deref(), Some("a"), "the same kid");
         let mut other = open("c", Level::Medium, 0..0);
@@ -223,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_changed_scope_alerts_again() {
-        let mut parents = Parents::default();
+        let mut parents = Parents::new(30);
         let mut one = open("a", Level::High, 0..10);
         one.scope.kids = vec!["k1".to_owned()];
         placed(&mut parents, one.clone());
@@ -245,12 +273,12 @@ mod tests {
 
     #[test]
     fn a_flood_of_findings_is_bounded_and_counted() {
-        let mut parents = Parents::default();
-        for n in 0..OPEN_MAX + 10 {
+        let mut parents = Parents::new(30);
+        for n in 0..40 {
             let mut one = open(&format!("{n:08}"), Level::Low, 0..0);
             one.group = vec![("client".to_owned(), n.to_string())];
             placed(&mut parents, one);
         }
-        assert_eq!((parents.len(), parents.dropped), (OPEN_MAX, 10));
+        assert_eq!((parents.len(), parents.dropped), (30, 10));
     }
 }

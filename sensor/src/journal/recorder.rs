@@ -34,6 +34,8 @@ enum Item {
 struct Batch {
     items: Vec<Item>,
     now: Instant,
+    /// Told once all of it is written.
+    done: Option<SyncSender<()>>,
 }
 
 /// What the thread has counted, for metrics.
@@ -124,9 +126,19 @@ impl Recorder {
         let Some(sender) = self.sender.as_ref() else { return };
         let items = std::mem::take(&mut self.batch);
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
-            sender.try_send(Batch { items, now })
+            sender.try_send(Batch { items, now, done: None })
         {
             self.batch = batch.items;
+        }
+    }
+
+    /// Hands over what has come and waits until it is written: for whoever drives the clock faster than a disk follows.
+    pub fn settle(&mut self, now: Instant) {
+        let Some(sender) = self.sender.as_ref() else { return };
+        let (done, settled) = sync_channel(1);
+        // A thread that is gone can write nothing any more.
+        if sender.send(Batch { items: std::mem::take(&mut self.batch), now, done: Some(done) }).is_ok() {
+            let _ = settled.recv();
         }
     }
 
@@ -149,7 +161,7 @@ impl Drop for Recorder {
         if let Some(sender) = self.sender.take() {
             let now = Instant { monotonic_ns: u64::MAX, unix_ns: 0 };
             // The thread may be gone; then nothing can be written any more.
-            let _ = sender.send(Batch { items: std::mem::take(&mut self.batch), now });
+            let _ = sender.send(Batch { items: std::mem::take(&mut self.batch), now, done: None });
         }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -167,7 +179,7 @@ impl Names for Texts {
 
 fn write(mut journal: Journal, batches: &Receiver<Batch>, shared: &Shared) {
     let mut texts = Texts(HashMap::new());
-    while let Ok(Batch { items, now }) = batches.recv() {
+    while let Ok(Batch { items, now, done }) = batches.recv() {
         let mut replaced = Ok(());
         for item in items {
             match item {
@@ -186,6 +198,10 @@ fn write(mut journal: Journal, batches: &Receiver<Batch>, shared: &Shared) {
         shared.written.store(counts.written, Ordering::Relaxed);
         shared.bytes.store(counts.bytes, Ordering::Relaxed);
         shared.evicted.store(counts.evicted, Ordering::Relaxed);
+        if let Some(done) = done {
+            // Whoever asked may have gone.
+            let _ = done.send(());
+        }
     }
 }
 

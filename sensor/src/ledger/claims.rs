@@ -13,7 +13,7 @@ use super::json::{Scalar, object};
 use super::names::Interner;
 use super::table::{ClockMap, Key};
 use crate::config::model::{AccountSource, Config};
-use crate::observation::{self, AccountHash, ClaimName, Interned, ServiceId};
+use crate::observation::{self, AccountHash, ClaimName, Fingerprint, Interned, ServiceId};
 
 /// Longest `header.payload` that is decoded, bytes; longer ones count as unreadable.
 const TEXT_MAX: usize = 8192;
@@ -150,6 +150,20 @@ impl Claims {
     /// Texts decoded (misses of the cache), and entries evicted from it.
     pub fn counts(&self) -> (u64, u64) {
         (self.decoded, self.cache.evictions())
+    }
+
+    /// Asks for the memory in which a look for the facts of a credential with these flags begins.
+    pub fn fetch(&self, fingerprint: Fingerprint, flags: u16) {
+        if flags & flag::THREE_PARTS != 0 {
+            self.cache.fetch(&Key { service: ServiceId::NONE, fingerprint });
+        }
+    }
+
+    /// Asks for the memory of what that finds; worth it once that memory has come.
+    pub fn fetch_facts(&self, fingerprint: Fingerprint, flags: u16) {
+        if flags & flag::THREE_PARTS != 0 {
+            self.cache.fetch_entry(&Key { service: ServiceId::NONE, fingerprint });
+        }
     }
 
     /// The facts of a presented credential.

@@ -28,6 +28,8 @@ pub struct Gaps {
     pub lost: u64,
     /// Distinct credentials excused.
     pub excused: u64,
+    /// Judgements that excused one.
+    pub excuses: u64,
     /// Credentials judged `unissued` although a gap covers them: its budget is spent.
     pub refused: u64,
     /// Who was excused; apart from all others that are presented, so that no flood of these makes one pay twice.
@@ -49,7 +51,7 @@ impl Gaps {
     /// None yet; at most `remembered` excused credentials are remembered.
     pub fn new(services: usize, leeway: Leeway, remembered: usize) -> Self {
         let given = ClockMap::new(remembered);
-        Self { services: vec![Vec::new(); services], leeway, lost: 0, excused: 0, refused: 0, given }
+        Self { services: vec![Vec::new(); services], leeway, lost: 0, excused: 0, excuses: 0, refused: 0, given }
     }
 
     /// Records that `lost` issuances of `service` were lost between `from` and `to`. Gaps older than `keep` ns before

@@ -134,6 +134,17 @@ pub struct Presented<'a> {
     pub spends: bool,
 }
 
+/// A credential that will be presented.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// The service.
+    pub service: ServiceId,
+    /// The credential.
+    pub fingerprint: Fingerprint,
+    /// Bits of `sensor_ebpf::wire::credential_flag`.
+    pub flags: u16,
+}
+
 /// Claims name people, so they stay out of whatever prints this.
 impl fmt::Debug for Presented<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -354,6 +365,20 @@ impl Ledger {
         }
     }
 
+    /// Asks for the memory in which judging a credential begins, so that waiting for it overlaps with other work.
+    pub fn expect(&self, expected: Expected) {
+        let Expected { service, fingerprint, flags } = expected;
+        self.claims.fetch(fingerprint, flags);
+        self.store.fetch(&Key { service, fingerprint });
+    }
+
+    /// Asks for the memory of what that finds; worth it a little later, and before the credential is judged.
+    pub fn expect_soon(&self, expected: Expected) {
+        let Expected { service, fingerprint, flags } = expected;
+        self.claims.fetch_facts(fingerprint, flags);
+        self.store.fetch_entry(&Key { service, fingerprint });
+    }
+
     /// Judges a presented credential, and remembers the use.
     pub fn judge(&mut self, presented: &Presented<'_>, at: Instant) -> Verdict {
         self.tidy(at);
@@ -508,6 +533,7 @@ impl Ledger {
             gap_lost: self.gaps.lost,
             gap_left,
             gap_excused: self.gaps.excused,
+            gap_excuses: self.gaps.excuses,
             gap_refused: self.gaps.refused,
             unmatched: self.unmatched.total,
             unmatched_overflow: self.unmatched.overflow,

@@ -30,6 +30,8 @@ pub struct Marks {
     populations: u64,
     /// What the start found.
     pub loaded: Loaded,
+    /// Up to when an earlier run was complete, ns since 1970.
+    resumed: Option<u64>,
 }
 
 impl Ledger {
@@ -53,6 +55,7 @@ impl Ledger {
         self.marks.names = config.services.iter().map(|service| service.name.clone()).collect();
         self.marks.every = nanos(interval) / 2;
         if let Some(saved) = disk.saved()? {
+            self.marks.resumed = Some(saved.at_unix_ns);
             self.restore(&saved, config, started);
         }
         for (service, issuer) in self.issuers.iter() {
@@ -140,6 +143,15 @@ impl Ledger {
         self.store.mark(saved);
     }
 
+    /// Says where the ledger stands at `at`, and waits until everything up to there is durable. For whoever drives the
+    /// clock faster than a disk follows; a daemon never waits.
+    pub fn settle(&mut self, at: Instant) {
+        if self.store.journal().is_some() {
+            self.mark(at);
+            self.store.settle();
+        }
+    }
+
     /// Writes what is left and closes the folder in order. Afterwards the ledger goes on in memory only.
     pub fn close(&mut self, at: Instant) {
         if self.store.journal().is_some() {
@@ -186,6 +198,12 @@ impl Ledger {
             asked: journal.asks,
             asks_lost: journal.asks_lost,
         })
+    }
+
+    /// Up to when the earlier run that left the folder was complete, ns since 1970: what came between there and the start
+    /// is the gap of that restart. `None` for a new folder, or none.
+    pub fn resumed_from(&self) -> Option<u64> {
+        self.marks.resumed
     }
 
     /// What the start found on disk.

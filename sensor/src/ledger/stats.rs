@@ -53,6 +53,8 @@ pub struct LedgerStats {
     pub gap_left: u64,
     /// Distinct credentials that gaps excused.
     pub gap_excused: u64,
+    /// Judgements of `unverifiable` because of that.
+    pub gap_excuses: u64,
     /// Judgements of `unissued` on credentials that a gap covers whose budget is spent.
     pub gap_refused: u64,
     /// Judgements on credentials of no declared issuer.

@@ -5,6 +5,7 @@
 //! that an attacker cannot steer. Memory is reserved as address space and taken as entries come.
 
 use super::store::Id;
+use crate::ahead;
 
 pub use super::store::Key;
 
@@ -90,6 +91,19 @@ impl<V, K: Keyed> ClockMap<V, K> {
     /// The value of `key`, without counting as a use.
     pub fn peek(&self, key: &K) -> Option<&V> {
         self.slots.get(self.find(key)? as usize).map(|slot| &slot.value)
+    }
+
+    /// Asks for the memory in which a look for `key` begins.
+    pub fn fetch(&self, key: &K) {
+        ahead::fetch(&self.buckets, self.bucket(key));
+    }
+
+    /// Asks for the memory of what that finds; worth it once that memory has come.
+    pub fn fetch_entry(&self, key: &K) {
+        let link = self.buckets.get(self.bucket(key)).copied().unwrap_or(0);
+        if let Some(slot) = link.checked_sub(1) {
+            ahead::fetch_whole(&self.slots, slot as usize);
+        }
     }
 
     /// Adds a key that is not in the map; what had to go for it.

@@ -172,6 +172,7 @@ impl Unknown<'_> {
         match self.gaps.excuse(key.service, asked.id, asked.iat, asked.at, issuer.lifetime, asked.spends) {
             // A loss that is known is no fall of sight.
             Excuse::Given => {
+                self.gaps.excuses += 1;
                 let fresh = used.sighted == Sighted::Not;
                 if fresh {
                     used.sighted = Sighted::Otherwise;

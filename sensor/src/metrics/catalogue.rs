@@ -205,6 +205,8 @@ families! {
         "Most of them; NaN without a budget.";
     ISSUER_PREEXISTING_EXCEEDED: Counter "authsensor_issuer_preexisting_exceeded_total" ["service", "issuer"] in "credentials",
         "Distinct credentials that may be older than the horizon, beyond the budget.";
+    DETECTABLE: Gauge "authsensor_detectable_accounts" ["service", "issuer", "horizon", "window"] in "accounts",
+        "Fewest accounts read with forged tokens of an issuer within a time that are sure to make a rule of level high or critical fire; +Inf: no number is.";
     ISSUANCES: Counter "authsensor_issuances_total" ["result"] in "issuances",
         "Issuances by what the ledger made of them.";
 
@@ -214,9 +216,15 @@ families! {
         "Requests to the push endpoint by what became of them; only those accepted hand anything over.";
     PUSH_CONNECTIONS: Counter "authsensor_push_connections_total" ["result"] in "connections",
         "Connections to the push endpoint by what became of them.";
+    PUSH_RELOADS: Counter "authsensor_push_certificate_reloads_total" ["result"] in "loads",
+        "The push endpoint's certificate, key and CA read anew while running (a file changed, or SIGHUP), by whether new connections get them.";
     TOLD_BY_ANOTHER: Counter "authsensor_pushed_for_another_total" [] in "uses",
         "Uses of a pushed credential that is, or may be, of another issuer than its source named: not taken for issued.";
 
+    JOURNAL_BYTES: Gauge "authsensor_journal_bytes" [] in "bytes",
+        "Size on disk of the journal of what rules have counted; 0 where the ledger is in memory and there is none.";
+    JOURNAL_EVENTS: Counter "authsensor_journal_events_total" ["event"] in "events",
+        "What happened to the journal: a restart remembers only what was written.";
     RULE_INFO: Gauge "authsensor_rule_info" ["id", "title", "level", "version"] in "1",
         "A rule that is loaded.";
     RULE_RELOADS: Counter "authsensor_rule_reloads_total" ["result"] in "loads",

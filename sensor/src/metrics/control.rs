@@ -155,6 +155,10 @@ bounds! {
     Misses = "misses", |config| config.estimate.misses;
     /// `estimate.members`
     Members = "members", |config| config.estimate.members;
+    /// `bounds.journal_bytes`: files of the journal that went for want of room.
+    JournalBytes = "journal_bytes", |config| config.bounds.journal_bytes;
+    /// `bounds.open_findings`: open findings that are no longer compared.
+    OpenFindings = "open_findings", |config| config.bounds.open_findings;
     /// `ledger.max_seen`
     MaxSeen = "max_seen", |config| config.ledger.max_seen;
 }
@@ -494,6 +498,7 @@ pub(super) fn raise(counter: &Counter, to: f64) {
     counter.inc_by((to - counter.get()).max(0.0));
 }
 
-fn signed(count: u64) -> i64 {
+/// A count as a gauge has it.
+pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

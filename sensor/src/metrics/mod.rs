@@ -8,8 +8,10 @@
 
 pub mod catalogue;
 mod control;
+mod detectable;
 mod distinct;
 mod issuers;
+mod journal;
 mod kernel;
 mod observations;
 mod process;
@@ -25,17 +27,21 @@ use std::time::Duration;
 use prometheus::{Registry, TextEncoder};
 
 use crate::config::model::Config;
+use crate::detect::Detectable;
 use crate::finding::model::Level;
+use crate::journal::RecorderCounts;
 use crate::ledger::Issued;
 use crate::observation::Observation;
 use crate::slow::SlowCounts;
 pub use control::{Bound, CollectorView, IssuerView, LedgerView, PROGRAMS, Reload};
 use control::{Bounds, Bpf, Collecting, Info, Issuing, Rules};
+use detectable::Smallest;
+use journal::Journal;
 use kernel::Kernel;
 use observations::Observations;
 use process::Process;
 use push::Push;
-pub use push::{PushConnection, PushRequest};
+pub use push::{PushConnection, PushReload, PushRequest};
 pub use server::{BindError, bind, serve};
 use slow::Slow;
 
@@ -66,6 +72,8 @@ pub struct Metrics {
     issuing: Issuing,
     push: Push,
     rules: Rules,
+    smallest: Smallest,
+    journal: Journal,
     info: Info,
     bpf: Bpf,
     slow: Slow,
@@ -86,6 +94,8 @@ impl Metrics {
             issuing: Issuing::new(&registry, config)?,
             push: Push::new(&registry, config)?,
             rules: Rules::new(&registry, rules)?,
+            smallest: Smallest::new(&registry, config)?,
+            journal: Journal::new(&registry)?,
             info: Info::new(&registry, config)?,
             bpf: Bpf::new(&registry)?,
             slow: Slow::new(&registry)?,
@@ -133,6 +143,11 @@ impl Metrics {
         self.push.connection(result);
     }
 
+    /// Counts a reading of the push endpoint's certificate, key and CA while it runs.
+    pub fn push_reloaded(&self, result: PushReload) {
+        self.push.reloaded(result);
+    }
+
     /// Takes over the collector's state. One caller at a time.
     pub fn collector(&self, view: &CollectorView) {
         self.collecting.set(view);
@@ -165,6 +180,17 @@ impl Metrics {
         if let Err(error) = self.rules.replace(rules) {
             tracing::error!("the metrics cannot name the rules: {error}");
         }
+    }
+
+    /// Says which attacks are the smallest that the rules loaded are sure to find. Nothing else moves these figures.
+    pub fn detectable(&self, smallest: &[Detectable]) {
+        self.smallest.set(smallest);
+    }
+
+    /// Takes over the journal's counts. One caller at a time.
+    pub fn journal(&self, counts: &RecorderCounts) {
+        self.journal.set(counts);
+        self.bounds.set(Bound::JournalBytes, counts.evicted);
     }
 
     /// Counts a reading of the rules while running.

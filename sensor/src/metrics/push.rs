@@ -69,12 +69,23 @@ labels! {
     }
 }
 
+labels! {
+    /// What came of reading the endpoint's certificate, key and CA again.
+    PushReload {
+        /// New connections are shown them.
+        Loaded = "loaded",
+        /// They have mistakes; those before stay.
+        Refused = "refused",
+    }
+}
+
 /// Its metrics.
 pub(super) struct Push {
     /// By source; the last row is that of none.
     issuances: Vec<Vec<IntCounter>>,
     requests: Vec<Vec<IntCounter>>,
     connections: Vec<IntCounter>,
+    reloads: Vec<IntCounter>,
     told_by_another: Total,
 }
 
@@ -85,6 +96,7 @@ impl Push {
         let issuances = catalogue::PUSHED.counters::<U64>(registry)?;
         let requests = catalogue::PUSH_REQUESTS.counters::<U64>(registry)?;
         let connections = catalogue::PUSH_CONNECTIONS.counters::<U64>(registry)?;
+        let reloads = catalogue::PUSH_RELOADS.counters::<U64>(registry)?;
         let requested = PushRequest::ALL.iter().map(|result| result.label());
         let connected = PushConnection::ALL.iter().map(|result| result.label());
         let row = |family: &prometheus::IntCounterVec, source: &str, results: Vec<&str>| {
@@ -102,6 +114,9 @@ impl Push {
                 .collect::<Result<_, _>>()?,
             connections: connected
                 .map(|result| connections.get_metric_with_label_values(&[result]))
+                .collect::<Result<_, _>>()?,
+            reloads: (PushReload::ALL.iter())
+                .map(|result| reloads.get_metric_with_label_values(&[result.label()]))
                 .collect::<Result<_, _>>()?,
             told_by_another: Total::new(catalogue::TOLD_BY_ANOTHER.counter(registry)?),
         })
@@ -124,6 +139,12 @@ impl Push {
 
     pub(super) fn connection(&self, result: PushConnection) {
         if let Some(counter) = self.connections.get(result as usize) {
+            counter.inc();
+        }
+    }
+
+    pub(super) fn reloaded(&self, result: PushReload) {
+        if let Some(counter) = self.reloads.get(result as usize) {
             counter.inc();
         }
     }

@@ -119,3 +119,43 @@ fn what_ended_while_the_sensor_was_down_is_closed_at_start() {
     let activities: Vec<u64> = lines.reports().iter().map(|(activity, ..)| *activity).collect();
     assert_eq!(activities, [1, 3], "opened, closed at the next start, and not told again");
 }
+
+/// `authsensor_detectable_accounts` is there for reviewers: nothing that anybody sends may move it, only rules and
+/// approvals.
+#[test]
+fn traffic_does_not_move_the_smallest_attack() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rule.yml");
+    std::fs::write(&file, RULE.replace("    - kid\n", "")).unwrap();
+    let config = Arc::new(config());
+    let load = || detect::load(std::slice::from_ref(&file), &config).unwrap();
+    let metrics = Arc::new(Metrics::new(&config, &[]).unwrap());
+    metrics.detectable(&load().detectable(&config));
+    let told = || {
+        let text = metrics.render().unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("authsensor_detectable_accounts{"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = told();
+    assert!(before.iter().any(|line| line.ends_with(" 10")), "{before:#?}");
+    let lines = Lines::default();
+    let sink = NdjsonSink::to(Box::new(lines.clone()) as Box<dyn Write + Send>, "memory");
+    let seen = Some(Arc::clone(&metrics));
+    let mut pipeline = Pipeline::new(Arc::clone(&config), &load(), KEYS, CLOCK, CLOCK.instant(0), sink, seen);
+    // Forged reads, refused and failed ones, and losses that leave gaps.
+    forge(&mut pipeline, 0..60);
+    pipeline.lost(BASE, BASE + 60_000 * MS, 1000);
+    for n in 60..120u64 {
+        let (ms, line) = (n * 1000, format!("POST /login?n={n} HTTP/1.1"));
+        pipeline.record(&RecordBuilder::request(n, 0, ms, &line).build());
+        pipeline.record(&RecordBuilder::response(n, 0, ms + 1, if n % 2 == 0 { 401 } else { 200 }).build());
+        pipeline.advance(BASE + (ms + 2) * MS).unwrap();
+    }
+    pipeline.publish((0, 0));
+    assert!(!lines.reports().is_empty() && metrics.render().unwrap().contains("provenance=\"unissued\""));
+    assert_eq!(told(), before, "traffic moved it");
+    // What does: other rules.
+    std::fs::write(&file, RULE.replace("    - kid\n", "").replace("gte: 10", "gte: 12")).unwrap();
+    metrics.detectable(&load().detectable(&config));
+    assert!(told() != before && told().iter().any(|line| line.ends_with(" 12")));
+}

@@ -15,6 +15,7 @@
 //! that held them are wiped, and no answer, log line or metric repeats any part of a body. What the TLS and HTTP
 //! libraries hold while they receive is freed, not wiped: sources that can should send fingerprints.
 
+mod certificates;
 mod connection;
 mod line;
 mod queue;
@@ -25,6 +26,7 @@ mod tests;
 
 use crate::observation::{AccountHash, Fingerprint, IssuerId, ServiceId};
 
+pub use certificates::Certificates;
 pub use queue::{Receiver, Sender, queue};
 pub use server::{PushError, Server, bind};
 

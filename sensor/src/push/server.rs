@@ -7,14 +7,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, pin};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::Sender;
+use super::certificates::Certificates;
 use super::connection::{self, Endpoint};
 use super::source::Sources;
 use crate::collect::Keys;
-use crate::config::model::{Config, Push};
+use crate::config::model::{Config, Push, PushFiles, PushTls};
 use crate::metrics::Metrics;
 
 /// Handshakes at once: a client that is not known yet holds up nobody who is connected.
@@ -53,6 +54,8 @@ pub fn bind(push: &Push) -> Result<TcpListener, PushError> {
 pub struct Server {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    files: PushFiles,
+    tls: Arc<watch::Sender<PushTls>>,
 }
 
 impl Server {
@@ -75,7 +78,7 @@ impl Server {
             max_delay: push.max_delay,
             leeway: config.ledger.clock_leeway,
         });
-        let tls = TlsAcceptor::from(Arc::clone(&push.tls.0));
+        let (shown, tls) = watch::channel(push.tls.clone());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("push".into()).spawn(move || {
             let stopped = async {
@@ -86,7 +89,13 @@ impl Server {
                 tracing::error!(%error, "the push endpoint cannot listen");
             }
         });
-        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(PushError::Start)?) })
+        let (files, tls) = (push.files.clone(), Arc::new(shown));
+        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(PushError::Start)?), files, tls })
+    }
+
+    /// Reads its certificate, key and CA again when they change.
+    pub fn certificates(&self, metrics: &Arc<Metrics>) -> Certificates {
+        Certificates::new(self.files.clone(), Arc::clone(&self.tls), Arc::clone(metrics))
     }
 }
 
@@ -104,7 +113,7 @@ impl Drop for Server {
 
 async fn serve(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    tls: watch::Receiver<PushTls>,
     endpoint: Arc<Endpoint>,
     stopped: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -121,7 +130,8 @@ async fn serve(
             () = &mut stopped => return Ok(()),
             accepted = accepted => match accepted {
                 Ok((stream, slot)) => {
-                    drop(tokio::spawn(connection::serve(stream, slot, tls.clone(), Arc::clone(&endpoint))));
+                    let tls = TlsAcceptor::from(Arc::clone(&tls.borrow().0));
+                    drop(tokio::spawn(connection::serve(stream, slot, tls, Arc::clone(&endpoint))));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the push endpoint cannot accept connections");

@@ -1,19 +1,26 @@
 //! One flow of the slow path: two streams, and the parser's state between them.
+//!
+//! The state of its halves and its segments come in, in any order; here they are put together, what is in order goes to the
+//! parser, and a flow that rests is offered back to the kernel. What is given up stands in [`loss`], what the requests may
+//! have been instead in [`versions`].
 
-use sensor_ebpf::flow::{Flow, FlowKey, Half, Parser, QUEUE, flow_flag, half_flag, phase};
+mod loss;
+mod side;
+mod versions;
+
+use sensor_ebpf::flow::{Flow, FlowKey, Half, flow_flag, half_flag, phase};
 use sensor_ebpf::http::in_head;
 use sensor_ebpf::packet::tcp_flag;
-use sensor_ebpf::wire::{
-    FlowId, HandoverRecord, RecordHead, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind,
-};
+use sensor_ebpf::wire::{FlowId, HandoverRecord, ResumeEntry, SEGMENT_LAST, SegmentRecord, direction, kind};
 use sensor_ebpf::work::Captured;
 use zeroize::Zeroizing;
 
-use super::again;
+use side::Side;
+use versions::Mark;
+
 use super::border::Border;
-use super::read;
 use super::room::{Rank, Seat};
-use super::stream::{Hole, Pushed, Stream};
+use super::stream::{Pushed, Stream};
 use super::{Resume, Shared};
 use crate::capture::host::Followed;
 
@@ -33,15 +40,6 @@ struct Orphan {
     bytes: Zeroizing<Vec<u8>>,
 }
 
-/// Where the history of the request stream begins: enough to read it again.
-struct Mark {
-    requested: u32,
-    consumed: u64,
-    /// What the parser was in there, if not between two messages: the head that was open when the flow was handed over,
-    /// or what it is in behind a hole.
-    open: Option<Box<(Parser, Option<Box<Captured>>)>>,
-}
-
 /// How a flow came here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -49,31 +47,6 @@ enum Origin {
     HandedOver,
     /// Without: that was lost, or is on its way.
     Found,
-}
-
-/// What one side of the connection sends.
-#[derive(Default)]
-struct Side {
-    /// Its bytes, once the half was handed over.
-    stream: Option<Stream>,
-    /// What it acknowledged of the other side's bytes.
-    acknowledged: Option<u32>,
-    /// Its end was told to the parser.
-    ended: bool,
-}
-
-impl Side {
-    fn hole(&self) -> Option<Hole> {
-        self.stream.as_ref().and_then(Stream::hole)
-    }
-
-    fn lacks_its_end(&self) -> bool {
-        self.stream.as_ref().is_some_and(Stream::lacks_its_end)
-    }
-
-    fn rests(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.hole().is_none()) && !self.ended
-    }
 }
 
 /// One handed-over flow. (No `Debug`: it holds raw bytes.)
@@ -256,21 +229,6 @@ impl SlowFlow {
         }
     }
 
-    /// The first piece of a request segment that reaches back behind the hand-over, as one that is to be compared; none
-    /// when what it says is known, or not of interest.
-    pub(super) fn looks_back(&mut self, record: &SegmentRecord) -> Option<SegmentRecord> {
-        let border = self.border.filter(|_| record.head.direction == direction::REQUEST)?;
-        if !border.reaches_back(record, self.response.acknowledged) {
-            return None;
-        }
-        if self.mark.open.is_some() {
-            // The head is complete here only: told then.
-            self.doubtful = true;
-            return None;
-        }
-        Some(border.compared(record))
-    }
-
     /// A piece of a segment came.
     pub(super) fn segment(&mut self, record: &SegmentRecord, bytes: &[u8], shared: &mut Shared) {
         let way = record.head.direction;
@@ -379,24 +337,6 @@ impl SlowFlow {
         over
     }
 
-    /// Gives up the holes that are none for the other side.
-    fn pass_confirmed(&mut self, way: u8, now: u64, shared: &mut Shared) {
-        while self.confirmed(way) {
-            self.skip(way, now, shared);
-            self.deliver(way, shared);
-        }
-    }
-
-    /// True when the other side has the bytes that are missing here: nobody will send them again.
-    fn confirmed(&mut self, way: u8) -> bool {
-        let other = if way == direction::REQUEST { direction::RESPONSE } else { direction::REQUEST };
-        let acknowledged = self.side(other).acknowledged;
-        let Some(stream) = &self.side(way).stream else { return false };
-        let (Some(hole), Some(acknowledged)) = (stream.hole(), acknowledged) else { return false };
-        let end = stream.next_sequence().wrapping_add(hole.missing);
-        acknowledged.wrapping_sub(end).cast_signed() >= 0
-    }
-
     /// Gives the parser what is in order.
     fn deliver(&mut self, way: u8, shared: &mut Shared) {
         let (key, last, flow) = (self.key, self.last, &mut self.flow);
@@ -419,148 +359,6 @@ impl SlowFlow {
             side.ended = true;
             let segment = Followed { key, direction: way, bytes: &[], ending: true, acknowledged };
             engine.follow(last, flow, &segment);
-        }
-    }
-
-    /// Gives up the hole that stands next in a half.
-    fn skip(&mut self, way: u8, now: u64, shared: &mut Shared) {
-        let key = self.key;
-        let Some(stream) = &mut self.side(way).stream else { return };
-        let missing = stream.skip();
-        if missing == 0 {
-            return;
-        }
-        shared.counts.holes += 1;
-        let segment = Followed { key, direction: way, bytes: &[], ending: false, acknowledged: None };
-        shared.engine.gap(now, &mut self.flow, &segment, missing);
-        if way == direction::RESPONSE && self.flow.response.parser.phase == phase::LOST {
-            self.lose_answers(now, shared);
-        }
-        if way == direction::REQUEST {
-            // What is remembered begins here: other versions of it are read from the state that the parser is in now.
-            let half = &self.flow.request;
-            let open = (half.parser.phase != phase::START).then(|| Box::new((half.parser, None)));
-            self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open };
-        }
-    }
-
-    /// Bytes of answers were lost for good: says so of every request that waits for one.
-    pub(super) fn lose_answers(&mut self, now: u64, shared: &mut Shared) {
-        if self.flow.flags & flow_flag::PASSED != 0 {
-            return;
-        }
-        let waiting = self.flow.requested.wrapping_sub(self.flow.answered).min(QUEUE);
-        for txn in (0..waiting).map(|ahead| self.flow.answered.wrapping_add(ahead)) {
-            let size = u32::try_from(size_of::<RecordHead>()).unwrap_or(0);
-            let lost = RecordHead {
-                kind: kind::ANSWER_LOST,
-                direction: direction::RESPONSE,
-                size,
-                service: self.flow.service,
-                flow: self.flow.id,
-                txn,
-                time_ns: now,
-                ..RecordHead::default()
-            };
-            shared.tell(&read::head_bytes(&lost));
-        }
-    }
-
-    /// Since when it has been waiting for missing bytes, or for the state of a half; `u64::MAX` when it does not.
-    pub(super) fn waits_since(&self) -> u64 {
-        let hole = |side: &Side| side.hole().map_or(u64::MAX, |hole| hole.since);
-        let orphan = self.orphans.first().map_or(u64::MAX, |orphan| orphan.time);
-        hole(&self.request).min(hole(&self.response)).min(orphan).min(self.lacks_end.unwrap_or(u64::MAX))
-    }
-
-    /// Gives up every hole that has been there since `late` or before.
-    pub(super) fn give_up(&mut self, late: u64, now: u64, shared: &mut Shared) {
-        if self.orphans.first().is_some_and(|orphan| orphan.time <= late) {
-            self.adopt(shared);
-        }
-        for way in [direction::REQUEST, direction::RESPONSE] {
-            self.deliver(way, shared);
-            while self.side(way).hole().is_some_and(|hole| hole.since <= late) {
-                self.skip(way, now, shared);
-                self.deliver(way, shared);
-            }
-            self.compare(now, shared);
-        }
-        if self.lacks_end.is_some_and(|since| since <= late) {
-            self.lacks_end = None;
-            if self.response.lacks_its_end() {
-                self.lose_answers(now, shared);
-            }
-        }
-    }
-
-    /// Nobody follows the flow any more: bodies end, and what waits for an answer gets none.
-    pub(super) fn abandon(&mut self, now: u64, shared: &mut Shared) {
-        for way in [direction::REQUEST, direction::RESPONSE] {
-            let side = self.side(way);
-            if !side.ended && side.stream.is_some() {
-                side.ended = true;
-                let segment = Followed { key: self.key, direction: way, bytes: &[], ending: true, acknowledged: None };
-                shared.engine.follow(now, &mut self.flow, &segment);
-            }
-        }
-        if self.flow.requested != self.flow.answered {
-            let way = direction::RESPONSE;
-            let segment = Followed { key: self.key, direction: way, bytes: &[], ending: true, acknowledged: None };
-            shared.engine.close(now, &mut self.flow, &segment);
-        }
-    }
-
-    /// Sends other versions of unanswered requests to be judged, and forgets what was answered.
-    fn compare(&mut self, now: u64, shared: &mut Shared) {
-        let Some(stream) = self.request.stream.as_mut() else { return };
-        // Not before the request that it is a version of.
-        let now = now.max(stream.ready());
-        let half = &self.flow.request;
-        // Of a head that is still open no other version can be read yet.
-        let open = if in_head(half.parser.phase) { half.consumed.wrapping_sub(half.parser.message_at) } else { 0 };
-        let open = u32::try_from(open).unwrap_or(u32::MAX);
-        let read = stream.next_sequence().wrapping_sub(open);
-        if stream.conflicted_before(read) {
-            for version in stream.conflicts_before(read) {
-                let mut copy = self.flow;
-                copy.flags &= !flow_flag::PASSED;
-                copy.requested = self.mark.requested;
-                copy.answered = self.mark.requested;
-                copy.request.consumed = self.mark.consumed;
-                let open = self.mark.open.as_deref();
-                copy.request.parser = open.map_or_else(Parser::default, |open| open.0);
-                let captured = open.and_then(|open| open.1.clone());
-                let (key, bytes, more_from) = (self.key, &version.bytes, self.flow.requested);
-                again::Version { key, flow: copy, captured, bytes, now, more_from }.judge(shared);
-            }
-        }
-        let counts = stream.take_counts();
-        shared.counts.conflicts += u64::from(counts.conflicts);
-        shared.counts.unjudged += u64::from(counts.unjudged);
-        self.doubtful |= stream.doubted(self.heads_to);
-        let complete = open == 0 || self.request.ended || self.reset;
-        if self.doubtful && complete {
-            self.doubtful = false;
-            let waiting = self.flow.requested.wrapping_sub(self.mark.requested).min(QUEUE);
-            for txn in (1..=waiting).rev().map(|back| self.flow.requested.wrapping_sub(back)) {
-                again::tell_doubt(&self.flow, txn, now, shared);
-            }
-        }
-        // The head that stood open there is not among the requests yet.
-        let passed = |border: Border| border.is_passed(self.flow.answered);
-        if self.border.is_some_and(passed) {
-            self.border = None;
-        }
-        if self.flow.requested != self.flow.answered {
-            return;
-        }
-        if half.parser.phase == phase::START {
-            stream.mark();
-            self.mark = Mark { requested: self.flow.requested, consumed: half.consumed, open: None };
-        } else if in_head(half.parser.phase) && half.parser.message_at > self.mark.consumed {
-            stream.mark_at(read);
-            self.mark = Mark { requested: self.flow.requested, consumed: half.parser.message_at, open: None };
         }
     }
 

@@ -119,6 +119,13 @@ pub fn leaf(ca: &Ca, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose) -> Lea
     }
 }
 
+impl Leaf {
+    /// The certificate as it is shown.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+}
+
 pub fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
@@ -131,7 +138,7 @@ pub fn uri(uri: &str) -> SanType {
 pub struct Pki {
     pub folder: TempDir,
     pub sources_ca: Ca,
-    server_ca: Ca,
+    pub server_ca: Ca,
 }
 
 /// A running endpoint.

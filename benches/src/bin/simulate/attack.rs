@@ -193,6 +193,12 @@ impl Attack {
         if self.taken >= self.plan.accounts {
             return None;
         }
+        if self.chosen.len() as u64 >= sim.plan.members.members / 20 * 19 {
+            // Nearly all had their turn: an attack that goes for more accounts than there are begins again.
+            self.chosen.clear();
+        }
+        // Nobody logs in as a decoy, or has a session to be stolen.
+        let decoys = matches!(self.plan.kind, Kind::ForgedTokens | Kind::BolaIssued | Kind::NoCredential);
         for _ in 0..1_000_000 {
             let id = match self.plan.order {
                 Order::Sequential => {
@@ -201,11 +207,15 @@ impl Attack {
                 }
                 Order::Random => self.rng.below(sim.world.ids) + 1,
             };
-            if sim.world.exists(id) && self.chosen.insert(id) {
+            if let Some(id) = sim.world.target(id, decoys)
+                && self.chosen.insert(id)
+            {
                 self.taken += 1;
                 return Some(id);
             }
         }
+        // Everybody was read: it is not looked for again.
+        self.taken = self.plan.accounts;
         None
     }
 
@@ -223,7 +233,8 @@ impl Attack {
         let route = self.route();
         let bytes = 900 + self.rng.below(4096);
         self.request(sim, &target, route, (200, bytes))?;
-        sim.truth.attacked(sim.out.at_ns, target.id, target.address, true);
+        // A decoy's page is nobody's data.
+        sim.truth.attacked(sim.out.at_ns, target.id, target.address, !sim.world.is_decoy(target.id));
         target.left -= 1;
         self.target = Some(target).filter(|target| target.left > 0);
         Ok(())
@@ -476,16 +487,17 @@ impl Attack {
 
     /// One request for an account that does not exist.
     fn absent<F: Feed>(&mut self, sim: &mut Sim<'_, F>) -> Result<(), Failed> {
+        let absent = |id| !sim.world.is_kept(id) && !sim.world.is_decoy(id);
         let id = match self.plan.order {
             Order::Sequential => loop {
                 self.absent += 1;
-                if !sim.world.exists(self.absent) {
+                if absent(self.absent) {
                     break self.absent;
                 }
             },
             Order::Random => loop {
                 let id = self.rng.below(sim.world.ids * 2) + 1;
-                if !sim.world.exists(id) {
+                if absent(id) {
                     break id;
                 }
             },

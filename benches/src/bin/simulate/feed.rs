@@ -14,7 +14,7 @@ use sensor::collect::{Answer, Clock, Exchange, Keys, Shown};
 use sensor::config::model::Config;
 use sensor::detect::{self, RuleSet};
 use sensor::finding::sink::NdjsonSink;
-use sensor::ledger::Issuance;
+use sensor::ledger::{Issuance, Ledger};
 use sensor::observation::{Fingerprint, Instant, ServiceId};
 use sensor::pipeline::Pipeline;
 use sensor::trace::{Credentials, Encoder, Line, Text, write_line};
@@ -22,6 +22,7 @@ use sensor_ebpf::wire::{ROUTES_MAX, method, place, route_flag};
 
 use crate::token::Held;
 use crate::visit::put_credential;
+use crate::watch::Watch;
 use crate::world::{SECOND, START_NS};
 
 /// What goes wrong while traffic is taken.
@@ -87,6 +88,8 @@ pub struct Act<'a> {
     /// JSON bodies; empty for none.
     pub request: &'a [u8],
     pub response: &'a [u8],
+    /// The attack sent it.
+    pub attack: bool,
 }
 
 /// Takes traffic, in the order of its times.
@@ -108,10 +111,15 @@ pub trait Feed {
 pub struct Findings {
     text: Arc<Mutex<Vec<u8>>>,
     some: Arc<AtomicBool>,
+    /// Where they are appended too, at once: what a killed process had said stays said.
+    copy: Option<Arc<File>>,
 }
 
 impl Write for Findings {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(copy) = &self.copy {
+            (&**copy).write_all(bytes)?;
+        }
         self.text.lock().map_err(|_| io::Error::other("a writer died"))?.extend_from_slice(bytes);
         self.some.store(true, Ordering::Release);
         Ok(bytes.len())
@@ -122,6 +130,12 @@ impl Write for Findings {
 }
 
 impl Findings {
+    /// Lines that are appended to the file at `path`, too.
+    pub fn copied(path: &Path) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).open(path)?;
+        Ok(Self { copy: Some(Arc::new(file)), ..Self::default() })
+    }
+
     /// What was written since the last call.
     pub fn take(&self) -> Option<Vec<u8>> {
         if !self.some.swap(false, Ordering::Acquire) {
@@ -152,7 +166,7 @@ impl Sensor {
     }
 
     /// How long before the start the ledger must have watched to be complete.
-    fn before(&self) -> Duration {
+    pub fn before(&self) -> Duration {
         let issuers = self.config.services.iter().flat_map(|service| &service.issuers);
         let longest = issuers.map(|issuer| issuer.max_lifetime).max().unwrap_or_default();
         longest + self.config.ledger.clock_leeway * 2
@@ -165,21 +179,28 @@ pub struct PipelineFeed {
     encoder: Encoder,
     flags: Vec<u8>,
     since: u32,
+    /// Whoever else is shown the exchanges.
+    pub watch: Option<Watch>,
 }
 
 impl PipelineFeed {
     /// A pipeline whose ledger is complete since before the start; findings go to `findings`.
     pub fn new(sensor: &Sensor, findings: &Findings) -> Result<Self, Failed> {
+        let started = Clock::default().instant(START_NS.saturating_sub(u64::try_from(sensor.before().as_nanos())?));
+        let ledger = Ledger::new(&sensor.config, sensor.keys.account, started);
+        Self::behind(sensor, ledger, findings)
+    }
+
+    /// A pipeline with `ledger`.
+    pub fn behind(sensor: &Sensor, ledger: Ledger, findings: &Findings) -> Result<Self, Failed> {
         let sink = NdjsonSink::to(Box::new(findings.clone()) as Box<dyn Write + Send>, "the simulator");
-        let before = u64::try_from(sensor.before().as_nanos())?;
-        let clock = Clock::default();
-        let started = clock.instant(START_NS.saturating_sub(before));
         let config = Arc::clone(&sensor.config);
-        let pipeline = Pipeline::new(config, &sensor.rules, sensor.keys, clock, started, sink, None);
+        let clock = Clock::default();
+        let pipeline = Pipeline::with_ledger(config, &sensor.rules, sensor.keys, clock, ledger, sink, None);
         let tables = Tables::new(&sensor.config, sensor.keys.fingerprint)?;
         let flags = |route: usize| tables.routes.get(&u32::try_from(route).ok()?).map(|route| route.flags);
         let flags = (0..ROUTES_MAX).map(|route| flags(route).unwrap_or(0)).collect();
-        Ok(Self { pipeline, encoder: Encoder::default(), flags, since: 0 })
+        Ok(Self { pipeline, encoder: Encoder::default(), flags, since: 0, watch: None })
     }
 
     /// The pipeline.
@@ -191,6 +212,20 @@ impl PipelineFeed {
 fn mapped(client: u32) -> [u8; 16] {
     let [a, b, c, d] = client.to_be_bytes();
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// A credential that was handed out just before the start.
+pub fn issued_before(held: &Held<'_>) -> Issuance {
+    Issuance {
+        service: ServiceId(0),
+        fingerprint: Fingerprint(held.fingerprint),
+        place: held.place,
+        index: held.index,
+        at: Instant { monotonic_ns: START_NS - SECOND, unix_ns: START_NS - SECOND },
+        account: None,
+        inherits: None,
+        binds: false,
+    }
 }
 
 impl Feed for PipelineFeed {
@@ -219,6 +254,9 @@ impl Feed for PipelineFeed {
             body: (flags & route_flag::TEE_REQUEST != 0 && !act.request.is_empty()).then_some(act.request),
             answer,
         };
+        if let Some(watch) = &mut self.watch {
+            watch.see(act);
+        }
         if !self.pipeline.whole(&exchange) {
             let pipeline = &mut self.pipeline;
             host::each(self.encoder.encode(&exchange), |record| pipeline.record(record));
@@ -233,20 +271,7 @@ impl Feed for PipelineFeed {
     }
 
     fn held_before(&mut self, held: &Held<'_>) -> Result<(), Failed> {
-        let at = Instant { monotonic_ns: START_NS - SECOND, unix_ns: START_NS - SECOND };
-        let fingerprint = Fingerprint(held.fingerprint);
-        let (place, index) = (held.place, held.index);
-        let issuance = Issuance {
-            service: ServiceId(0),
-            fingerprint,
-            place,
-            index,
-            at,
-            account: None,
-            inherits: None,
-            binds: false,
-        };
-        self.pipeline.ledger().issue(issuance);
+        self.pipeline.ledger().issue(issued_before(held));
         Ok(())
     }
 
@@ -346,7 +371,20 @@ impl Feed for TraceFeed {
         let (at_ns, client, route) = (START_NS - SECOND, 0xc000_02ff, Route::Login);
         let bytes = response.len() as u64;
         let (shown, handed, request) = (&[][..], &[][..], &b"{\"login\":0}"[..]);
-        self.act(&Act { at_ns, client, route, line, shown, status: 200, bytes, handed, request, response: &response })
+        let attack = false;
+        self.act(&Act {
+            at_ns,
+            client,
+            route,
+            line,
+            shown,
+            status: 200,
+            bytes,
+            handed,
+            request,
+            response: &response,
+            attack,
+        })
     }
 
     fn lost(&mut self, _: u64, _: u64, _: u64) -> Result<(), Failed> {

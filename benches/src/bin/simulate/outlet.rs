@@ -66,6 +66,8 @@ pub struct Outlet<F> {
     pub response: Vec<u8>,
     /// Of the service, not of its members.
     rng: Rng,
+    /// What is sent now is the attack's.
+    pub attacking: bool,
     spells: Vec<(u64, u64, Spell)>,
     now: Vec<usize>,
     change_ns: u64,
@@ -121,6 +123,7 @@ impl<F: Feed> Outlet<F> {
             request: Vec::with_capacity(2048),
             response: Vec::with_capacity(4096),
             rng: Rng::new(plan.members.seed, 2),
+            attacking: false,
             spells: spells(plan),
             now: Vec::new(),
             change_ns: 0,
@@ -220,6 +223,7 @@ impl<F: Feed> Outlet<F> {
             handed: sent.handed,
             request: &self.request,
             response: &self.response,
+            attack: self.attacking,
         })?;
         self.request.clear();
         self.response.clear();

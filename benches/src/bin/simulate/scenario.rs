@@ -7,6 +7,8 @@ use sensor::diagnostic::Diagnostic;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::world::DECOYS;
+
 /// When something happens, in days from the start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum When {
@@ -142,6 +144,8 @@ keys! {
         partners: u32 = 3,
         /// Crawlers of product pages.
         crawlers: u32 = 4,
+        /// Decoys: numbers that are nobody's, at most 200, whose pages answer like any member's.
+        canaries: Canaries = Canaries(0),
         /// Push messages: one in twenty active members opens the app within minutes.
         push_bursts: When = When::Never,
         /// Deploys: for a minute answers fail.
@@ -204,6 +208,10 @@ pub struct AppShare(pub f64);
 #[derive(Clone, Copy, Debug)]
 pub struct HalfShare(pub f64);
 
+/// How many decoys there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Canaries(pub u32);
+
 /// A value of a scenario file.
 trait Take: Sized {
     fn take(value: &DeValue<'_>) -> Result<Self, String>;
@@ -237,6 +245,13 @@ impl Take for u32 {
     fn take(value: &DeValue<'_>) -> Result<Self, String> {
         let whole = u64::take(value)?;
         Self::try_from(whole).map_err(|_| "a whole number below 4294967296".to_owned())
+    }
+}
+
+impl Take for Canaries {
+    fn take(value: &DeValue<'_>) -> Result<Self, String> {
+        let count = u32::take(value).ok().filter(|count| u64::from(*count) <= DECOYS);
+        count.map(Self).ok_or_else(|| format!("a whole number of at most {DECOYS}"))
     }
 }
 

@@ -229,7 +229,9 @@ impl<'p, F: Feed> Sim<'p, F> {
             Task::Move => self.logins_moved = true,
             Task::Attack(part) => {
                 if let Some(mut attack) = self.attack.take() {
+                    self.out.attacking = true;
                     attack.act(self, part)?;
+                    self.out.attacking = false;
                     self.attack = Some(attack);
                     // What was found by now was found before the next request.
                     self.listen()?;

@@ -171,3 +171,77 @@ fn defaults_are_a_quiet_service() {
     assert_eq!(Attack::default().kind, Kind::None);
     assert!(Scenario::default().unexplained_miss_rate <= 1e-6);
 }
+
+/// The report with other detectors beside the sensor, their rows, and whose accounts were exposed.
+fn watched(plan: &Plan) -> (Ran, Vec<Row>, usize) {
+    let sensor = sensor();
+    let findings = Findings::default();
+    let mut feed = PipelineFeed::new(&sensor, &findings).unwrap();
+    let start_ns = world::START_NS + (plan.attack.start_day * 86_400e9) as u64;
+    feed.watch = Some(Watch::new(&sensor.config, Some(start_ns)));
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
+    let mut sim = Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings);
+    sim.run().unwrap();
+    let counts = format!("{:?}", sim.out.feed.pipeline().counts());
+    let rows = sim.out.feed.watch.as_ref().unwrap().rows("test");
+    let observations = sim.out.feed.pipeline().counts().observations;
+    assert!(rows.iter().all(|row| row.observations == observations), "{rows:?} {counts}");
+    let exposed = sim.truth.exposed();
+    let report = sim.truth.report("test", plan.members.seed, 1, plan.members.days, Instant::now());
+    let mut report = serde_json::to_value(&report).unwrap();
+    for key in ["peak_rss_mib", "observations_per_second"] {
+        report[key] = 0.into();
+    }
+    (Ran { report, counts, lines: Vec::new(), requests: sim.truth.requests }, rows, exposed)
+}
+
+#[test]
+fn other_detectors_see_the_same_traffic_and_change_nothing() {
+    let plan = attack("kind = \"forged_tokens\"\nnonexistent_per_second = 0.5\nkid = \"retired\"");
+    let alone = simulate(&plan);
+    let (ran, rows, exposed) = watched(&plan);
+    assert_eq!((&ran.report, &ran.counts), (&alone.report, &alone.counts));
+    assert!(exposed > 100);
+    for row in &rows {
+        assert_eq!((row.accounts_exposed, row.attack_requests), (exposed, ran.requests), "{row:?}");
+    }
+    // Every token names a key that is retired: the first request is enough.
+    let signature = rows.iter().find(|row| row.baseline == "signature check").unwrap();
+    assert_eq!((signature.attack_requests_at_detection, signature.false_findings), (Some(1), 0), "{signature:?}");
+    let (_, rows, _) = watched(&attack("kind = \"forged_tokens\"\nvia = \"decoy_cookie\""));
+    let signature = rows.iter().find(|row| row.baseline == "signature check").unwrap();
+    assert_eq!((signature.findings, signature.accounts_exposed > 100), (0, true), "{signature:?}");
+}
+
+/// What the configuration calls a decoy is one, and nobody else.
+#[test]
+fn the_configuration_names_the_decoys() {
+    let sensor = sensor();
+    let mut named = sensor.config.services[0].canaries.0.clone();
+    let mut decoys: Vec<String> = (1..=world::DECOYS).map(|n| (n * world::DECOY_STEP).to_string()).collect();
+    named.sort();
+    decoys.sort();
+    assert_eq!(named, decoys);
+}
+
+/// Forged tokens that walk over the numbers read decoys like any account; where there are none, they pass them by.
+#[test]
+fn an_attack_meets_decoys() {
+    let rule = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules/detection/canary_accounts.yml");
+    for canaries in [0, 200] {
+        // Of some 5,550 numbers, one can be a decoy, and every one that is anybody's is read.
+        let mut plan = attack("kind = \"forged_tokens\"\norder = \"random\"\nviews_per_account = 1");
+        plan.members.canaries = scenario::Canaries(canaries);
+        (plan.attack.accounts, plan.attack.requests_per_second) = (5000, 20.0);
+        let sensor = Sensor::read(&shipped(), Some(&rule)).unwrap_or_else(|error| panic!("{error}"));
+        let findings = Findings::default();
+        let feed = PipelineFeed::new(&sensor, &findings).unwrap();
+        let mint = Mint::new(sensor.keys.fingerprint, 0.0);
+        let mut sim = Sim::new(&plan, feed, mint, Truth::new(sensor.keys.account), findings);
+        sim.run().unwrap_or_else(|error| panic!("{error}"));
+        let report = sim.truth.report("test", 1, 1, plan.members.days, Instant::now());
+        assert!(sim.truth.requests > 4000, "{}", sim.truth.requests);
+        assert_eq!(report.detected_by.is_some(), canaries > 0, "{report:?}");
+        assert!(report.false_findings_per_day < 1e-9, "{report:?}");
+    }
+}

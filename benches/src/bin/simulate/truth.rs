@@ -113,6 +113,12 @@ impl Truth {
         self.clients.insert(std::net::Ipv4Addr::from(client).to_string());
     }
 
+    /// Accounts whose data was returned to the attack.
+    #[cfg(test)]
+    pub fn exposed(&self) -> usize {
+        self.exposed.len()
+    }
+
     /// Lines that the sensor wrote by now.
     pub fn told(&mut self, lines: &[u8]) -> Result<(), Failed> {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -124,8 +130,9 @@ impl Truth {
         Ok(())
     }
 
-    fn opened(&mut self, finding: &Value) {
-        let text = |path: &str| finding.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    /// The attack's share of the accounts of a finding (of its clients, where it names no accounts), and how many accounts
+    /// it names.
+    fn share(&self, finding: &Value) -> (f64, u64) {
         let sample = |list: &str, path: &str| -> Vec<&str> {
             let list = finding.get(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             list.iter().filter_map(|one| one.pointer(path)?.as_str()).collect()
@@ -137,7 +144,23 @@ impl Truth {
             sample.iter().filter(|one| set.contains(**one)).count() as f64 / sample.len().max(1) as f64
         };
         // A finding that names no account is judged by its clients.
-        let share = if accounts.is_empty() { share(&clients, &self.clients) } else { share(&accounts, &self.accounts) };
+        let named = accounts.len() as u64;
+        if accounts.is_empty() {
+            (share(&clients, &self.clients), named)
+        } else {
+            (share(&accounts, &self.accounts), named)
+        }
+    }
+
+    /// True for a finding, as it opened, that is the attack's.
+    pub fn is_attack(&self, finding: &Value) -> bool {
+        let opened_ns = finding.get("time").and_then(Value::as_u64).unwrap_or(0).saturating_mul(1_000_000);
+        self.share(finding).0 >= SHARE && self.began_ns.is_some_and(|began| opened_ns / 1_000_000 >= began / 1_000_000)
+    }
+
+    fn opened(&mut self, finding: &Value) {
+        let text = |path: &str| finding.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (share, named) = self.share(finding);
         let by_account = text("/evidences/0/data/counted_field") == "account";
         let counted = finding.pointer("/evidences/0/data/distinct").and_then(Value::as_u64).filter(|_| by_account);
         let level = text("/severity").to_lowercase();
@@ -147,7 +170,7 @@ impl Truth {
             rule,
             level,
             opened_ms,
-            accounts: counted.unwrap_or(accounts.len() as u64),
+            accounts: counted.unwrap_or(named),
             share,
             exposed: self.exposed.len(),
             requests: self.requests,

@@ -7,7 +7,7 @@ use crate::outlet::{ERROR_PAGE, Sent};
 use crate::rng::Rng;
 use crate::sim::{Sim, Task};
 use crate::token::{ACCESS, Claims, Held, INTERNAL, REFRESH, SISTER, Secret, decimal};
-use crate::world::{Habit, SECOND, START_NS};
+use crate::world::{Habit, SECOND, START_NS, is_nobodys};
 
 /// Of a visit's requests, the share that are for products.
 const PRODUCTS: f64 = 0.3;
@@ -521,6 +521,9 @@ impl<F: Feed> Sim<'_, F> {
         let at_ns = self.after(self.plan.members.signups_per_day / 86_400.0);
         self.file(at_ns, Task::SignUp);
         self.signed_up += 1;
+        if is_nobodys(self.world.ids + self.signed_up) {
+            self.signed_up += 1;
+        }
         let at = self.new_visit(self.world.ids + self.signed_up);
         self.mint_access(at, &ACCESS);
         let Some(visit) = self.visit(at) else { return Ok(()) };

@@ -15,6 +15,16 @@ const NAT_MEMBERS: f64 = 5000.0;
 /// Of a member's hash, the bits that say how they log in.
 const TRAITS: u32 = 24;
 
+/// Every so many numbers one is never given to a member: it can be a decoy. `scenarios/config/storefront.toml` names them.
+pub const DECOY_STEP: u64 = 5501;
+/// Numbers that can be decoys.
+pub const DECOYS: u64 = 200;
+
+/// True for a number that no member has, so that it can be a decoy.
+pub fn is_nobodys(id: u64) -> bool {
+    id.is_multiple_of(DECOY_STEP) && (1..=DECOYS).contains(&(id / DECOY_STEP))
+}
+
 /// How a member authenticates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
@@ -41,6 +51,7 @@ pub struct World {
     active: u64,
     nat: u64,
     nat_addresses: u64,
+    decoys: u64,
 }
 
 fn bound(share: f64) -> u64 {
@@ -65,6 +76,7 @@ impl World {
             active: bound(members.daily_active_share),
             nat: bound(members.nat_share),
             nat_addresses,
+            decoys: members.canaries.0.into(),
         }
     }
 
@@ -78,7 +90,34 @@ impl World {
 
     /// True when there is such a member; of numbers given out since the start, all are.
     pub fn exists(&self, id: u64) -> bool {
+        self.is_kept(id) && !is_nobodys(id)
+    }
+
+    /// True for a number that was not given up.
+    pub fn is_kept(&self, id: u64) -> bool {
         id > 0 && self.trait_of(id, 0) >= self.withdrawn && id <= self.ids
+    }
+
+    /// True for a decoy: nobody's account, which answers like any. As many as the scenario has, spread over all that can be.
+    pub fn is_decoy(&self, id: u64) -> bool {
+        let index = id / DECOY_STEP;
+        is_nobodys(id) && index * self.decoys / DECOYS > (index - 1) * self.decoys / DECOYS
+    }
+
+    /// Whose account somebody reads who asks for `id`, if there is one; with `decoys`, of these too.
+    pub fn target(&self, id: u64, decoys: bool) -> Option<u64> {
+        if decoys && self.is_decoy(id) {
+            return Some(id);
+        }
+        self.is_kept(id).then(|| self.beside(id))
+    }
+
+    /// The number itself, or the next member's if it is nobody's: so that decoys change nothing about who else comes.
+    fn beside(&self, mut id: u64) -> u64 {
+        while is_nobodys(id) || !self.is_kept(id) {
+            id = id % self.ids + 1;
+        }
+        id
     }
 
     /// How a member authenticates.
@@ -104,8 +143,8 @@ impl World {
         // Of a service whose members never come, anyone.
         for _ in 0..10_000 {
             let id = rng.below(self.ids) + 1;
-            if self.exists(id) && self.active(id, day) {
-                return id;
+            if self.is_kept(id) && self.active(id, day) {
+                return self.beside(id);
             }
         }
         1
@@ -115,8 +154,8 @@ impl World {
     pub fn member(&self, rng: &mut Rng) -> u64 {
         loop {
             let id = rng.below(self.ids) + 1;
-            if self.exists(id) {
-                return id;
+            if self.is_kept(id) {
+                return self.beside(id);
             }
         }
     }
@@ -155,6 +194,7 @@ pub fn busy(seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Canaries;
 
     #[test]
     fn shares_are_what_they_say() {
@@ -170,6 +210,23 @@ mod tests {
         }
         let carriers = all.iter().filter(|id| world.address(**id) >> 22 == 0x6440_0000 >> 22).count();
         assert!((29_000..31_000).contains(&carriers), "{carriers}");
+    }
+
+    #[test]
+    fn decoys_are_nobodys_and_spread_out() {
+        let mut plan = Plan::default();
+        for (wanted, gap) in [(0, 0), (1, 0), (8, 25), (200, 1)] {
+            plan.members.canaries = Canaries(wanted);
+            let world = World::new(&plan);
+            let decoys: Vec<u64> = (1..=world.ids).filter(|id| world.is_decoy(*id)).collect();
+            assert_eq!(decoys.len(), wanted as usize);
+            assert!(decoys.windows(2).all(|two| two[1] - two[0] == gap * DECOY_STEP), "{decoys:?}");
+            assert!(decoys.iter().all(|id| !world.exists(*id)));
+        }
+        let world = World::new(&plan);
+        let mut rng = Rng::new(1, 1);
+        let came = (0..100_000).map(|_| world.visitor(&mut rng, 0)).all(|id| world.exists(id));
+        assert!(came, "only members come");
     }
 
     #[test]

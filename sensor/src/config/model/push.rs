@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Push {
     pub listen: SocketAddr,
     /// What it shows of itself, and whom it trusts.
     pub tls: PushTls,
+    /// Where that was read from.
+    pub files: PushFiles,
     /// Who may tell, and of what.
     pub sources: Vec<PushSource>,
     /// Largest request body, bytes.
@@ -28,6 +31,17 @@ pub struct Push {
     pub queue: usize,
     /// How far back an issuance may be dated.
     pub max_delay: Duration,
+}
+
+/// The files of the endpoint's TLS, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushFiles {
+    /// Its certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The CA of client certificates.
+    pub client_ca: PathBuf,
 }
 
 /// Certificate, private key, and the CA of client certificates, ready for use.

@@ -37,7 +37,7 @@ fn every_key_reaches_the_model() {
     assert_eq!((bounds.poll_interval.as_millis(), bounds.unanswered_after.as_secs()), (20, 120));
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (7, 2048, 8));
     assert_eq!((bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values), (9, 10, 11, 12));
-    assert_eq!((bounds.quiet_groups, bounds.journal_bytes), (13, 14 << 20));
+    assert_eq!((bounds.quiet_groups, bounds.journal_bytes, bounds.open_findings), (13, 14 << 20, 16));
     let doubt =
         Doubt { preexisting: 0.11, unverifiable: 0.12, ambiguous: 0.13, conflict: 0.14, malformed: 1.0, least: 7 };
     let estimate = Estimate { walks: 100, misses: 200, members: 300, known_clients: 4_000, doubt };
@@ -180,7 +180,7 @@ fn defaults_are_as_documented() {
     assert_eq!((bounds.pending_requests, bounds.tee_bytes, bounds.tee_bodies), (65_536, 64 << 10, 4096));
     let tables = (bounds.kids, bounds.claims_cache, bounds.rule_groups, bounds.group_values);
     assert_eq!(tables, (4096, 65_536, 65_536, 65_536));
-    assert_eq!((bounds.quiet_groups, bounds.journal_bytes), (262_144, 1 << 30));
+    assert_eq!((bounds.quiet_groups, bounds.journal_bytes, bounds.open_findings), (262_144, 1 << 30, 4096));
     assert_eq!((ledger.max_issuances, ledger.max_seen), (60_000_000, 1_000_000));
     assert_eq!(
         (ledger.max_accounts, ledger.sync_interval.as_millis(), &ledger.store),

@@ -10,7 +10,7 @@ const STEPS: [Tenths; 4] = [600, 600, 4_800, 6_000];
 const LONGEST: Tenths = 432_000;
 
 /// Highest identifiers read: so far, and as of one and of two steps ago.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Frontier {
     highest: u64,
     before: u64,

@@ -42,6 +42,8 @@ mod tracker;
 
 pub use frontier::FrontierState;
 
+use serde::{Deserialize, Serialize};
+
 use frontier::Frontier;
 use reader::Reader;
 use regions::Regions;
@@ -79,6 +81,16 @@ pub(super) struct Lengths {
     pub route: u32,
 }
 
+/// Walks under way, and what they are measured against.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WalksProgress {
+    trackers: Vec<(u64, Tracker)>,
+    readers: Vec<(u64, Reader)>,
+    lanes: Vec<[Option<Box<LaneState>>; LANES]>,
+    objects: Vec<Frontier>,
+    accounts: Vec<Frontier>,
+}
+
 /// Walks of all scopes.
 #[derive(Debug)]
 pub(super) struct Walks {
@@ -97,7 +109,7 @@ struct Route {
     lanes: [Option<Box<LaneState>>; LANES],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct LaneState {
     regions: Regions,
     strides: Strides,
@@ -211,6 +223,32 @@ impl Walks {
     /// What became of walks, and of readers, for want of room.
     pub fn stats(&self) -> [TableStats; 2] {
         [self.trackers.stats, self.readers.stats]
+    }
+
+    /// What is under way. It holds numbers of accounts: it must not reach a disk as it is.
+    pub fn progress(&self) -> WalksProgress {
+        WalksProgress {
+            trackers: self.trackers.kept(Tracker::under_way),
+            readers: self.readers.kept(|reader| reader.reads > 1),
+            lanes: self.routes.iter().map(|route| route.lanes.clone()).collect(),
+            objects: self.routes.iter().map(|route| route.objects).collect(),
+            accounts: self.accounts.clone(),
+        }
+    }
+
+    /// Takes up what was under way, of the same services and routes.
+    pub fn resume(&mut self, progress: WalksProgress, now: Tenths) {
+        self.trackers.resume(&progress.trackers, now);
+        self.readers.resume(&progress.readers, now);
+        let routes = progress.lanes.into_iter().zip(progress.objects);
+        for (route, (lanes, objects)) in self.routes.iter_mut().zip(routes) {
+            route.objects = objects;
+            // Of another size, they would never be found wrong, only never right.
+            route.lanes = lanes.map(|lane| lane.filter(|lane| lane.regions.is_sound()));
+        }
+        if progress.accounts.len() == self.accounts.len() {
+            self.accounts = progress.accounts;
+        }
     }
 
     /// The frontiers of accounts by service, and of objects by route.

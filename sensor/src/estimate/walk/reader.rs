@@ -1,5 +1,7 @@
 //! What is kept of a client or a network that is fed: how much it read, where that was no walk, and its progression.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::table::Kept;
 use super::super::time::{Tenths, seconds};
 use super::regions::OwnRegions;
@@ -7,7 +9,7 @@ use super::stride::Stride;
 use super::tracker::STEP;
 
 /// A client or a network.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Reader {
     /// Its progression.
     pub stride: Stride,

@@ -3,6 +3,8 @@
 //! A neighbourhood is the region of 2,048 identifiers that one is in, and the two beside it. Who walks makes steps there and
 //! little else; reads at random, at whatever rate, fall beside a front ten times and more for each time that they hit it.
 
+use serde::{Deserialize, Serialize};
+
 /// Identifiers of a region, as a power of two.
 const WIDTH: u32 = 11;
 /// Groups of eight regions counted of a lane, as a power of two.
@@ -12,7 +14,7 @@ const OWN: usize = 12;
 
 /// Of all readers of a lane: 32,768 counts. Groups are found by a hash; two that share counts make walks there harder to
 /// see, and never easier.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Regions {
     apart: Box<[[u32; 8]]>,
     /// Reads of the lane.
@@ -30,6 +32,11 @@ impl Regions {
         // Fibonacci hashing (Knuth), of groups: neighbours mostly stand together.
         let group = (region >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - GROUPS);
         (usize::try_from(group).unwrap_or(0), usize::try_from(region & 7).unwrap_or(0))
+    }
+
+    /// True when it has the size that it is to have.
+    pub fn is_sound(&self) -> bool {
+        self.apart.len() == 1 << GROUPS
     }
 
     fn of(&self, region: u64) -> u32 {
@@ -54,7 +61,7 @@ impl Regions {
 }
 
 /// Of one reader: the regions in which most of its reads are beside its walks.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct OwnRegions {
     numbers: [u32; OWN],
     apart: [u32; OWN],

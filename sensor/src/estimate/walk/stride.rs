@@ -1,5 +1,7 @@
 //! Walks in even steps too wide for a tracker: arithmetic progressions.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::time::Tenths;
 use super::tracker::{REACH, STEP};
 
@@ -9,7 +11,7 @@ pub(super) const EACH: f32 = 0.03;
 const SKIP: i128 = 4;
 
 /// The last identifier of a progression, and the step before it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Stride {
     last: u64,
     step: i64,
@@ -74,7 +76,7 @@ fn wide(step: i64) -> i64 {
 const RECENT: usize = 8;
 
 /// Progressions over all readers of a lane: any three of the last identifiers may be the beginning of one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Strides {
     recent: [u64; RECENT],
     place: usize,

@@ -1,5 +1,7 @@
 //! One walk: a front that moves one way, the identifiers just behind it, and the evidence that it is no chance.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::table::Kept;
 use super::super::time::{Tenths, seconds};
 
@@ -15,7 +17,7 @@ const SETTLED: u64 = 16;
 const TURNS: u8 = 3;
 
 /// A walk, or the first identifier of what may become one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tracker {
     /// The identifier that is furthest in the walk's direction.
     pub front: u64,
@@ -139,6 +141,11 @@ impl Tracker {
         self.down = !self.down;
         self.progress = 0;
         self.turns += 1;
+    }
+
+    /// More than a beginning.
+    pub fn under_way(&self) -> bool {
+        self.length > 1
     }
 
     /// Distinct identifiers, no more than the evidence vouches for: `n` comes about by chance with a probability of at

@@ -49,6 +49,7 @@ pub struct Journal {
     spare: Receiver<Vec<Write>>,
     pending: Vec<Write>,
     questions: Sender<(Id, DiskKey)>,
+    barriers: Sender<Sender<()>>,
     answers: Receiver<(Id, AccountHash)>,
     asked: Vec<u64>,
     thread: Option<JoinHandle<()>>,
@@ -69,14 +70,17 @@ impl Journal {
         let (emptied, spare) = bounded(BATCHES);
         let (questions, to_answer) = bounded(QUESTIONS);
         let (answered, answers) = bounded(QUESTIONS);
+        let (barriers, to_settle) = bounded(1);
         let counts = Arc::new(DiskCounts::default());
-        let side = Side { disk, to_write, emptied, to_answer, answered, interval, counts: Arc::clone(&counts) };
+        let side =
+            Side { disk, to_write, emptied, to_answer, to_settle, answered, interval, counts: Arc::clone(&counts) };
         let thread = std::thread::Builder::new().name("ledger".into()).spawn(move || side.run())?;
         Ok(Self {
             batches: Some(batches),
             spare,
             pending: Vec::with_capacity(BATCH),
             questions,
+            barriers,
             answers,
             asked: vec![0; ASKED],
             thread: Some(thread),
@@ -112,6 +116,16 @@ impl Journal {
         if let Err(TrySendError::Full(mut batch) | TrySendError::Disconnected(mut batch)) = batches.try_send(batch) {
             batch.append(&mut self.pending);
             self.pending = batch;
+        }
+    }
+
+    /// Waits until all that was handed over is durable.
+    pub fn settle(&mut self) {
+        let Some(batches) = self.batches.as_ref() else { return };
+        let (done, settled) = bounded(1);
+        // A thread that is gone has told why.
+        if batches.send(std::mem::take(&mut self.pending)).is_ok() && self.barriers.send(done).is_ok() {
+            let _ = settled.recv();
         }
     }
 
@@ -165,6 +179,7 @@ struct Side {
     to_write: Receiver<Vec<Write>>,
     emptied: Sender<Vec<Write>>,
     to_answer: Receiver<(Id, DiskKey)>,
+    to_settle: Receiver<Sender<()>>,
     answered: Sender<(Id, AccountHash)>,
     interval: Duration,
     counts: Arc<DiskCounts>,
@@ -186,6 +201,15 @@ impl Side {
                 }
                 recv(self.to_answer) -> question => {
                     if let Ok((id, key)) = question { self.answer(id, key); }
+                }
+                recv(self.to_settle) -> done => {
+                    let Ok(done) = done else { break };
+                    while let Ok(batch) = self.to_write.try_recv() {
+                        self.write(batch, &mut written);
+                    }
+                    self.sync(written.take());
+                    dirty = false;
+                    let _ = done.send(());
                 }
                 default(wait) => {}
             }

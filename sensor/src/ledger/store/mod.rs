@@ -166,6 +166,20 @@ impl Store {
         self.tags.id(self.disk_key(key).bits())
     }
 
+    /// Asks for the memory in which a look for `key` begins.
+    pub fn fetch(&self, key: &Key) {
+        let id = self.id(key);
+        self.tags.fetch(id);
+        self.accounts.fetch(&id);
+    }
+
+    /// Asks for the memory of what that finds; worth it once that memory has come.
+    pub fn fetch_entry(&self, key: &Key) {
+        let id = self.id(key);
+        self.tags.fetch_tag(id);
+        self.accounts.fetch_entry(&id);
+    }
+
     /// What is recorded of a credential.
     pub fn find(&self, key: &Key, now: u64) -> Option<Entry> {
         let id = self.id(key);

@@ -202,6 +202,13 @@ impl Store {
         }
     }
 
+    /// Waits until all that was written is durable.
+    pub fn settle(&mut self) {
+        if let Some(journal) = self.journal.as_mut() {
+            journal.settle();
+        }
+    }
+
     /// Writes what is left, and where the ledger stands, and lets go of the disk.
     pub fn close(&mut self, saved: Saved) {
         if let Some(journal) = self.journal.take() {

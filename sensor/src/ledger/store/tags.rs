@@ -13,6 +13,8 @@
 
 use std::ops::Range;
 
+use crate::ahead;
+
 /// Bits of the id that choose a row of its region.
 const ROW_BITS: u32 = 9;
 /// Rows of a region.
@@ -30,6 +32,8 @@ const REGIONS: (usize, usize) = (32, 1 << 15);
 const SPREAD: usize = 8;
 /// A full region grows by this part of itself.
 const GROWTH: usize = 64;
+/// Bytes that a tag is off from where it would be, as a rule at most.
+const NEAR: usize = 28;
 /// Eviction looks at this many tags, or at all.
 const EVICTION_LOOKS: usize = 1 << 14;
 
@@ -114,6 +118,25 @@ impl Tags {
     #[cfg(test)]
     fn bytes(&self) -> usize {
         self.regions.iter().map(|region| region.slots.len() + region.rows.len() * size_of::<Row>()).sum()
+    }
+
+    /// Asks for the memory that says where the row of `id` is.
+    pub fn fetch(&self, id: Id) {
+        let (region, row, _) = self.split(id);
+        if let Some(region) = self.regions.get(region) {
+            ahead::fetch(&region.rows, row);
+        }
+    }
+
+    /// Asks for the memory in which its tag is likely to be; worth it once that memory has come.
+    pub fn fetch_tag(&self, id: Id) {
+        let (region, row, tag) = self.split(id);
+        if let Some(region) = self.regions.get(region) {
+            let at = region.guess(row, tag, self.tag_bits) * SLOT;
+            // The tag is a few slots before or behind.
+            ahead::fetch(&region.slots, at.saturating_sub(NEAR));
+            ahead::fetch(&region.slots, at + NEAR);
+        }
     }
 
     /// The note of `id`.
@@ -270,13 +293,19 @@ impl Region {
         }
     }
 
+    /// The slot in which `tag` would be if the tags of `row` were spread evenly.
+    #[expect(clippy::cast_possible_truncation, reason = "not beyond the row")]
+    fn guess(&self, row: usize, tag: u64, tag_bits: u32) -> usize {
+        let Range { start, end } = self.row(row);
+        let guess = ((tag >> tag_bits.saturating_sub(32)) * (end - start) as u64) >> tag_bits.min(32);
+        start + guess as usize
+    }
+
     /// The slot of `tag` in `row`, or that of the first greater one. Tags are random, so their order says where one is
     /// to within a few slots.
-    #[expect(clippy::cast_possible_truncation, reason = "not beyond the row")]
     fn find(&self, row: usize, tag: u64, tag_bits: u32) -> Place {
         let Range { start: first, end } = self.row(row);
-        let guess = ((tag >> tag_bits.saturating_sub(32)) * (end - first) as u64) >> tag_bits.min(32);
-        let mut slot = first + guess as usize;
+        let mut slot = self.guess(row, tag, tag_bits);
         while slot > first && self.read(slot - 1) >> NOTE_BITS >= tag {
             slot -= 1;
         }

@@ -134,6 +134,7 @@ fn config() -> Config {
             quiet_groups: 1,
             group_values: 1,
             journal_bytes: 1 << 20,
+            open_findings: 4096,
         },
     }
 }

@@ -75,6 +75,7 @@ fn config() -> Config {
             quiet_groups: 16,
             group_values: 17,
             journal_bytes: 1 << 20,
+            open_findings: 18,
         },
     }
 }

@@ -1,0 +1,114 @@
+//! What is under way in the estimators, so that a restart interrupts nothing: walks, miss tests, silences, hours, budgets.
+//!
+//! **In and out**: bytes, for the same configuration only; a changed one begins anew, but for what [`super::State`] keeps by
+//! name. Times are tenths of a second of one scale that goes on over restarts ([`super::time::Epoch`]). Walks hold numbers of
+//! accounts: whoever writes the bytes to a disk seals them first.
+
+use std::fmt::Write as _;
+
+use sensor_ebpf::siphash::{self, hash128};
+use serde::{Deserialize, Serialize};
+
+use super::Estimators;
+use super::doubt::DoubtsProgress;
+use super::drift::Drifts;
+use super::members::{MembersProgress, Past};
+use super::miss::MissesProgress;
+use super::silence::Silence;
+use super::time::Tenths;
+use super::told::Told;
+use super::walk::WalksProgress;
+use crate::config::model::Config;
+use crate::observation::Instant;
+
+/// What is written apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What is under way.
+    Progress,
+    /// The clients of the last days, three filters.
+    Past,
+}
+
+/// All parts, in the order in which they are taken up.
+pub const PARTS: [Part; 2] = [Part::Past, Part::Progress];
+
+/// Before each part.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    shape: [u8; 16],
+    taken_unix_ns: u64,
+    tenths: Tenths,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Progress {
+    walks: WalksProgress,
+    misses: MissesProgress,
+    silence: Silence,
+    doubts: DoubtsProgress,
+    sights: Vec<Vec<Told>>,
+    drifts: Drifts,
+    members: MembersProgress,
+}
+
+/// A hash of what the state of estimators is laid out by.
+pub(super) fn shape(config: &Config) -> [u8; 16] {
+    let mut text = format!("1 {:?}", config.estimate);
+    for service in &config.services {
+        // Writing to a text cannot fail.
+        let _ = write!(text, " service {:?}", service.name);
+        for route in &service.routes {
+            let _ = write!(text, " route {:?} {:?}", route.name, route.class);
+        }
+        for issuer in &service.issuers {
+            let _ = write!(text, " issuer {:?} {}", issuer.name, issuer.accountable());
+        }
+    }
+    hash128(siphash::Key::default(), text.as_bytes())
+}
+
+impl Estimators {
+    /// A part as of `now`, the time of the latest tick, appended to `out`. `None`: it cannot be written.
+    pub fn part(&mut self, part: Part, now: Instant, out: Vec<u8>) -> Option<Vec<u8>> {
+        let tenths = self.epoch.tenths(now.monotonic_ns);
+        let head = Head { shape: self.shape, taken_unix_ns: now.unix_ns, tenths };
+        let written = match part {
+            Part::Past => postcard::to_extend(&(head, self.members.past()), out),
+            Part::Progress => {
+                let progress = Progress {
+                    walks: self.walks.progress(),
+                    misses: self.misses.progress(),
+                    silence: self.silence.clone(),
+                    doubts: self.doubts.progress(),
+                    sights: self.sights.progress(),
+                    drifts: self.drifts.clone(),
+                    members: self.members.progress(),
+                };
+                postcard::to_extend(&(head, progress), out)
+            }
+        };
+        written.ok()
+    }
+
+    /// Takes up what was under way; `past`, if there is one, is the other part. Gives when it was taken, ns since
+    /// 1970; `None`, and nothing done, when it is of another configuration or cannot be read.
+    pub fn resume(&mut self, progress: &[u8], past: Option<&[u8]>, now: Instant) -> Option<u64> {
+        let (head, progress) = postcard::from_bytes::<(Head, Progress)>(progress).ok()?;
+        if head.shape != self.shape || head.taken_unix_ns > now.unix_ns {
+            return None;
+        }
+        let past = past.and_then(|past| postcard::from_bytes::<(Head, Past)>(past).ok());
+        let past = past.filter(|(of, _)| of.shape == head.shape && of.tenths <= head.tenths).map(|(_, past)| past);
+        self.epoch.resume(head.tenths, now.unix_ns - head.taken_unix_ns, now.monotonic_ns);
+        let tenths = self.epoch.tenths(now.monotonic_ns);
+        self.walks.resume(progress.walks, tenths);
+        self.misses.resume(progress.misses, tenths);
+        self.silence = progress.silence;
+        self.doubts.resume(progress.doubts);
+        self.sights.resume(&progress.sights);
+        self.drifts = progress.drifts;
+        self.members.resume(progress.members, past, tenths);
+        Some(head.taken_unix_ns)
+    }
+}
