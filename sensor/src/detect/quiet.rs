@@ -245,8 +245,8 @@ impl Quiet {
 
     fn grow(&mut self) {
         let count = self.lines.len() * 2;
-        let lines = std::mem::replace(&mut self.lines, vec![FREE; count]);
-        let entries = std::mem::replace(&mut self.entries, vec![[EMPTY; WAYS]; count]);
+        let lines = std::mem::replace(&mut self.lines, filled(FREE, count));
+        let entries = std::mem::replace(&mut self.entries, filled([EMPTY; WAYS], count));
         self.used = 0;
         for (line, entries) in lines.iter().zip(&entries) {
             for ((kept, age), entry) in line.tags.iter().zip(line.ages).zip(entries).filter(|((tag, _), _)| **tag != 0)
@@ -289,6 +289,14 @@ impl Quiet {
         let short = folded(hash ^ other, other | 1) as u32;
         whole(short.max(1), hash)
     }
+}
+
+/// `count` of `item`, in large pages if they are many.
+fn filled<T: Clone>(item: T, count: usize) -> Vec<T> {
+    let mut items = Vec::with_capacity(count);
+    ahead::in_large_pages(&mut items);
+    items.resize(count, item);
+    items
 }
 
 /// A hash of its two parts.

@@ -112,3 +112,68 @@ impl Estimators {
         Some(head.taken_unix_ns)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{address, at, config, forged_read, login_of, own_read};
+    use super::*;
+    use crate::observation::{Estimate, Estimates, Observation, Outcome};
+
+    /// Two days of members, a walk that makes a step every four minutes, somebody who guesses, and logins that stop in the
+    /// end: what estimators say of each, with restarts after some of them.
+    fn run(restarts: &[u32]) -> (Vec<Estimates>, Vec<Estimate>) {
+        let mut estimators = Estimators::new(&config());
+        let (mut said, mut events) = (Vec::new(), Vec::new());
+        for n in 0..2_960u32 {
+            let now = f64::from(n) * 60.0;
+            if restarts.contains(&n) {
+                let last = at(now - 60.0);
+                let parts = PARTS.map(|part| estimators.part(part, last, Vec::new()).unwrap());
+                estimators = Estimators::new(&config());
+                assert_eq!(estimators.resume(&parts[1], Some(&parts[0]), at(now - 30.0)), Some(last.unix_ns));
+            }
+            let mut of_now = vec![own_read(now, u64::from(n % 97), address(n % 40))];
+            if n < 2_880 {
+                of_now.push(login_of(now + 1.0, address(n % 40), true));
+            }
+            if n % 4 == 0 {
+                of_now.push(forged_read(now + 2.0, 9_000 + u64::from(n / 4), address(77)));
+            }
+            if n % 90 == 3 {
+                let miss = forged_read(now + 3.0, 500_000 + u64::from(n) * 7_919, address(78));
+                of_now.push(Observation { outcome: Outcome::Miss, ..miss });
+            }
+            for mut o in of_now {
+                estimators.annotate(&mut o);
+                said.push(o.estimates);
+            }
+            estimators.tick(at(now + 30.0), &mut events);
+        }
+        (said, events)
+    }
+
+    #[test]
+    fn a_restart_interrupts_nothing() {
+        let (whole, events) = run(&[]);
+        let walked = whole.iter().map(|one| one.walk_client).max();
+        let guessed = whole.iter().map(|one| one.miss_client).max();
+        assert!(walked > Some(500) && guessed > Some(300), "{walked:?} {guessed:?}");
+        assert!(!events.is_empty());
+        let (killed, again) = run(&[100, 1_000, 1_001, 2_000, 2_890]);
+        let differs = whole.iter().zip(&killed).position(|(whole, killed)| whole != killed);
+        assert_eq!(differs, None);
+        assert_eq!(format!("{events:?}"), format!("{again:?}"));
+    }
+
+    #[test]
+    fn another_configuration_begins_anew() {
+        let mut estimators = Estimators::new(&config());
+        let bytes = estimators.part(Part::Progress, at(10.0), Vec::new()).unwrap();
+        let mut other = config();
+        other.services[0].routes.pop();
+        assert_eq!(Estimators::new(&other).resume(&bytes, None, at(20.0)), None);
+        assert_eq!(Estimators::new(&config()).resume(&bytes, None, at(5.0)), None, "of a time to come");
+        assert_eq!(Estimators::new(&config()).resume(&bytes[..bytes.len() / 2], None, at(20.0)), None);
+        assert_eq!(Estimators::new(&config()).resume(&bytes, None, at(20.0)), Some(at(10.0).unix_ns));
+    }
+}

@@ -124,6 +124,7 @@ impl Ledger {
     /// Time moved on to `at`: lets go of what is over, and says where the ledger stands. For times without traffic.
     pub fn tick(&mut self, at: Instant) {
         self.tidy(at);
+        self.store.settle();
     }
 
     /// Says where the ledger stands, if it is time to.

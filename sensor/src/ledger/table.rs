@@ -111,6 +111,8 @@ impl<V, K: Keyed> ClockMap<V, K> {
         let gone = if self.len >= self.capacity { self.evict() } else { None };
         if self.slots.capacity() == 0 {
             self.slots.reserve_exact(self.capacity);
+            ahead::in_large_pages(&mut self.slots);
+            ahead::in_large_pages(&mut self.buckets);
         }
         let bucket = self.bucket(&key);
         let Some(head) = self.buckets.get_mut(bucket) else { return gone };

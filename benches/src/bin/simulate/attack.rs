@@ -233,8 +233,7 @@ impl Attack {
         let route = self.route();
         let bytes = 900 + self.rng.below(4096);
         self.request(sim, &target, route, (200, bytes))?;
-        // A decoy's page is nobody's data.
-        sim.truth.attacked(sim.out.at_ns, target.id, target.address, !sim.world.is_decoy(target.id));
+        sim.truth.attacked(sim.out.at_ns, target.id, target.address, true);
         target.left -= 1;
         self.target = Some(target).filter(|target| target.left > 0);
         Ok(())

@@ -69,7 +69,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Show the traffic to the detectors that people use today, too
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["emit_trace", "kill_at", "life"])]
     baselines: bool,
     /// Kill the sensor with SIGKILL on this day (with fractions; may be given several times), start it again, and compare
     /// what it says with a run that is left alone; exit code 1 when they differ by more than the gap

@@ -372,8 +372,74 @@ fn ledger(lives: &[Words]) -> LedgerKept {
 /// Where lives are kept: `chosen`, or a folder that goes when this does.
 pub fn folder(chosen: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Failed> {
     if let Some(path) = chosen {
+        if ["whole", "killed"].iter().any(|life| path.join(life).exists()) {
+            return Err(format!("{} has the lives of another run: choose an empty folder", path.display()).into());
+        }
         return Ok((path.to_owned(), None));
     }
     let made = tempfile::tempdir()?;
     Ok((made.path().to_owned(), Some(made)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn line(activity: u64, uid: &str, client: &str, time: u64, count: u64) -> Value {
+        json!({
+            "activity_id": activity, "time": time, "finding_info": {"uid": uid, "title": "Fan-out"},
+            "evidences": [{"data": {
+                "group": {"client": client}, "counted_field": "account", "distinct": count, "observations": count,
+                "threshold": 10,
+            }}],
+        })
+    }
+
+    /// A life that died at 100 s and one from 104 s on, who missed three reads of one client and none of the other.
+    fn lives(found: u64) -> [Words; 2] {
+        let dead = Words { died_ns: Some(100 * SECOND), left: 50, ..Words::default() };
+        let by_client = BTreeMap::from([("192.0.2.1".to_owned(), 3)]);
+        let (from_ns, complete_ns) = (104 * SECOND, 100 * SECOND);
+        let next = Words {
+            from_ns,
+            complete_ns,
+            unseen: 3,
+            unlearned: 3,
+            by_client,
+            found,
+            lost_at_most: 2,
+            ..Words::default()
+        };
+        [dead, next]
+    }
+
+    fn compared(killed: &[Value], found: u64) -> Verdict {
+        let whole = [line(1, "a", "192.0.2.1", 90_000, 10), line(2, "a", "192.0.2.1", 200_000, 40)];
+        let lives = lives(found);
+        let truth = Truth::new(sensor_ebpf::siphash::Key::default());
+        compare(&whole, killed, &lives, Gap::of(&lives, &Words::default()), &truth)
+    }
+
+    #[test]
+    fn what_differs_by_more_than_the_gap_is_not_well() {
+        let opened = line(1, "a", "192.0.2.1", 90_000, 10);
+        let again = line(2, "a", "192.0.2.1", 104_000, 10);
+        let last = |count| line(2, "a", "192.0.2.1", 200_000, count);
+        let ok = |killed: &[Value]| compared(killed, 48).ok;
+        assert!(ok(&[opened.clone(), again.clone(), last(40)]));
+        assert!(ok(&[opened.clone(), again.clone(), last(37)]));
+        assert!(!ok(&[opened.clone(), again.clone(), last(36)]), "four are missing, three were not seen");
+        assert!(!ok(std::slice::from_ref(&opened)), "it was open and is not told of again");
+        assert!(!ok(&[opened.clone(), opened.clone(), last(40)]), "opened twice");
+        let other = line(1, "b", "192.0.2.1", 150_000, 30);
+        assert!(!ok(&[opened.clone(), again.clone(), last(40), other]), "a second finding of the same group");
+        let elsewhere = line(1, "c", "192.0.2.2", 150_000, 10);
+        let verdict = compared(&[opened.clone(), again.clone(), last(40), elsewhere], 48);
+        assert_eq!((verdict.ok, verdict.new_false), (false, 1));
+        assert!(!ok(&[]), "nothing is left");
+        let well = [opened, again, last(40)];
+        assert!(!compared(&well, 47).ledger.intact, "three issuances are gone, two may have been lost");
+        assert!(!compared(&well, 51).ledger.intact, "one was made up");
+    }
 }
