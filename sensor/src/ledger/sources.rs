@@ -24,7 +24,7 @@
 
 use std::time::Duration;
 
-use super::rates::{Rates, SECOND_NS};
+use super::rates::{Busiest, Rates, SECOND_NS};
 use super::verdict::Leeway;
 use crate::observation::{Instant, ServiceId};
 
@@ -200,9 +200,12 @@ impl Source {
         self.most(self.last, silent)
     }
 
-    /// Most credentials in `length` from `at` on, by the busiest times before.
+    /// Most credentials in `length` from `at` on, by the busiest times before; behind an outage that is the hour before it.
     fn most(&mut self, at: Instant, length: Duration) -> u64 {
-        let successes = self.rates.busiest(at.monotonic_ns).bound(length);
+        let busiest = self.rates.busiest(at.monotonic_ns);
+        let (second, spell) = (busiest.hour.div_ceil(3600), busiest.hour.div_ceil(360));
+        let busiest = Busiest { second: busiest.second.max(second), spell: busiest.spell.max(spell), ..busiest };
+        let successes = busiest.bound(length);
         successes.saturating_mul(self.credentials.div_ceil(self.successes.max(1)))
     }
 
