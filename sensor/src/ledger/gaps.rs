@@ -149,8 +149,8 @@ impl Gaps {
     }
 
     /// Whether `id` was excused.
-    pub fn is_excused(&mut self, id: &Id) -> bool {
-        self.given.get_mut(id).is_some()
+    pub fn is_excused(&mut self, id: Id) -> bool {
+        self.given.get_mut(&id).is_some()
     }
 
     /// Gaps kept, and what is left of their budgets.

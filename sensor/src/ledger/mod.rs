@@ -416,7 +416,7 @@ impl Ledger {
         let mut account = None;
         if let Answer::Known(entry) = &answer {
             account = entry.account;
-            if provenance == Provenance::Unverifiable && self.gaps.is_excused(&id) {
+            if provenance == Provenance::Unverifiable && self.gaps.is_excused(id) {
                 anomalies |= claim_anomaly::EXCUSED;
             }
             self.counts.used_after_end += u64::from(entry.ended);

@@ -149,7 +149,7 @@ impl Ledger {
     pub fn settle(&mut self, at: Instant) {
         if self.store.journal().is_some() {
             self.mark(at);
-            self.store.settle();
+            self.store.sync();
         }
     }
 

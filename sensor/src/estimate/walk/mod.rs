@@ -243,8 +243,7 @@ impl Walks {
         let routes = progress.lanes.into_iter().zip(progress.objects);
         for (route, (lanes, objects)) in self.routes.iter_mut().zip(routes) {
             route.objects = objects;
-            // Of another size, they would never be found wrong, only never right.
-            route.lanes = lanes.map(|lane| lane.filter(|lane| lane.regions.is_sound()));
+            route.lanes = lanes;
         }
         if progress.accounts.len() == self.accounts.len() {
             self.accounts = progress.accounts;

@@ -16,6 +16,7 @@ const OWN: usize = 12;
 /// see, and never easier.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Regions {
+    #[serde(with = "sparse")]
     apart: Box<[[u32; 8]]>,
     /// Reads of the lane.
     pub reads: u32,
@@ -32,11 +33,6 @@ impl Regions {
         // Fibonacci hashing (Knuth), of groups: neighbours mostly stand together.
         let group = (region >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - GROUPS);
         (usize::try_from(group).unwrap_or(0), usize::try_from(region & 7).unwrap_or(0))
-    }
-
-    /// True when it has the size that it is to have.
-    pub fn is_sound(&self) -> bool {
-        self.apart.len() == 1 << GROUPS
     }
 
     fn of(&self, region: u64) -> u32 {
@@ -95,6 +91,28 @@ impl OwnRegions {
         if let Some((_, least)) = places.min_by_key(|(place, (_, apart))| (**apart, turn(*place))) {
             (*least.0, *least.1) = (number, 1);
         }
+    }
+}
+
+/// Only the groups in which something was counted are written.
+mod sparse {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::GROUPS;
+
+    pub fn serialize<S: Serializer>(apart: &[[u32; 8]], to: S) -> Result<S::Ok, S::Error> {
+        let counted = (0u32..).zip(apart).filter(|(_, group)| **group != [0; 8]);
+        to.collect_seq(counted.collect::<Vec<_>>())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Box<[[u32; 8]]>, D::Error> {
+        let mut apart = vec![[0; 8]; 1 << GROUPS].into_boxed_slice();
+        for (place, counted) in Vec::<(u32, [u32; 8])>::deserialize(from)? {
+            if let Some(group) = usize::try_from(place).ok().and_then(|place| apart.get_mut(place)) {
+                *group = counted;
+            }
+        }
+        Ok(apart)
     }
 }
 

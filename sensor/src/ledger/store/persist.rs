@@ -203,7 +203,7 @@ impl Store {
     }
 
     /// Waits until all that was written is durable.
-    pub fn settle(&mut self) {
+    pub fn sync(&mut self) {
         if let Some(journal) = self.journal.as_mut() {
             journal.settle();
         }
