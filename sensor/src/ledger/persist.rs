@@ -9,11 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::rates::Busiest;
+use super::sources::Source;
 use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError};
 use super::unknown::Use;
 use super::{FolderStats, Ledger, kept_until, nanos, unix_seconds};
 use crate::collect::Keys;
-use crate::config::model::{Config, LedgerStore};
+use crate::config::model::{Config, LedgerStore, Service};
 use crate::observation::{Instant, ServiceId};
 
 /// Between two times that populations are written, which are 4 KiB each.
@@ -22,8 +23,9 @@ const POPULATIONS_NS: u64 = 10_000_000_000;
 /// When the ledger next says where it stands.
 #[derive(Debug, Default)]
 pub struct Marks {
-    /// Names of the services, in order.
+    /// Names of the services, in order, and of their routes.
     names: Vec<String>,
+    routes: Vec<Vec<String>>,
     every: u64,
     next: u64,
     /// When populations are next written.
@@ -53,6 +55,8 @@ impl Ledger {
     fn load(&mut self, disk: Disk, config: &Config, started: Instant) -> Result<(), StoreError> {
         let interval = config.ledger.sync_interval;
         self.marks.names = config.services.iter().map(|service| service.name.clone()).collect();
+        let routes = |service: &Service| service.routes.iter().map(|route| route.name.clone()).collect();
+        self.marks.routes = config.services.iter().map(routes).collect();
         self.marks.every = nanos(interval) / 2;
         if let Some(saved) = disk.saved()? {
             self.marks.resumed = Some(saved.at_unix_ns);
@@ -101,6 +105,11 @@ impl Ledger {
             }
             if let Some(written) = self.store.service(id) {
                 written.rates.carry(stood.busiest, started.monotonic_ns);
+            }
+            for (name, source) in &stood.sources {
+                if let Some(route) = service.routes.iter().position(|route| route.name == *name) {
+                    self.sources.restore((id, route), source, at(saved.at_unix_ns), started);
+                }
             }
             let issues = service.routes.iter().any(|route| route.issuance.is_some());
             let without_sight = Duration::from_nanos(started.unix_ns.saturating_sub(saved.at_unix_ns));
@@ -183,7 +192,10 @@ impl Ledger {
                 gaps.extend(written.unwritten.clone());
             }
             let horizon_unix_ns = self.horizon.since_unix_ns(id);
-            services.push(SavedService { name: name.clone(), horizon_unix_ns, busiest, gaps });
+            let routes = self.marks.routes.get(usize::from(id.0));
+            let named = |(route, source): (usize, &Source)| Some((routes?.get(route)?.clone(), source.clone()));
+            let sources = self.sources.of(id).filter_map(named).collect();
+            services.push(SavedService { name: name.clone(), horizon_unix_ns, busiest, gaps, sources });
         }
         Saved { at_unix_ns: at.unix_ns, closed, services }
     }

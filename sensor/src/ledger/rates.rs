@@ -49,7 +49,7 @@ impl Busiest {
 }
 
 /// Issuances of one service.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
     seconds: Ring<60>,
     spells: Ring<60>,
@@ -62,11 +62,38 @@ pub struct Rates {
     carried: (Busiest, u64),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 struct Ring<const N: usize> {
     counts: [u32; N],
     last: u64,
     width: u64,
+}
+
+/// A ring as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    counts: Vec<u32>,
+    last: u64,
+    width: u64,
+}
+
+impl<const N: usize> From<Ring<N>> for Written {
+    fn from(ring: Ring<N>) -> Self {
+        Self { counts: ring.counts.to_vec(), last: ring.last, width: ring.width }
+    }
+}
+
+impl<const N: usize> TryFrom<Written> for Ring<N> {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let counts = written.counts.try_into().map_err(|_| "a ring of another length")?;
+        if written.width == 0 {
+            return Err("a ring without a width");
+        }
+        Ok(Self { counts, last: written.last, width: written.width })
+    }
 }
 
 impl<const N: usize> Ring<N> {

@@ -24,6 +24,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::rates::{Busiest, Rates, SECOND_NS};
 use super::verdict::Leeway;
 use crate::observation::{Instant, ServiceId};
@@ -49,8 +51,8 @@ pub struct Sources {
 }
 
 /// An issuing route that handed something out.
-#[derive(Clone, Debug)]
-struct Source {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
     rates: Rates,
     first: Instant,
     last: Instant,
@@ -130,6 +132,36 @@ impl Sources {
         let watched = routes.iter().flatten().any(|source| source.first.monotonic_ns <= known);
         let most = routes.iter_mut().flatten().map(|source| source.most(at, length));
         watched.then(|| most.fold(0, u64::saturating_add))
+    }
+}
+
+impl Sources {
+    /// The sources of `service` by their routes, to be written down.
+    pub fn of(&self, service: ServiceId) -> impl Iterator<Item = (usize, &Source)> {
+        let routes = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
+        routes.iter().enumerate().filter_map(|(route, source)| Some((route, source.as_deref()?)))
+    }
+
+    /// What an earlier run knew of a source at `written`. The time without sight, up to `started`, is no silence, unless it
+    /// fell into one.
+    pub fn restore(
+        &mut self,
+        (service, route): (ServiceId, usize),
+        source: &Source,
+        written: Instant,
+        started: Instant,
+    ) {
+        let Some(routes) = self.services.get_mut(usize::from(service.0)) else { return };
+        if routes.len() <= route {
+            routes.resize(route + 1, None);
+        }
+        if let Some(place) = routes.get_mut(route) {
+            let mut source = source.clone();
+            if !source.silent(written) {
+                source.last = started;
+            }
+            *place = Some(Box::new(source));
+        }
     }
 }
 
@@ -347,6 +379,36 @@ mod tests {
         assert!(rig.spoke(30.2 * HOUR + 1.0).is_none());
         rig.run(30.2 * HOUR + 1.0, 50.0 * HOUR, |_| 0.5);
         assert!(rig.excused(50.0 * HOUR, 50.2 * HOUR, 10.0) > 60);
+    }
+
+    /// What is written down, read again by the next run at `started`.
+    fn restarted(before: &Sources, written: Instant, started: Instant) -> Rig {
+        let mut rig = Rig::new();
+        for (route, source) in before.of(SERVICE) {
+            let text = serde_json::to_string(source).unwrap();
+            let source: Source = serde_json::from_str(&text).unwrap();
+            rig.sources.restore((SERVICE, route), &source, written, started);
+        }
+        rig
+    }
+
+    #[test]
+    fn a_source_is_known_again_after_a_restart() {
+        let mut rig = Rig::new();
+        let (killed, back) = (30.0 * HOUR, 30.0 * HOUR + 60.0);
+        rig.run(0.0, killed, |_| 0.5);
+        let mut after = restarted(&rig.sources, at(killed), at(back));
+        assert_eq!(after.excused(back, back + 10.0, 1.0), 0, "the time without sight is a gap, not a silence");
+        assert!(after.excused(back + 10.0, back + 610.0, 2.0) > 270);
+        // Killed in the middle of a silence: what was handed out before the kill is excused, too, and nothing twice.
+        assert_eq!(rig.excused(killed + 300.0, killed + 600.0, 2.0), 150);
+        let mut after = restarted(&rig.sources, at(killed + 600.0), at(killed + 660.0));
+        let iat = super::super::seconds(at(killed + 400.0));
+        assert!(after.sources.excuses(SERVICE, Some(iat), 0, at(killed + 670.0), false));
+        let given = after.sources.of(SERVICE).map(|(_, source)| source.given).sum::<u64>();
+        assert_eq!(given, 150);
+        let nobody = Sources::new(1, Duration::from_mins(2).into());
+        assert_eq!(restarted(&nobody, at(killed), at(back)).excused(back, back + 610.0, 2.0), 0);
     }
 
     #[test]

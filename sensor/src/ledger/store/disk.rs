@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::{Folder, StoreError};
 use super::record::{Change, DiskKey, Record};
 use crate::ledger::rates::Busiest;
+use crate::ledger::sources::Source;
 
 /// Blocks of the tree kept in memory, bytes.
 const CACHE: u64 = 4 << 20;
@@ -44,7 +45,7 @@ pub struct SavedGap {
 }
 
 /// Where a service's ledger stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedService {
     /// Its name.
     pub name: String,
@@ -54,10 +55,13 @@ pub struct SavedService {
     pub busiest: Busiest,
     /// Its gaps.
     pub gaps: Vec<SavedGap>,
+    /// Its sources of issuances, by the names of their routes.
+    #[serde(default)]
+    pub sources: Vec<(String, Source)>,
 }
 
 /// Where the ledger stands: everything before it is on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Saved {
     /// When, ns since 1970.
     pub at_unix_ns: u64,
