@@ -156,6 +156,8 @@ fn bursts_storms_and_outages_name_nobody() {
     let hours: Vec<u32> = rig.drift.iter().map(|(hour, _)| *hour).collect();
     assert!(hours.iter().all(|hour| matches!(hour, 348..354 | 372..378 | 396..406)), "{:?}", rig.drift);
     assert!(rig.drift.iter().any(|(_, drift)| drift.measure == Measure::LoginFailures));
+    let (_, clients) = rig.drifts.newest(0, Measure::LoginFailures);
+    assert_eq!(clients.len(), 16, "of the newest that were refused");
     assert!(rig.drift.iter().any(|(hour, drift)| *hour == 372 && drift.measure == Measure::Logins));
 }
 

@@ -154,6 +154,27 @@ fn guessers_make_no_fault() {
     assert!(last.kid > 1_000, "{last:?}");
 }
 
+/// Issued tokens that ask for the accounts of others, over hundreds of networks, say nothing of the server, while a
+/// member who does not find the own account does.
+#[test]
+fn who_tries_numbers_with_issued_tokens_is_no_witness_of_a_fault() {
+    for (relation, faults) in [(Relation::Foreign, 0), (Relation::Own, 1)] {
+        let (mut rig, mut random) = (Rig::new(65_536), Random(5));
+        let mut told = 0;
+        for n in 0..60_000u32 {
+            let now = f64::from(n) / 100.0;
+            rig.take(&own_read(now, random.below(100_000), address(random.below(5_000) as u32)));
+            if now > 300.0 {
+                let mut o = guess(now, u64::from(n), address(10_000 + random.below(500) as u32), random.happens(0.9));
+                (o.provenance, o.relation) = (Provenance::Issued, relation);
+                rig.take(&o);
+            }
+            rig.misses.faults(rig.epoch.tenths(o_at(now)), |_| told += 1);
+        }
+        assert_eq!(told, faults, "{relation:?}");
+    }
+}
+
 fn o_at(seconds: f64) -> u64 {
     at(seconds).monotonic_ns
 }

@@ -34,6 +34,8 @@ use crate::observation::{Instant, ServiceId};
 const SILENT: f64 = 7.0;
 /// A silence of so many expected successes does not come by chance (2 · 10⁻⁹ after each success).
 const STEADY: f64 = 20.0;
+/// Successes before a source's pace is known well enough to say how long a silence is. It counts as watched from then on.
+const PACED: u64 = 20;
 /// Successes, and the time, before a source is known. What pauses every day for more than four hours has paused by then.
 const KNOWN: u64 = 100;
 const KNOWN_NS: u64 = 20 * HOUR_NS;
@@ -193,6 +195,10 @@ impl Source {
 
     /// Takes the silence that ends at `at` into its day.
     fn turn(&mut self, at: Instant) {
+        if self.successes < PACED {
+            self.first = at;
+            return;
+        }
         let silence = self.expected(at);
         let day = at.monotonic_ns.saturating_sub(self.first.monotonic_ns) / DAY_NS;
         if day > self.day {
@@ -326,6 +332,21 @@ mod tests {
         // An hour of twenty forged tokens a second gets no more than the busiest times would have brought.
         let more = rig.excused(moved + 600.0, moved + 4200.0, 0.05);
         assert!((2_000..11_000).contains(&more), "{more}");
+    }
+
+    /// Two logins within a second say nothing of the pace, and a minute without one after them is no long silence.
+    #[test]
+    fn a_slow_source_is_known_on_its_first_day() {
+        for hurried in [false, true] {
+            let mut rig = Rig::new();
+            if hurried {
+                for n in 0..5 {
+                    assert_eq!(rig.spoke(f64::from(n) / 10.0), None);
+                }
+            }
+            rig.run(60.0, 26.0 * HOUR, |_| 0.03);
+            assert!(rig.excused(26.0 * HOUR, 27.0 * HOUR, 30.0) > 90, "{hurried}");
+        }
     }
 
     #[test]

@@ -107,6 +107,20 @@ fn members_alone_are_quiet() {
     assert_eq!(ran.report["detected_by"], serde_json::Value::Null);
 }
 
+/// A deploy moves the login: from then on every new token of a member is one that no login issued. Who forges tokens while
+/// logins go on is found all the same.
+#[test]
+fn a_login_that_moves_accuses_nobody() {
+    let service = "days = 1.15\nmembers = 4_000\ncrawlers = 0\nreads_per_session = 4\nrefresh = false\n\
+                   unexplained_miss_rate = 0\n";
+    let read = |text: String| Plan::read(Path::new("test"), &text).unwrap_or_else(|error| panic!("{error}"));
+    let moved = simulate(&read(format!("{service}login_path_change = [1.1]\n")));
+    assert_eq!(moved.report["false_findings_per_day"], 0.0, "{} {}", moved.report, moved.counts);
+    let forged = "[attack]\nkind = \"forged_tokens\"\nstart_day = 1.1\nspan_s = 4000\naccounts = 400\naddresses = 30\n";
+    let attacked = simulate(&read(format!("{service}{forged}")));
+    assert!(attacked.report["detected_by"].is_string(), "{} {}", attacked.report, attacked.counts);
+}
+
 /// Forged tokens, however they are brought in, are found out by where they come from; and the attack is what is found.
 #[test]
 fn forged_tokens_are_detected_whatever_the_way() {
