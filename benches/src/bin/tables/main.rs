@@ -1,6 +1,6 @@
 //! The tables of `docs/detection.md`: `run` simulates what is not simulated yet, `write` renders the results.
 //!
-//! Scenario files flow in; each becomes jobs ([`jobs`]) that child processes do ([`run`]), a result a file ([`line`]),
+//! Scenario files flow in; each becomes jobs ([`jobs`]) that child processes do ([`run`]), a result a file ([`mod@line`]),
 //! from which the document's tables are rendered ([`render`], [`rivals`]). Nothing of them is written by hand.
 
 #![expect(clippy::print_stdout, reason = "progress is told")]
