@@ -327,6 +327,28 @@ pub struct SlotKey {
     pub direction: u64,
 }
 
+/// Where a segment of a head that came in several stands in its connection's requests.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HeadPieceKey {
+    /// The flow.
+    pub flow: FlowId,
+    /// Place of its first byte in the stream of requests, which never wraps.
+    pub position: u64,
+}
+
+/// What is remembered of such a segment: enough to know it again, and none of its bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadPiece {
+    /// Its sequence number.
+    pub sequence: u32,
+    /// Payload bytes.
+    pub len: u32,
+    /// Keyed digest of them.
+    pub digest: u64,
+}
+
 const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<Flow>() <= 512);

@@ -94,7 +94,7 @@ counters! {
     HalvesHandedOver = "halves_handed_over",
     /// Flows that the slow path gave back.
     FlowsResumed = "flows_resumed",
-    /// Segments of bytes that were seen before, of a request without an answer: sent to be compared.
+    /// Segments of bytes that were seen before, of a request without an answer: compared with the first.
     SegmentsCompared = "segments_compared",
 
     /// Flows created.

@@ -124,6 +124,8 @@ pub struct Work {
     pub slow_captured: u32,
     /// Sequence number behind everything that was sent to the slow path.
     pub slow_next: u32,
+    /// 1 when the segment began inside a head.
+    pub goes_on: u32,
     /// Sequence number of the first byte of the message that seen bytes are compared with.
     pub slow_from: u32,
     /// Requests that wait for an answer, up to that message.
@@ -132,6 +134,8 @@ pub struct Work {
     pub resume: ResumeEntry,
     /// Stream offset of position 0.
     pub stream: u64,
+    /// Place in the stream of requests of a segment that was seen before.
+    pub position: u64,
     /// Bytes of this segment that were skipped (bodies), for the byte identity.
     pub skipped: u64,
     /// Captures.

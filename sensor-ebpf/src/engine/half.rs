@@ -7,6 +7,7 @@
 use super::Tables;
 use super::order::{hole, misplaced, out_of_order};
 use super::parse::{parsed, prepare};
+use super::repeats::remember;
 use crate::flow::{Flow, Half, flow_flag, half_flag, phase};
 use crate::lock;
 use crate::packet::tcp_flag;
@@ -105,6 +106,7 @@ pub(super) fn conclude<T: Tables>(tables: &mut T, work: &mut Work) {
     unsafe {
         if work.stage == stage::PARSE {
             parsed(tables, work, &mut *half);
+            remember(tables, work);
         } else if work.stage == stage::SLOW {
             slow::handed_over(tables, work, &mut *half);
         }

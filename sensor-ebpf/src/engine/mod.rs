@@ -6,14 +6,15 @@
 //!
 //! Here stand what the engine asks of its surroundings, and its entries: [`packet`] for the fast path, [`follow`] and
 //! [`gap`] for the slow one. A packet flows from `admit` over `half`, or `order` where it does not begin where the half
-//! stands, to `parse` and the parser.
+//! stands, to `parse` and the parser; `repeats` knows segments again that came before.
 
 mod admit;
 mod half;
 mod order;
 mod parse;
+pub mod repeats;
 
-use crate::flow::{Flow, FlowKey, flow_flag, phase};
+use crate::flow::{Flow, FlowKey, HeadPiece, HeadPieceKey, flow_flag, phase};
 use crate::http::Env;
 use crate::packet::{Address, Packet};
 use crate::wire::{ListenKey, direction};
@@ -47,6 +48,12 @@ pub trait Tables: Env {
     fn resume_at(&mut self, work: &mut Work) -> bool;
     /// The flow was taken back: forgets where.
     fn resume_done(&mut self, work: &mut Work);
+    /// Keyed digest of the segment's payload, of 1 to [`repeats::PIECE_MAX`] bytes; 0 when they are not there.
+    fn digest(&mut self, work: &Work) -> u64;
+    /// Remembers a segment.
+    fn keep_piece(&mut self, key: &HeadPieceKey, piece: &HeadPiece);
+    /// True if that segment is remembered.
+    fn has_piece(&self, key: &HeadPieceKey, piece: &HeadPiece) -> bool;
     /// True if seen bytes are compared on this device (on the loopback device every packet passes twice).
     fn compares(&self) -> bool;
     /// Monotonic time, nanoseconds.

@@ -5,6 +5,7 @@
 
 use super::Tables;
 use super::parse::starts_a_message;
+use super::repeats::is_known;
 use crate::flow::{Half, flow_flag, half_flag, phase};
 use crate::http::state_flag;
 use crate::lock;
@@ -66,8 +67,10 @@ fn way<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Half, flags: u32, 
         let compare = slow::worth_comparing(tables, work, half);
         if known && compare {
             tables.count(Counter::SegmentsCompared, 1);
-            slow::send(work, kind::AGAIN, phase::HANDED);
-            work.stage = stage::AGAIN;
+            if !is_known(tables, work, half) {
+                slow::send(work, kind::AGAIN, phase::HANDED);
+                work.stage = stage::AGAIN;
+            }
         }
         if known {
             return Way::Done(Counter::PacketDuplicate);

@@ -24,6 +24,7 @@ pub(super) fn prepare<T: Tables>(tables: &mut T, work: &mut Work, half: &mut Hal
     work.open_from = 0;
     work.skipped = 0;
     work.overrun = 0;
+    work.goes_on = u32::from(http::in_head(work.parser.phase));
     {
         let flow = tables.flow();
         // SAFETY: the flow is valid.

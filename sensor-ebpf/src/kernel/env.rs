@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::maps::RingBuf;
 use sensor_ebpf::engine::Tables;
-use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
+use sensor_ebpf::flow::{Flow, FlowKey, HeadPiece, HeadPieceKey, SlotKey};
 use sensor_ebpf::http::{self, Env};
 use sensor_ebpf::packet::Address;
 use sensor_ebpf::reason::Counter;
@@ -23,7 +23,7 @@ use sensor_ebpf::wire::{
 };
 use sensor_ebpf::work::{COPY_MAX, Captured, WINDOW, Work, bound};
 
-use super::maps;
+use super::{maps, pieces};
 
 /// Steps of one segment: a BIG TCP super-packet of one-byte steps stays below it.
 const STEPS_MAX: u32 = 1 << 19;
@@ -432,6 +432,24 @@ impl Tables for Kernel {
     #[inline(always)]
     fn resume_done(&mut self, work: &mut Work) {
         let _ = maps::RESUME.remove(&work.key);
+    }
+
+    #[inline(always)]
+    fn digest(&mut self, work: &Work) -> u64 {
+        pieces::digest(self.skb, self.key(), work)
+    }
+
+    #[inline(always)]
+    fn keep_piece(&mut self, key: &HeadPieceKey, piece: &HeadPiece) {
+        let _ = maps::PIECES.insert(key, piece, 0);
+    }
+
+    #[inline(always)]
+    fn has_piece(&self, key: &HeadPieceKey, piece: &HeadPiece) -> bool {
+        // SAFETY: a live map value, compared at once; should it be written meanwhile, the segment is compared elsewhere.
+        unsafe { maps::PIECES.get(key) }.is_some_and(|known| {
+            known.sequence == piece.sequence && known.len == piece.len && known.digest == piece.digest
+        })
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
+use sensor_ebpf::flow::{Flow, FlowKey, HeadPiece, HeadPieceKey, SlotKey};
 use sensor_ebpf::siphash::Key;
 use sensor_ebpf::wire::{
     EdgeKey, ListenKey, ROUTES_MAX, ResumeEntry, RouteConfig, RouteState, SERVICES_MAX, ServiceConfig, Settings, Totals,
@@ -64,6 +64,11 @@ pub static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(262_1
 /// Captures of heads split over segments. Size set at load; least recently used out first, counted when missed.
 #[map]
 pub static SLOTS: LruHashMap<SlotKey, Captured> = LruHashMap::with_max_entries(4096, 0);
+
+/// Segments of heads split over segments, to be known again. Size set at load; least recently used out first: one that is
+/// sent again then is compared, and the request is in doubt.
+#[map]
+pub static PIECES: LruHashMap<HeadPieceKey, HeadPiece> = LruHashMap::with_max_entries(4096, 0);
 
 /// Where the slow path left flows. Size set at load; least recently used out first: such a flow stays with the slow path
 /// until it idles again.

@@ -4,6 +4,7 @@ pub mod env;
 pub mod fragments;
 pub mod maps;
 pub mod packet;
+pub mod pieces;
 
 use aya_ebpf::bindings::__sk_buff;
 use sensor_ebpf::engine;

@@ -6,13 +6,13 @@
 
 mod environment;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::ptr::null_mut;
 
 use ahash::AHasher;
 use sensor_ebpf::engine;
-use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
+use sensor_ebpf::flow::{Flow, FlowKey, HeadPiece, HeadPieceKey, SlotKey};
 use sensor_ebpf::http::Env as _;
 use sensor_ebpf::layers::{self, FOUND};
 use sensor_ebpf::packet::{self, Fragment, Packet, SliceHeaders, tcp_flag};
@@ -71,6 +71,9 @@ struct Inner {
     flows: FlowTable,
     slots: Map<SlotKey, Box<Captured>>,
     slots_max: usize,
+    /// Segments of heads that came in several, the oldest first out.
+    pieces: Map<HeadPieceKey, HeadPiece>,
+    pieces_in_order: VecDeque<HeadPieceKey>,
     resume: Map<FlowKey, ResumeEntry>,
     blank: Box<Flow>,
     flow: *mut Flow,
@@ -103,6 +106,8 @@ impl HostEngine {
             flows: FlowTable::new(flows_max),
             slots: Map::default(),
             slots_max: slots_max.max(1),
+            pieces: Map::default(),
+            pieces_in_order: VecDeque::new(),
             resume: Map::default(),
             blank: zeroed(),
             flow: null_mut(),

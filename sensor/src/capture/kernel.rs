@@ -123,6 +123,7 @@ impl Kernel {
         loader
             .map_max_entries("FLOWS", bounds.flows)
             .map_max_entries("SLOTS", bounds.split_heads)
+            .map_max_entries("PIECES", bounds.split_heads)
             .map_max_entries("RESUME", u32::try_from(bounds.slow_flows).unwrap_or(u32::MAX))
             .map_max_entries("EVENTS", bounds.event_ring_bytes)
             .map_max_entries("BYTES", bounds.byte_ring_bytes)

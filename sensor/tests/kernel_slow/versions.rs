@@ -50,6 +50,34 @@ fn an_unanswered_request_sent_again_otherwise() {
 }
 
 #[test]
+fn a_part_of_a_head_sent_again() {
+    let Some(mut both) = loaded("a_part_of_a_head_sent_again") else { return };
+    // Shorter than a step of the digest, a whole number of them, and more than a window.
+    for (port, cut, filler) in [(3050, 40, 0), (3051, 64, 0), (3052, 100, 2500)] {
+        let mut peers = opened(&mut both, port);
+        let head = shop::read("1", "first");
+        let line = head.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        let padding = format!("X-Padding: {}\r\n", "p".repeat(filler));
+        let head = [&head[..line], padding.as_bytes(), &head[line..]].concat();
+        let (first, last) = (peers.request(&head[..cut]), peers.request(&head[cut..]));
+        let made = both.run(&[first.clone(), first.clone(), last.clone(), last.clone(), first.clone()]);
+        assert_eq!(made.told.exchanges(), [(kind::REQUEST, 0)]);
+        assert_eq!(made.count(Counter::SegmentsCompared), 3);
+        assert!(made.told.versions.is_empty(), "the same bytes: nothing is in doubt");
+        for (known, at) in [(&first, 5), (&last, 0), (&last, last.payload.len() - 5)] {
+            let mut other = known.clone();
+            other.payload[at] ^= 1;
+            let made = both.run(&[other]);
+            let doubts: Vec<u32> = made.told.versions.iter().map(|version| version.head().anomalies).collect();
+            assert_eq!(doubts, [anomaly::CONFLICT], "{cut} {at}");
+        }
+        both.run(&[peers.response(&shop::answer(10))]);
+        goes_on_in_the_kernel(&mut both, &mut peers, 1);
+    }
+    both.rest();
+}
+
+#[test]
 fn an_overlap_that_says_the_same_and_more() {
     let Some(mut both) = loaded("an_overlap_that_says_the_same_and_more") else { return };
     let head = shop::read("1", "t");

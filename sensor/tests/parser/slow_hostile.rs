@@ -285,6 +285,68 @@ fn an_earlier_unanswered_request_that_is_sent_again_leaves_doubt() {
     assert!(seen.doubted.contains(&0) || seen.versions == ["/they"], "{:?} {:?}", seen.doubted, seen.versions);
 }
 
+/// What a loss probe repeats of a head in two segments: the last of them, because the server takes its time.
+#[test]
+fn a_part_of_a_head_that_is_sent_again_as_it_was_leaves_no_doubt() {
+    for at in [3, 20, GET.len() - 2] {
+        let (first, last) = GET.split_at(at);
+        let mut talk = Talk::open();
+        for txn in 0..2 {
+            let start = talk.client;
+            talk.request(first);
+            talk.packet(From::Client, start, talk.server, ACK, first);
+            talk.request(last);
+            talk.packet(From::Client, start + len(first), talk.server, ACK, last);
+            talk.packet(From::Client, start, talk.server, ACK, first);
+            if txn == 0 {
+                talk.answer(OK);
+            }
+        }
+        talk.answer(OK);
+        let seen = talk.finish();
+        assert_eq!((seen.requests.len(), seen.versions.len(), seen.answers), (2, 0, 2), "{at}");
+        assert_eq!(seen.doubted, Vec::<u32>::new(), "{at}");
+    }
+}
+
+/// And what it could hide: the same part with one byte that differs, the same bytes from another place, other borders.
+#[test]
+fn a_part_of_a_head_that_is_sent_again_otherwise_leaves_doubt() {
+    let (first, last) = GET.split_at(20);
+    let other = |part: &[u8], at: usize| {
+        let mut other = part.to_vec();
+        other[at] ^= 1;
+        other
+    };
+    let again = [
+        (20, other(last, 0)),
+        (20, other(last, last.len() - 5)),
+        (0, other(first, 6)),
+        (20, last[..last.len() - 1].to_vec()),
+        (21, last[1..].to_vec()),
+        (26, last.to_vec()),
+    ];
+    for (from, bytes) in again {
+        let mut talk = Talk::open();
+        let start = talk.client;
+        talk.request(first);
+        talk.request(last);
+        let fits = (GET.len() - from as usize).min(bytes.len());
+        talk.packet(From::Client, start + from, talk.server, ACK, &bytes[..fits]);
+        talk.answer(OK);
+        assert_eq!(talk.finish().doubted, [0], "{from} {}", bytes.len());
+    }
+    // A head in one segment is not remembered: its last part, known from an earlier head, does not speak for it.
+    let mut talk = Talk::open();
+    talk.request(first);
+    talk.request(last);
+    talk.answer(OK);
+    talk.request(&[&other(first, 6), last].concat());
+    talk.packet(From::Client, talk.client - len(last), talk.server, ACK, last);
+    talk.answer(OK);
+    assert_eq!(talk.finish().doubted, [1]);
+}
+
 /// Sent again with other bytes, and longer than before: neither all known nor all new.
 #[test]
 fn another_version_that_is_longer_is_judged() {

@@ -4,12 +4,12 @@
 //! The counterpart of `sensor-ebpf/src/kernel/env.rs`. `unsafe` here is what the parser's environment asks for: copies into
 //! its scratch area, and reading the current flow by its pointer.
 
-use sensor_ebpf::engine::{self, Tables as Lookups};
-use sensor_ebpf::flow::{Flow, FlowKey, SlotKey};
+use sensor_ebpf::engine::{self, Tables as Lookups, repeats};
+use sensor_ebpf::flow::{Flow, FlowKey, HeadPiece, HeadPieceKey, SlotKey};
 use sensor_ebpf::http::{self, Env};
 use sensor_ebpf::packet::{Address, Packet, tcp_flag};
 use sensor_ebpf::reason::Counter;
-use sensor_ebpf::siphash::Key;
+use sensor_ebpf::siphash::{Key, SipState};
 use sensor_ebpf::wire::{
     Credential, EdgeKey, EndRecord, HandoverRecord, HeadRecord, ListenKey, NO_SERVICE, ROUTES_MAX, RouteConfig,
     RouteState, SegmentRecord, ServiceConfig, Settings, TeeRecord, direction, kind, service_flag,
@@ -216,6 +216,36 @@ impl Lookups for Inner {
     }
     fn resume_done(&mut self, work: &mut Work) {
         self.resume.remove(&work.key);
+    }
+    fn digest(&mut self, work: &Work) -> u64 {
+        let (at, len) = (work.packet.payload_at as usize, work.present as usize);
+        let Some(bytes) = self.frame.get(at..).and_then(|rest| rest.get(..len)) else { return 0 };
+        let mut state = SipState::default();
+        state.start(self.tables.key);
+        for step in bytes.chunks(repeats::STEP as usize) {
+            let mut words = [0; repeats::STEP as usize / 8];
+            for (word, bytes) in words.iter_mut().zip(step.chunks(8)) {
+                let bytes = bytes.iter().rev();
+                *word = bytes.fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
+            }
+            for word in words {
+                state.absorb_word(word);
+            }
+        }
+        repeats::digest(&state, work.present)
+    }
+    fn keep_piece(&mut self, key: &HeadPieceKey, piece: &HeadPiece) {
+        if self.pieces.insert(*key, *piece).is_none() {
+            self.pieces_in_order.push_back(*key);
+        }
+        if self.pieces.len() > self.slots_max
+            && let Some(oldest) = self.pieces_in_order.pop_front()
+        {
+            self.pieces.remove(&oldest);
+        }
+    }
+    fn has_piece(&self, key: &HeadPieceKey, piece: &HeadPiece) -> bool {
+        self.pieces.get(key) == Some(piece)
     }
     fn compares(&self) -> bool {
         true
