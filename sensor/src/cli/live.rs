@@ -143,7 +143,8 @@ impl DataPlane {
         let totals = self.kernel.totals()?;
         let lost: u64 = LOSSES.iter().filter_map(|counter| totals.get(*counter as usize)).sum();
         if lost > self.lost {
-            self.pipeline.lost(self.looked, now, lost - self.lost);
+            // Counted until now, which may be long after the turn began if others had the processor.
+            self.pipeline.lost(self.looked, monotonic(), lost - self.lost);
             self.lost = lost;
         }
         self.looked = now;
