@@ -8,6 +8,7 @@ use super::tally::{Counts, Outcome};
 
 const OBSERVATIONS: &str = "authsensor_observations_total";
 const REQUEST_HEADS: &str = "authsensor_request_heads_total";
+const ANOMALIES: &str = "authsensor_anomalies_total";
 const HEADS: &str = "authsensor_heads_completed_total";
 /// Families that belong to the story.
 const SHOWN: [&str; 6] = [
@@ -92,11 +93,29 @@ pub fn provenance(verdict: &mut Verdict, nginx: &Counts, forged: u64, metrics: &
     let members = nginx.outcome(Outcome::Read) - forged;
     let shown = |count: Option<u64>| count.map_or_else(|| "missing".to_owned(), |count| count.to_string());
     let (issued, unissued) = (of("issued"), of("unissued"));
-    verdict.check(issued == Some(members), format!("members' reads judged `issued`: {} of {members}", shown(issued)));
+    verdict.check(
+        issued == Some(members),
+        format!("members' reads judged `issued`: {} of {members}{}", shown(issued), others(metrics)),
+    );
     verdict.check(
         unissued == Some(forged),
         format!("reads with forged tokens judged `unissued`: {} of {forged}", shown(unissued)),
     );
+}
+
+/// What reads were judged that are neither `issued` nor `unissued`, and what may have kept them from it; empty when there
+/// are none.
+fn others(metrics: &Metrics) -> String {
+    let doubts = ["none", "preexisting", "unverifiable"].into_iter().filter_map(|provenance| {
+        let count = reads(metrics, &[("outcome", "read"), ("provenance", provenance)])?;
+        (count > 0).then(|| format!("{provenance} {count}"))
+    });
+    let doubts: Vec<String> = doubts.collect();
+    if doubts.is_empty() {
+        return String::new();
+    }
+    let causes = metrics.lines(&[ANOMALIES, "authsensor_slow_path_events_total", "authsensor_lost_records_total"]);
+    format!(" ({}; {})", doubts.join(", "), causes.join(", "))
 }
 
 /// Must show 4: no credential in anything that the sensor wrote or holds.
