@@ -142,7 +142,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let turn = traffic.turn(TURN);
         let verdicts = judging.time(|| turn.judge(&mut ledger, WINDOW))?;
         let mut observations = turn.observations(&verdicts);
-        estimating.time(|| observations.iter_mut().for_each(|one| estimators.annotate(one)))?;
+        estimating.time(|| estimators.annotate_all(&mut observations))?;
         ruling.time(|| detectors.observe_all(&observations, &Names, &mut findings, |_| ()))?;
         let now = turn.now();
         ledger.tick(now);
