@@ -10,6 +10,7 @@ mod drift;
 mod fault;
 mod members;
 mod miss;
+mod newest;
 mod progress;
 mod routes;
 mod season;

@@ -1,7 +1,7 @@
 //! The typed facts of a credential, and how they are kept.
 //!
-//! What the decoder reads flows in; the cache keeps it in two lines of memory ([`Decoded`]), because each presented
-//! credential needs it and at scale it is never at hand.
+//! What the decoder reads flows in; the cache keeps it packed ([`Decoded`]), because each presented credential needs it and
+//! at scale it is never at hand: what it costs is the lines of memory that it takes.
 
 use crate::observation::{self, AccountHash, Interned};
 
@@ -71,9 +71,8 @@ struct Packed {
     jti: [u8; 16],
 }
 
-/// What is kept of a credential that was read. Together with its key it takes two lines of 64 bytes.
+/// What is kept of a credential that was read.
 #[derive(Debug)]
-#[repr(align(64))]
 pub struct Decoded {
     packed: Packed,
     accounts: Box<[Option<AccountHash>]>,
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_two_lines_with_its_key() {
-        assert_eq!(size_of::<Decoded>(), 128);
+    fn takes_two_lines_of_memory_with_its_key() {
+        assert!(size_of::<Decoded>() <= 96, "{}", size_of::<Decoded>());
     }
 }
