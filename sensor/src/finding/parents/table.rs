@@ -5,6 +5,7 @@
 //! who has no children. An index only proposes; [`Member::is_kin`] decides, so the answer is that of a comparison with
 //! every member.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ahash::RandomState;
@@ -14,6 +15,9 @@ use crate::observation::AccountHash;
 
 /// Where a member stands in the table.
 type Slot = u32;
+
+/// Slots that share an entry of the index of accounts.
+const BLOCK: Slot = u64::BITS;
 
 /// The open findings that are compared.
 #[derive(Debug, Default)]
@@ -133,8 +137,9 @@ impl Table {
 /// Who names an account, and who has a mark.
 #[derive(Debug, Default)]
 struct Kin {
-    /// Four bytes of an account's hash, and who names it.
-    accounts: BTreeSet<(u32, Slot)>,
+    /// By four bytes of an account's hash, who names it: a bit for each of [`BLOCK`] slots, so that an account that
+    /// thousands name is gone through quickly.
+    accounts: BTreeMap<(u32, u32), u64>,
     marks: BTreeSet<Marked>,
     hasher: RandomState,
     /// Accounts that each member has in common with the one at hand; all 0 in between.
@@ -166,24 +171,36 @@ enum Within<'a> {
 
 impl Kin {
     fn list(&mut self, slot: Slot, member: &Member) {
-        self.accounts.extend(member.accounts.iter().map(|account| (tag(*account), slot)));
+        self.list_accounts(slot, &member.accounts);
         self.list_marks(slot, member);
     }
 
     fn strike(&mut self, slot: Slot, member: &Member) {
-        for account in &member.accounts {
-            self.accounts.remove(&(tag(*account), slot));
-        }
+        member.accounts.iter().for_each(|account| self.strike_account(slot, *account));
         self.strike_marks(slot, member, member.has_few_accounts());
     }
 
     /// The member at `slot` names the accounts `now`, not those of `before` (both in order).
     fn rename(&mut self, slot: Slot, before: &[AccountHash], now: &[AccountHash]) {
-        for gone in before.iter().filter(|account| now.binary_search(account).is_err()) {
-            self.accounts.remove(&(tag(*gone), slot));
-        }
+        let gone = before.iter().filter(|account| now.binary_search(account).is_err());
+        gone.for_each(|account| self.strike_account(slot, *account));
         // All of them: two accounts may share a tag that just went with one of them.
-        self.accounts.extend(now.iter().map(|account| (tag(*account), slot)));
+        self.list_accounts(slot, now);
+    }
+
+    fn list_accounts(&mut self, slot: Slot, accounts: &[AccountHash]) {
+        for account in accounts {
+            *self.accounts.entry((tag(*account), slot / BLOCK)).or_default() |= 1 << (slot % BLOCK);
+        }
+    }
+
+    fn strike_account(&mut self, slot: Slot, account: AccountHash) {
+        if let Entry::Occupied(mut names) = self.accounts.entry((tag(account), slot / BLOCK)) {
+            *names.get_mut() &= !(1 << (slot % BLOCK));
+            if *names.get() == 0 {
+                names.remove();
+            }
+        }
     }
 
     fn list_marks(&mut self, slot: Slot, member: &Member) {
@@ -216,12 +233,17 @@ impl Kin {
         self.common.resize(members.len(), 0);
         for account in &member.accounts {
             let tag = tag(*account);
-            for (_, slot) in self.accounts.range((tag, Slot::MIN)..=(tag, Slot::MAX)) {
-                let Some(common) = self.common.get_mut(place(*slot)) else { continue };
-                if *common == 0 {
-                    self.met.push(*slot);
+            for ((_, block), names) in self.accounts.range((tag, 0)..=(tag, u32::MAX)) {
+                let mut names = *names;
+                while names != 0 {
+                    let slot = block * BLOCK + names.trailing_zeros();
+                    names &= names - 1;
+                    let Some(common) = self.common.get_mut(place(slot)) else { continue };
+                    if *common == 0 {
+                        self.met.push(slot);
+                    }
+                    *common += 1;
                 }
-                *common += 1;
             }
         }
         let mut eldest: Option<&Member> = None;
