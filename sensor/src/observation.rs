@@ -200,6 +200,23 @@ pub struct Instant {
     pub unix_ns: u64,
 }
 
+impl Instant {
+    /// The moment `monotonic_ns`: as much earlier or later on the wall clock.
+    #[must_use]
+    pub const fn moved_to(self, monotonic_ns: u64) -> Self {
+        let later = monotonic_ns.saturating_sub(self.monotonic_ns);
+        let earlier = self.monotonic_ns.saturating_sub(monotonic_ns);
+        Self { monotonic_ns, unix_ns: self.unix_ns.saturating_add(later).saturating_sub(earlier) }
+    }
+
+    /// The moment when the wall clock showed `unix_ns`, at the latest this one: clocks are set back.
+    #[must_use]
+    pub fn back_to(self, unix_ns: u64) -> Self {
+        let ago = self.unix_ns.saturating_sub(unix_ns);
+        Self { monotonic_ns: self.monotonic_ns.saturating_sub(ago), unix_ns: unix_ns.min(self.unix_ns) }
+    }
+}
+
 /// One request with its response, judged.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Observation {
@@ -295,5 +312,22 @@ impl Observation {
     /// provenance of such an observation is `unverifiable`.
     pub fn ambiguous(&self) -> bool {
         self.anomalies & anomaly::AMBIGUOUS != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_derived_of_an_instant_moves_both() {
+        let at = Instant { monotonic_ns: 100, unix_ns: 1_000 };
+        for (monotonic_ns, unix_ns) in [(130, 1_030), (100, 1_000), (40, 940)] {
+            assert_eq!(at.moved_to(monotonic_ns), Instant { monotonic_ns, unix_ns });
+        }
+        for (monotonic_ns, unix_ns) in [(100, 1_000), (40, 940), (0, 200)] {
+            assert_eq!(at.back_to(unix_ns), Instant { monotonic_ns, unix_ns });
+        }
+        assert_eq!(at.back_to(1_001), at, "not later");
     }
 }

@@ -287,11 +287,9 @@ impl Pipeline {
             return Err(error.into());
         }
         let names = Names { config: &self.config, ledger: self.collector.ledger() };
-        for observation in &mut self.tap.batch {
-            self.estimators.annotate(observation);
-            if let Some(metrics) = &self.metrics {
-                metrics.observe(observation);
-            }
+        self.estimators.annotate_all(&mut self.tap.batch);
+        if let Some(metrics) = &self.metrics {
+            self.tap.batch.iter().for_each(|observation| metrics.observe(observation));
         }
         let kept = &mut self.kept;
         self.detectors.observe_all(&self.tap.batch, &names, &mut self.fired, |observation| {

@@ -12,19 +12,17 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use support::net::{Net, SERVER_END, inside};
+use nix::sys::signal::Signal;
+use support::daemon::{Daemon, WATCHES};
+use support::net::{Net, inside};
 use support::packets::token;
 use support::shop;
+use support::site::{self, read_member};
 
 const ISSUER: &str = r#"
 [[service.issuer]]
@@ -34,12 +32,13 @@ iss = "https://auth.shop.example"
 max_lifetime = "1h"
 "#;
 
-struct Daemon {
-    child: Child,
+/// A daemon with a folder of its own.
+struct Watch {
+    daemon: Daemon,
     folder: tempfile::TempDir,
 }
 
-impl Daemon {
+impl Watch {
     /// With keys of its own, which `seed` tells apart.
     fn start(net: &Net, seed: char, metrics_port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -56,22 +55,8 @@ impl Daemon {
             shop::CONFIG
         );
         fs::write(folder.path().join("authsensor.toml"), config).unwrap();
-        let words = ["run", "--interface", SERVER_END, "--transactions", "transactions"];
-        let mut child = Command::new("ip")
-            .args([&["netns", "exec", &net.server, env!("CARGO_BIN_EXE_authsensor")][..], &words].concat())
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("\nmetrics ") {
-            assert!(errors.read_line(&mut said).unwrap() > 0, "the daemon ended before it watched: {said}");
-        }
-        // Whatever it says later is read, so that it never waits for a reader.
-        thread::spawn(move || errors.read_to_string(&mut String::new()));
-        Self { child, folder }
+        let words = ["--transactions", "transactions"];
+        Self { daemon: Daemon::start(net, folder.path(), &words, WATCHES), folder }
     }
 
     /// Fingerprint and provenance of the credential of each read, once there are `count` transactions.
@@ -90,17 +75,9 @@ impl Daemon {
         reads.map(|line| (text(&line["credentials"][0], "fingerprint"), text(line, "provenance"))).collect()
     }
 
-    fn stop(mut self) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // One that ended already cannot be killed again.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn stop(self) {
+        let (ended, said) = self.daemon.end(Signal::SIGTERM);
+        assert_eq!(ended, Some(0), "{said}");
     }
 }
 
@@ -114,38 +91,13 @@ fn read(path: &Path) -> Vec<serde_json::Value> {
 }
 
 /// Answers a login with the token that its `User-Agent` names, and anything else with an empty object.
-fn serve(listener: &TcpListener, count: usize) {
-    for _ in 0..count {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
-        let token = head.lines().find_map(|line| line.strip_prefix("User-Agent: ")).unwrap_or_default();
-        let body = if head.starts_with("POST") { format!("{{\"access_token\":\"{token}\"}}") } else { "{}".to_owned() };
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(answer.as_bytes()).unwrap();
-    }
-}
-
-fn ask(head: &str) {
-    let mut stream = TcpStream::connect("192.0.2.10:80").unwrap();
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.read_to_end(&mut Vec::new()).unwrap();
+fn answer(head: &str) -> String {
+    let token = head.lines().find_map(|line| line.strip_prefix("User-Agent: ")).unwrap_or_default();
+    if head.starts_with("POST") { format!("{{\"access_token\":\"{token}\"}}") } else { "{}".to_owned() }
 }
 
 fn log_in(token: &str) {
-    ask(&format!("POST /login HTTP/1.1\r\nHost: x\r\nUser-Agent: {token}\r\nContent-Length: 0\r\n\r\n"));
-}
-
-fn read_member(token: &str) {
-    ask(&format!("GET /members/17 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"));
+    site::ask(&format!("POST /login HTTP/1.1\r\nHost: x\r\nUser-Agent: {token}\r\nContent-Length: 0\r\n\r\n"));
 }
 
 #[test]
@@ -154,23 +106,21 @@ fn two_daemons_with_two_keys_hand_over_without_a_gap() {
     if !support::kernel(name) {
         return;
     }
-    if !aya::util::KernelVersion::current().is_ok_and(|version| version >= aya::util::KernelVersion::new(6, 6, 0)) {
-        support::skip(name, "without TCX the second daemon takes the first one's place");
+    if !support::tcx(name, "without TCX the second daemon takes the first one's place") {
         return;
     }
     let net = Net::new();
-    let listener = inside(&net.server, || TcpListener::bind("192.0.2.10:80").unwrap());
-    let server = thread::spawn(move || serve(&listener, 6));
+    let server = site::serve(&net, 6, answer);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let (early, late) =
         (token("https://auth.shop.example", "17", now), token("https://auth.shop.example", "17", now + 1));
 
-    let old = Daemon::start(&net, 'a', 9464);
+    let old = Watch::start(&net, 'a', 9464);
     inside(&net.client, || {
         log_in(&early);
         read_member(&early);
     });
-    let new = Daemon::start(&net, 'b', 9465);
+    let new = Watch::start(&net, 'b', 9465);
     inside(&net.client, || {
         log_in(&late);
         read_member(&late);

@@ -31,8 +31,7 @@ fn tcx_programs_are_there_while_the_kernel_value_lives() {
     if !support::kernel("tcx_programs_are_there_while_the_kernel_value_lives") {
         return;
     }
-    if !aya::util::KernelVersion::current().is_ok_and(|version| version >= aya::util::KernelVersion::new(6, 6, 0)) {
-        support::skip("tcx_programs_are_there_while_the_kernel_value_lives", "this kernel has no TCX");
+    if !support::tcx("tcx_programs_are_there_while_the_kernel_value_lives", "this kernel has no TCX") {
         return;
     }
     let net = Net::new();

@@ -243,7 +243,7 @@ impl Kernel {
     /// Attaches both programs to `interface`: TCX where the kernel has it (first on the way in, last on the way out),
     /// clsact otherwise.
     pub fn attach(&mut self, interface: &str) -> Result<(), KernelError> {
-        if !KernelVersion::current().is_ok_and(|version| version >= TCX_SINCE) {
+        if !has_tcx() {
             return self.attach_clsact(interface);
         }
         for (name, _, direction) in PROGRAMS {
@@ -331,6 +331,12 @@ impl Resume for KernelResume {
     fn remove(&mut self, key: &FlowKey) {
         let _ = self.map.remove(&bytes::<_, 40>(key));
     }
+}
+
+/// Whether this kernel has TCX.
+#[must_use]
+pub fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= TCX_SINCE)
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, KernelError> {

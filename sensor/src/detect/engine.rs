@@ -360,7 +360,6 @@ impl RuleState {
         for (seen, slice) in grown.seen().filter(|(seen, _)| seen.count > 0) {
             // A slice is all that is known of when, but for the first.
             let since_ns = slice.saturating_mul(self.slice_ns).max(grown.first_ns);
-            let unix_ns = s.o.at.unix_ns.saturating_sub(at_ns.saturating_sub(since_ns));
             let account =
                 (count == Count::Distinct(Field::Account)).then_some(crate::observation::AccountHash(seen.value));
             let taken = Taken {
@@ -368,7 +367,7 @@ impl RuleState {
                 steps: 1,
                 account,
                 client: Some(std::net::Ipv6Addr::from(seen.client).into()),
-                at: Instant { monotonic_ns: since_ns, unix_ns },
+                at: s.o.at.moved_to(since_ns),
                 slice,
                 count: seen.count.into(),
                 requests: seen.count.into(),

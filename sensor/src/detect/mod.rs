@@ -27,6 +27,8 @@ mod sample;
 mod shade;
 mod stand_in;
 mod sure;
+#[cfg(test)]
+mod testing;
 mod touched;
 mod window;
 mod yaml;

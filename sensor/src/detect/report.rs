@@ -24,10 +24,7 @@ pub(super) fn finding(
     let ((distinct, exact), (clients, clients_exact)) = (incident.count(), incident.clients.count());
     let (accounts, accounts_exact) = incident.accounts();
     let last = incident.last;
-    let at = over_ns.map_or(last, |over| Instant {
-        monotonic_ns: over,
-        unix_ns: last.unix_ns.saturating_add(over.saturating_sub(last.monotonic_ns)),
-    });
+    let at = over_ns.map_or(last, |over| last.moved_to(over));
     Some(Finding {
         uid: incident.uid.clone(),
         activity,

@@ -5,28 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
+use super::super::testing::{Names, read};
 use super::super::tests::{blocks, compile, config, rule_text, shipped};
-use super::super::{Detectors, Labels, load};
+use super::super::{Detectors, load};
 use super::*;
 use crate::config::model::Confirmation;
-use crate::observation::{AccountHash, ClaimName, Instant, Interned, Observation};
-
-struct Nameless;
-
-impl Labels for Nameless {
-    fn service(&self, _: ServiceId) -> &'static str {
-        "shop"
-    }
-    fn route(&self, _: ServiceId, _: RouteId) -> &'static str {
-        "addresses"
-    }
-    fn issuer(&self, _: ServiceId, _: IssuerId) -> &'static str {
-        "members"
-    }
-    fn name(&self, _: ClaimName, _: Interned) -> &'static str {
-        "k"
-    }
-}
+use crate::observation::{Interned, Observation};
 
 /// `members` of `shop` is approved, with a budget; its tokens stand in one place.
 fn approved() -> Config {
@@ -58,8 +42,8 @@ fn passed(lines: &str, correlation: &str) -> [Option<u64>; 3] {
 /// How often a rule of level high or worse opens a finding.
 fn fired(detectors: &mut Detectors, reads: &[Observation]) -> usize {
     let mut out = Vec::new();
-    for read in reads {
-        detectors.observe(read, &Nameless, &mut out);
+    for one in reads {
+        detectors.observe(one, &Names, &mut out);
     }
     out.iter().filter(|finding| finding.level >= Level::High).count()
 }
@@ -68,19 +52,8 @@ fn fired(detectors: &mut Detectors, reads: &[Observation]) -> usize {
 fn forged(s: f64, account: u32, salt: u32) -> Observation {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a test")]
     let ns = (s * 1e9) as u64;
-    Observation {
-        route: Some(RouteId(0)),
-        class: RouteClass::AccountRead,
-        outcome: Outcome::Read,
-        provenance: Provenance::Unissued,
-        issuer: Some(IssuerId(0)),
-        kid: Some(Interned(salt)),
-        place: 1,
-        self_contained: true,
-        account: Some(AccountHash(u128::from(account).to_be_bytes())),
-        client: IpAddr::V4(Ipv4Addr::from(salt << 8)),
-        ..Observation::blank(Instant { monotonic_ns: ns, unix_ns: 1_763_000_000_000_000_000 + ns }, ServiceId(0))
-    }
+    let client = IpAddr::V4(Ipv4Addr::from(salt << 8));
+    Observation { kid: Some(Interned(salt)), client, ..read(ns, account, 0) }
 }
 
 /// With another key and network for each account, 19 in ten minutes stay below every shipped rule.

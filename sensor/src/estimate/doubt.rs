@@ -18,6 +18,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::newest::Newest;
 use super::time::Tenths;
 use super::told::Told;
 use crate::config::model::{Config, Doubt as Budgets};
@@ -68,9 +69,7 @@ struct Issuer {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Doubtful {
     slices: [u32; SLICES],
-    accounts: Vec<AccountHash>,
-    clients: Vec<IpAddr>,
-    next: usize,
+    newest: Newest<SAMPLE>,
     told: Told,
 }
 
@@ -239,8 +238,8 @@ impl Service {
                     doubtful: count,
                     reads,
                     budget,
-                    accounts: doubtful.accounts.clone(),
-                    clients: doubtful.clients.clone(),
+                    accounts: doubtful.newest.accounts().to_vec(),
+                    clients: doubtful.newest.clients().to_vec(),
                 });
             }
         }
@@ -286,17 +285,7 @@ impl Doubtful {
         if let Some(count) = self.slices.get_mut(slice) {
             *count = count.saturating_add(1);
         }
-        let place = self.next;
-        self.next = (self.next + 1) % SAMPLE;
-        match self.clients.get_mut(place) {
-            Some(client) => *client = o.client,
-            None => self.clients.push(o.client),
-        }
-        let Some(account) = o.account else { return };
-        match self.accounts.get_mut(place) {
-            Some(known) => *known = account,
-            None => self.accounts.push(account),
-        }
+        self.newest.take(o);
     }
 }
 

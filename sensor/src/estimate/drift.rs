@@ -20,6 +20,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::newest::Newest;
 use super::routes::Routes;
 use super::season::Season;
 use super::time::Tenths;
@@ -47,7 +48,7 @@ pub(super) struct Drifts {
     looked: u64,
     services: Vec<Counts>,
     /// Logins tried and refused, by service.
-    newest: Vec<[Newest; 2]>,
+    newest: Vec<[Newest<SAMPLE>; 2]>,
     /// Reads of the running hour by number of the route.
     routes: Vec<u32>,
     series: Vec<Series>,
@@ -58,30 +59,6 @@ struct Counts {
     reads: u32,
     logins: u32,
     failures: u32,
-}
-
-/// Accounts and clients of the newest logins.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Newest {
-    accounts: Vec<AccountHash>,
-    clients: Vec<IpAddr>,
-    next: usize,
-}
-
-impl Newest {
-    fn take(&mut self, o: &Observation) {
-        let place = self.next;
-        self.next = (self.next + 1) % SAMPLE;
-        match self.clients.get_mut(place) {
-            Some(client) => *client = o.client,
-            None => self.clients.push(o.client),
-        }
-        let Some(account) = o.account else { return };
-        match self.accounts.get_mut(place) {
-            Some(known) => *known = account,
-            None => self.accounts.push(account),
-        }
-    }
 }
 
 /// One measure with its season.
@@ -231,8 +208,8 @@ impl Drifts {
     pub fn newest(&self, service: usize, measure: Measure) -> (&[AccountHash], &[IpAddr]) {
         let Some([tried, refused]) = self.newest.get(service) else { return (&[], &[]) };
         match measure {
-            Measure::Logins => (&tried.accounts, &tried.clients),
-            Measure::LoginFailures => (&refused.accounts, &refused.clients),
+            Measure::Logins => (tried.accounts(), tried.clients()),
+            Measure::LoginFailures => (refused.accounts(), refused.clients()),
             _ => (&[], &[]),
         }
     }

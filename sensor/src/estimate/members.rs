@@ -22,6 +22,7 @@ use std::net::IpAddr;
 
 use super::table::{Hasher, Kept, Table, TableStats};
 use super::time::{Fading, Tenths, seconds};
+use crate::ahead;
 use crate::observation::{AccountHash, Interned, Observation, Outcome, Provenance, Relation, RouteClass};
 
 /// A filter is for a day; two full ones are the past.
@@ -69,9 +70,13 @@ impl Filter {
         1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63)
     }
 
+    fn place(&self, hash: u64) -> usize {
+        usize::try_from(hash >> 18).unwrap_or(0) & (self.0.len() - 1)
+    }
+
     fn word(&mut self, hash: u64) -> Option<&mut u64> {
-        let index = usize::try_from(hash >> 18).unwrap_or(0) & (self.0.len() - 1);
-        self.0.get_mut(index)
+        let place = self.place(hash);
+        self.0.get_mut(place)
     }
 
     fn has(&mut self, hash: u64) -> bool {
@@ -179,6 +184,15 @@ impl Members {
             kids: vec![Kid::default(); KIDS],
             alarms: vec![None; services],
             watching: false,
+        }
+    }
+
+    /// Asks for the memory that `o` will need: a filter is too large to stay at hand.
+    #[inline]
+    pub fn expect(&self, o: &Observation) {
+        if !self.watching {
+            let [today, ..] = &self.days;
+            ahead::fetch(&today.0, today.place(self.hasher.address(o.client)));
         }
     }
 

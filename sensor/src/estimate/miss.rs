@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 use super::fault::{Turn, Witnesses};
+use super::newest::Ring;
 use super::table::{Hasher, Kept, Table, TableStats};
 use super::time::{Tenths, fade, seconds};
 use crate::observation::{Observation, Outcome, Provenance, Relation, RouteClass};
@@ -117,8 +118,8 @@ pub(super) struct Misses {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Route {
     witnesses: Witnesses,
-    sample: Vec<IpAddr>,
-    next_sample: usize,
+    /// Clients that missed.
+    sample: Ring<IpAddr, SAMPLE>,
     /// When the fault was last told.
     told: Option<Tenths>,
 }
@@ -136,8 +137,7 @@ const AGAIN: Tenths = 6_000;
 impl Misses {
     /// At most `misses` tests at once; `routes` routes.
     pub fn new(misses: usize, routes: usize, hasher: Hasher) -> Self {
-        let route = |_| Route { sample: Vec::with_capacity(SAMPLE), ..Route::default() };
-        Self { hasher, tests: Table::new(misses), routes: (0..routes).map(route).collect() }
+        Self { hasher, tests: Table::new(misses), routes: (0..routes).map(|_| Route::default()).collect() }
     }
 
     /// Takes one observation of the route numbered `route`.
@@ -167,12 +167,7 @@ impl Misses {
         // Where a read came from does not matter, and costs.
         let network = if miss { hasher.network(o.client) } else { 0 };
         if miss {
-            if let Some(place) = route.sample.get_mut(route.next_sample) {
-                *place = o.client;
-            } else {
-                route.sample.push(o.client);
-            }
-            route.next_sample = (route.next_sample + 1) % SAMPLE;
+            route.sample.take(o.client);
         }
         if route.witnesses.count(miss, network, now) == Turn::Ended {
             route.told = None;
@@ -245,7 +240,7 @@ impl Misses {
             route.told = Some(now);
             let (misses, reads) = route.witnesses.recent(now);
             let (share, usual) = (misses / reads.max(1.0), route.witnesses.usual(now));
-            tell(Fault { route: number, since, share, usual, reads, clients: route.sample.clone() });
+            tell(Fault { route: number, since, share, usual, reads, clients: route.sample.values().to_vec() });
         }
     }
 

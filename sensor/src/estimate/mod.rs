@@ -10,6 +10,7 @@ mod drift;
 mod fault;
 mod members;
 mod miss;
+mod newest;
 mod progress;
 mod routes;
 mod season;
@@ -23,6 +24,7 @@ mod time;
 mod told;
 mod walk;
 
+use crate::ahead;
 use crate::config::model::Config;
 use crate::ledger::IssuerStats;
 use crate::observation::{Estimate, EstimateKind, Instant, Measure, Observation, ServiceId};
@@ -81,6 +83,15 @@ impl Estimators {
             drifts: Drifts::new(&routes),
             members: Members::new(kept.known_clients, kept.members, routes.services(), hasher),
             routes,
+        }
+    }
+
+    /// Takes observations in their order, as [`Estimators::annotate`] takes each. The memory that some of them need is
+    /// fetched at once.
+    pub fn annotate_all(&mut self, observations: &mut [Observation]) {
+        for some in observations.chunks_mut(ahead::WINDOW) {
+            some.iter().for_each(|o| self.members.expect(o));
+            some.iter_mut().for_each(|o| self.annotate(o));
         }
     }
 

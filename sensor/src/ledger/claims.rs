@@ -9,6 +9,7 @@ use sensor_ebpf::siphash::{self, hash128};
 use sensor_ebpf::wire::credential_flag as flag;
 
 use super::Presented;
+use super::facts::{Decoded, Facts, Form};
 use super::json::{Scalar, object};
 use super::names::Interner;
 use super::table::{ClockMap, Key};
@@ -17,50 +18,6 @@ use crate::observation::{self, AccountHash, ClaimName, Fingerprint, Interned, Se
 
 /// Longest `header.payload` that is decoded, bytes; longer ones count as unreadable.
 const TEXT_MAX: usize = 8192;
-
-/// How much of a credential could be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Not shaped like a JWT.
-    Opaque,
-    /// Three parts, but no JWT header: an opaque credential with dots, or a broken JWT.
-    NoHeader,
-    /// A JWT whose payload was not captured whole, or (`broken`) does not decode.
-    Header {
-        /// The payload was there and does not decode.
-        broken: bool,
-    },
-    /// A JWT, of which nothing was captured.
-    Unread,
-    /// A JWT, read.
-    Read,
-}
-
-/// The typed facts of one credential.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts {
-    /// How much could be read.
-    pub form: Form,
-    /// `alg` is `none`, in any letter case, or the signature is empty.
-    pub alg_none: bool,
-    /// `kid`
-    pub kid: Option<Interned>,
-    /// The other claims; nothing that depends on the time of use.
-    pub claims: observation::Claims,
-}
-
-impl Facts {
-    const fn only(form: Form) -> Self {
-        Self { form, alg_none: false, kid: None, claims: observation::Claims::NONE }
-    }
-}
-
-#[derive(Debug)]
-struct Decoded {
-    facts: Facts,
-    /// By index into [`Claims::names`].
-    accounts: Box<[Option<AccountHash>]>,
-}
 
 /// The names that were seen, by kind.
 #[derive(Debug)]
@@ -176,7 +133,7 @@ impl Claims {
         }
         let key = cache_key(presented);
         if let Some(decoded) = self.cache.get_mut(&key) {
-            return decoded.facts;
+            return decoded.facts();
         }
         let Some(text) = presented.claims else { return Facts::only(Form::Unread) };
         if presented.flags & flag::CLAIMS_CUT != 0 || text.len() > TEXT_MAX {
@@ -206,13 +163,13 @@ impl Claims {
                 accounts = Box::default();
             }
         }
-        self.cache.insert(key, Decoded { facts, accounts });
+        self.cache.insert(key, Decoded::new(&facts, accounts));
         facts
     }
 
     /// Keyed hash of a claim that the configuration names, by [`Claims::place_of`].
     pub fn nth_account(&mut self, presented: &Presented<'_>, place: usize) -> Option<AccountHash> {
-        *self.cache.peek(&cache_key(presented))?.accounts.get(place)?
+        *self.cache.peek(&cache_key(presented))?.accounts().get(place)?
     }
 
     /// Keyed hash of the value of a top-level claim, if it is a string or an integer.

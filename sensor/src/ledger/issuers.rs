@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use sensor_ebpf::wire::{credential_flag, place, scheme};
 
-use super::claims::{Claims, Facts, Form};
+use super::claims::Claims;
+use super::facts::{Facts, Form};
 use super::{Presented, nanos};
 use crate::config::model::{self as config, Config, Place, Service};
 use crate::observation::{Interned, IssuerId, ServiceId};

@@ -24,6 +24,7 @@
 mod archive;
 mod claims;
 mod evicted;
+mod facts;
 mod gaps;
 mod issuers;
 mod json;

@@ -91,10 +91,7 @@ impl Ledger {
 
     /// Goes on from where an earlier run stood.
     fn restore(&mut self, saved: &Saved, config: &Config, started: Instant) {
-        let at = |unix_ns: u64| Instant {
-            monotonic_ns: started.monotonic_ns.saturating_sub(started.unix_ns.saturating_sub(unix_ns)),
-            unix_ns: unix_ns.min(started.unix_ns),
-        };
+        let at = |unix_ns: u64| started.back_to(unix_ns);
         for (id, service) in (0u16..).map(ServiceId).zip(&config.services) {
             let Some(stood) = saved.services.iter().find(|stood| stood.name == service.name) else { continue };
             if let Some(before) = self.horizon.before.get_mut(usize::from(id.0)) {

@@ -16,7 +16,7 @@
 //! **What the sensor saw itself stands.** A credential that a refresh handed out in front of the sensor keeps what it
 //! inherited: else a forged refresh token would be made good by its issuer, which tells of the token it gave for it.
 
-use super::claims::Facts;
+use super::facts::Facts;
 use super::issuers::{Issuer, Issuers};
 use super::stats::LedgerStats;
 use super::store::{Amendment, Answer, Issue, Key};

@@ -2,7 +2,7 @@
 //!
 //! Pure functions of facts, issuer and time; each gives what an observation carries.
 
-use super::claims::{Facts, Form};
+use super::facts::{Facts, Form};
 use super::issuers::{Issuer, Issuers, Registered};
 use super::verdict::Leeway;
 use crate::observation::{Claims, Instant, claim_anomaly as odd};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Presented;
-use super::claims::{Claims, Facts};
+use super::claims::Claims;
+use super::facts::Facts;
 use super::sight::{Compared, Sight};
 use crate::observation::{Interned, IssuerId, ServiceId};
 

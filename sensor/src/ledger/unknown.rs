@@ -67,8 +67,7 @@ impl Use {
             Admission::Given => 1,
             Admission::Refused => 2,
         };
-        let ago = at.monotonic_ns.saturating_sub(self.first);
-        let first_unix_ns = at.unix_ns.saturating_sub(ago);
+        let first_unix_ns = at.moved_to(self.first).unix_ns;
         SavedUse { bits: id.0, first_unix_ns, state: sighted | admission << 2 | u8::from(given) << 4 }
     }
 
@@ -84,8 +83,7 @@ impl Use {
             1 => Admission::Given,
             _ => Admission::Refused,
         };
-        let ago = now.unix_ns.saturating_sub(saved.first_unix_ns);
-        let first = now.monotonic_ns.saturating_sub(ago);
+        let first = now.back_to(saved.first_unix_ns).monotonic_ns;
         (Self { first, sighted, admission }, saved.state & 1 << 4 != 0)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::claims::{Facts, Form};
+use super::facts::{Facts, Form};
 use super::issuers::{Issuer, Registered};
 use super::store::Answer;
 use crate::observation::{Instant, Provenance, ServiceId, Validity};

@@ -10,7 +10,7 @@ use prometheus::{Counter, CounterVec, Histogram, IntCounterVec, IntGauge, IntGau
 use super::RuleInfoLite;
 use super::catalogue;
 use super::issuers::Issuers;
-use super::kernel::Total;
+use super::kernel::{Total, Totals};
 use crate::collect::DecodingCounts;
 use crate::config::model::Config;
 use crate::finding::model::Level;
@@ -171,13 +171,12 @@ impl fmt::Display for Bound {
 
 /// Limits as configured, and how often they were reached.
 pub(super) struct Bounds {
-    reached: Vec<Total>,
+    reached: Totals,
 }
 
 impl Bounds {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let limits = catalogue::BOUND_LIMIT.gauges::<U64>(registry)?;
-        let reached = catalogue::BOUND_REACHED.counters::<U64>(registry)?;
         for bound in Bound::ALL {
             limits.get_metric_with_label_values(&[bound.label()])?.set(bound.limit(config));
         }
@@ -185,15 +184,12 @@ impl Bounds {
         for (label, limit) in kernel {
             limits.get_metric_with_label_values(&[label])?.set(limit.into());
         }
-        let reached =
-            Bound::ALL.iter().map(|bound| Ok(Total::new(reached.get_metric_with_label_values(&[bound.label()])?)));
-        Ok(Self { reached: reached.collect::<Result<_, prometheus::Error>>()? })
+        let labels = Bound::ALL.iter().map(|bound| bound.label());
+        Ok(Self { reached: Totals::new(registry, &catalogue::BOUND_REACHED, labels)? })
     }
 
     pub(super) fn set(&self, bound: Bound, reached: u64) {
-        if let Some(total) = self.reached.get(bound as usize) {
-            total.set(reached);
-        }
+        self.reached.set_one(bound as usize, reached);
     }
 }
 
@@ -202,14 +198,11 @@ pub(super) struct Collecting {
     records: Total,
     observations: Total,
     pending: IntGauge,
-    lost_full: Total,
-    lost_malformed: Total,
+    lost: Totals,
     unmatched: Total,
     unstable: Total,
-    coded: Vec<Total>,
-    versions_judged: Total,
-    versions_more: Total,
-    versions_late: Total,
+    coded: Totals,
+    versions: Totals,
     shaken_forgotten: Total,
     proxies_refused: Total,
     event_ring: IntGauge,
@@ -222,10 +215,6 @@ pub(super) const DECODING_RESULTS: [&str; 6] =
 
 impl Collecting {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
-        let lost = catalogue::COLLECTOR_LOST.counters::<U64>(registry)?;
-        let coded = catalogue::CODED_BODIES.counters::<U64>(registry)?;
-        let coded = DECODING_RESULTS.map(|result| Ok(Total::new(coded.get_metric_with_label_values(&[result])?)));
-        let versions = catalogue::VERSIONS.counters::<U64>(registry)?;
         let unread = catalogue::RING_UNREAD.gauges(registry)?;
         let size: IntGaugeVec = catalogue::RING_SIZE.gauges(registry)?;
         for (ring, bytes) in [("event", config.bounds.event_ring_bytes), ("byte", config.bounds.byte_ring_bytes)] {
@@ -235,14 +224,11 @@ impl Collecting {
             records: Total::new(catalogue::COLLECTOR_RECORDS.counter(registry)?),
             observations: Total::new(catalogue::COLLECTOR_OBSERVATIONS.counter(registry)?),
             pending: catalogue::COLLECTOR_PENDING.gauge(registry)?,
-            lost_full: Total::new(lost.get_metric_with_label_values(&["full"])?),
-            lost_malformed: Total::new(lost.get_metric_with_label_values(&["malformed"])?),
+            lost: Totals::new(registry, &catalogue::COLLECTOR_LOST, ["full", "malformed"])?,
             unmatched: Total::new(catalogue::UNMATCHED.counter(registry)?),
             unstable: Total::new(catalogue::UNSTABLE.counter(registry)?),
-            coded: coded.into_iter().collect::<Result<_, prometheus::Error>>()?,
-            versions_judged: Total::new(versions.get_metric_with_label_values(&["judged"])?),
-            versions_more: Total::new(versions.get_metric_with_label_values(&["more"])?),
-            versions_late: Total::new(versions.get_metric_with_label_values(&["late"])?),
+            coded: Totals::new(registry, &catalogue::CODED_BODIES, DECODING_RESULTS)?,
+            versions: Totals::new(registry, &catalogue::VERSIONS, ["judged", "more", "late"])?,
             shaken_forgotten: Total::new(catalogue::SHAKEN_FORGOTTEN.counter(registry)?),
             proxies_refused: Total::new(catalogue::PROXY_REFUSED.counter(registry)?),
             event_ring: unread.get_metric_with_label_values(&["event"])?,
@@ -254,17 +240,12 @@ impl Collecting {
         self.records.set(view.records);
         self.observations.set(view.observations);
         self.pending.set(signed(view.pending));
-        self.lost_full.set(view.lost_full);
-        self.lost_malformed.set(view.lost_malformed);
+        self.lost.set([view.lost_full, view.lost_malformed]);
         self.unmatched.set(view.credentials_unmatched);
         self.unstable.set(view.no_stable_token);
         let DecodingCounts { decoded, unknown_coding, truncated, corrupt, too_long, window } = view.decoding;
-        for (total, count) in self.coded.iter().zip([decoded, unknown_coding, truncated, corrupt, too_long, window]) {
-            total.set(count);
-        }
-        self.versions_judged.set(view.versions_judged);
-        self.versions_more.set(view.versions_more);
-        self.versions_late.set(view.versions_late);
+        self.coded.set([decoded, unknown_coding, truncated, corrupt, too_long, window]);
+        self.versions.set([view.versions_judged, view.versions_more, view.versions_late]);
         self.shaken_forgotten.set(view.shaken_forgotten);
         self.proxies_refused.set(view.proxies_refused);
         self.event_ring.set(signed(view.event_ring_unread));
@@ -276,10 +257,10 @@ impl Collecting {
 pub(super) struct Issuing {
     issuances: IntGauge,
     evicted: Total,
-    results: Vec<Total>,
+    results: Totals,
     folder_bytes: IntGauge,
     durable: IntGauge,
-    folder: Vec<Total>,
+    folder: Totals,
     issuers: Issuers,
 }
 
@@ -291,19 +272,15 @@ pub(super) const FOLDER_EVENTS: [&str; 4] = ["write_lost", "write_failed", "aske
 
 impl Issuing {
     pub(super) fn new(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
-        let results = catalogue::ISSUANCES.counters::<U64>(registry)?;
-        let results = ISSUANCE_RESULTS.map(|result| Ok(Total::new(results.get_metric_with_label_values(&[result])?)));
-        let folder = catalogue::LEDGER_FOLDER.counters::<U64>(registry)?;
-        let folder = FOLDER_EVENTS.map(|event| Ok(Total::new(folder.get_metric_with_label_values(&[event])?)));
         let capacity: IntGauge = catalogue::LEDGER_CAPACITY.gauge(registry)?;
         capacity.set(signed(config.ledger.max_issuances as u64));
         Ok(Self {
             issuances: catalogue::LEDGER_ISSUANCES.gauge(registry)?,
             evicted: Total::new(catalogue::LEDGER_EVICTED.counter(registry)?),
-            results: results.into_iter().collect::<Result<_, prometheus::Error>>()?,
+            results: Totals::new(registry, &catalogue::ISSUANCES, ISSUANCE_RESULTS)?,
             folder_bytes: catalogue::LEDGER_FOLDER_BYTES.gauge(registry)?,
             durable: catalogue::LEDGER_DURABLE.gauge(registry)?,
-            folder: folder.into_iter().collect::<Result<_, prometheus::Error>>()?,
+            folder: Totals::new(registry, &catalogue::LEDGER_FOLDER, FOLDER_EVENTS)?,
             issuers: Issuers::new(registry, config)?,
         })
     }
@@ -311,17 +288,11 @@ impl Issuing {
     pub(super) fn set(&self, view: &LedgerView<'_>) {
         self.issuances.set(signed(view.issuances));
         self.evicted.set(view.evicted);
-        let results = [view.added, view.inherited, view.echo, view.known, view.full, view.lost];
-        for (total, result) in self.results.iter().zip(results) {
-            total.set(result);
-        }
+        self.results.set([view.added, view.inherited, view.echo, view.known, view.full, view.lost]);
         let folder = view.folder.unwrap_or_default();
         self.folder_bytes.set(signed(folder.bytes));
         self.durable.set(folder.durable_unix);
-        let events = [folder.writes_lost, folder.writes_failed, folder.asked, folder.asks_lost];
-        for (total, event) in self.folder.iter().zip(events) {
-            total.set(event);
-        }
+        self.folder.set([folder.writes_lost, folder.writes_failed, folder.asked, folder.asks_lost]);
         for issuer in view.issuers {
             self.issuers.set(issuer);
         }

@@ -26,6 +26,36 @@ impl Total {
     }
 }
 
+/// The counters of a family with one label, in the order of its values.
+pub(super) struct Totals(Vec<Total>);
+
+impl Totals {
+    /// Registers `family` and makes a counter for each of `labels`.
+    pub(super) fn new<'a>(
+        registry: &Registry,
+        family: &Family,
+        labels: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, prometheus::Error> {
+        let family = family.counters::<U64>(registry)?;
+        let total = |label| Ok(Total::new(family.get_metric_with_label_values(&[label])?));
+        labels.into_iter().map(total).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Sets them all, in order.
+    pub(super) fn set(&self, totals: impl IntoIterator<Item = u64>) {
+        for (counter, total) in self.0.iter().zip(totals) {
+            counter.set(total);
+        }
+    }
+
+    /// Sets the one at `place`, if there is one.
+    pub(super) fn set_one(&self, place: usize, total: u64) {
+        if let Some(counter) = self.0.get(place) {
+            counter.set(total);
+        }
+    }
+}
+
 /// The family that `counter` belongs to. Its label value, where the family has one, is [`Counter::label`].
 pub(super) fn home(counter: Counter) -> &'static Family {
     match counter {

@@ -12,6 +12,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub mod capture;
+pub mod daemon;
 pub mod fragments;
 pub mod net;
 pub mod packets;
@@ -20,6 +21,7 @@ pub mod program;
 pub mod programs;
 pub mod shop;
 pub mod sides;
+pub mod site;
 pub mod tunnels;
 
 use std::env;
@@ -64,4 +66,14 @@ pub fn kernel(name: &str) -> bool {
     };
     skip(name, reason);
     false
+}
+
+/// Whether the kernel has TCX, which the test `name` needs; if not, it is skipped for `reason` and must return.
+#[must_use]
+pub fn tcx(name: &str, reason: &str) -> bool {
+    let there = sensor::capture::kernel::has_tcx();
+    if !there {
+        skip(name, reason);
+    }
+    there
 }

@@ -13,13 +13,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
+use benches::behind::{self, Names, Random, processor};
 use clap::Parser;
-use nix::time::{ClockId, clock_gettime};
 use sensor::config;
-use sensor::detect::{self, Detectors, Labels};
+use sensor::detect::{self, Detectors};
 use sensor::observation::{
-    AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Observation, Outcome, Provenance, Relation,
-    RouteClass, RouteId, ServiceId,
+    AccountHash, Fingerprint, Instant, Interned, Observation, Outcome, Provenance, Relation, RouteClass, RouteId,
 };
 
 #[derive(Parser)]
@@ -46,43 +45,12 @@ struct Args {
     rules: std::path::PathBuf,
 }
 
-/// `SplitMix64` (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-}
-
 fn hash(kind: u64, number: u64) -> [u8; 16] {
     let mut random = Random(kind << 56 ^ number);
-    (u128::from(random.next()) << 64 | u128::from(random.next())).to_be_bytes()
+    (u128::from(random.draw()) << 64 | u128::from(random.draw())).to_be_bytes()
 }
 
-struct Names;
-
-impl Labels for Names {
-    fn service(&self, _: ServiceId) -> &'static str {
-        "shop"
-    }
-    fn route(&self, _: ServiceId, _: RouteId) -> &'static str {
-        "addresses"
-    }
-    fn issuer(&self, _: ServiceId, _: IssuerId) -> &'static str {
-        "members"
-    }
-    fn name(&self, _: ClaimName, _: Interned) -> &'static str {
-        "k1"
-    }
-}
+const NAMES: Names = Names { service: "shop", issuer: "members", claim: "k1" };
 
 fn client(member: u64, roaming: u64) -> IpAddr {
     let number = if member.is_multiple_of(5) { 0x6440_0000 + member % 2_000 } else { 0x0b00_0000 + member };
@@ -91,20 +59,9 @@ fn client(member: u64, roaming: u64) -> IpAddr {
 
 fn own_read(at: Instant, member: u64, roaming: u64) -> Observation {
     Observation {
-        route: Some(RouteId(0)),
-        class: RouteClass::AccountRead,
-        outcome: Outcome::Read,
-        status: Some(200),
-        provenance: Provenance::Issued,
         fingerprint: Some(Fingerprint(hash(1, member))),
-        issuer: Some(IssuerId(0)),
         kid: Some(Interned(0)),
-        place: 1,
-        self_contained: true,
-        account: Some(AccountHash(hash(2, member))),
-        client: client(member, roaming),
-        relation: Relation::Own,
-        ..Observation::blank(at, ServiceId(0))
+        ..behind::own_read(at, RouteId(0), AccountHash(hash(2, member)), client(member, roaming))
     }
 }
 
@@ -135,11 +92,6 @@ fn drawn(random: &mut Random, args: &Args, present: &mut [u64], number: u64) -> 
     }
 }
 
-/// Time of this thread on the processor: what others do on the machine does not count.
-fn processor() -> nix::Result<Duration> {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from)
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let config = config::defaults().ok_or("the built-in configuration is not usable")?;
@@ -157,7 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         batch.extend((0..100).map(|offset| drawn(&mut random, &args, &mut present, number + offset)));
         let start = processor()?;
         for observation in &batch {
-            detectors.observe(observation, &Names, &mut findings);
+            detectors.observe(observation, &NAMES, &mut findings);
         }
         let took = processor()?.saturating_sub(start);
         if number >= args.before {

@@ -11,12 +11,11 @@ use std::error::Error;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
+use benches::behind::own_read;
 use sensor::config;
 use sensor::config::model::Config;
 use sensor::estimate::Estimators;
-use sensor::observation::{
-    AccountHash, Instant, IssuerId, Observation, Outcome, Provenance, Relation, RouteClass, RouteId, ServiceId,
-};
+use sensor::observation::{AccountHash, Instant, Observation, Outcome, Provenance, Relation, RouteClass, RouteId};
 
 /// Few enough to stand in the last-level cache: reading them is not what is measured.
 const OBSERVATIONS: usize = 1 << 14;
@@ -136,22 +135,7 @@ fn read(n: u64, member: u64, client: u32) -> Observation {
     let mut account = [0; 16];
     let (low, _) = account.split_at_mut(8);
     low.copy_from_slice(&member.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    Observation {
-        route: Some(RouteId(0)),
-        class: RouteClass::AccountRead,
-        outcome: Outcome::Read,
-        status: Some(200),
-        provenance: Provenance::Issued,
-        issuer: Some(IssuerId(0)),
-        place: 1,
-        self_contained: true,
-        account: Some(AccountHash(account)),
-        client: Ipv4Addr::from_bits(0x0a00_0000 + client).into(),
-        relation: Relation::Own,
-        target_id: Some(member),
-        ..Observation::blank(
-            Instant { monotonic_ns: n * NS_APART, unix_ns: 1_744_588_800_000_000_000 + n * NS_APART },
-            ServiceId(0),
-        )
-    }
+    let at = Instant { monotonic_ns: n * NS_APART, unix_ns: 1_744_588_800_000_000_000 + n * NS_APART };
+    let client = Ipv4Addr::from_bits(0x0a00_0000 + client).into();
+    Observation { target_id: Some(member), ..own_read(at, RouteId(0), AccountHash(account), client) }
 }

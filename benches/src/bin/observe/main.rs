@@ -17,23 +17,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use benches::behind::{Names, processor};
 use clap::Parser;
-use nix::time::{ClockId, clock_gettime};
 use sensor::cli::start;
 use sensor::collect::Clock;
-use sensor::detect::{Detectors, Labels};
+use sensor::detect::Detectors;
 use sensor::estimate::Estimators;
 use sensor::finding::sink::NdjsonSink;
 use sensor::ledger::{Issued, Ledger};
-use sensor::observation::{ClaimName, Interned, IssuerId, RouteId, ServiceId};
 use sensor::pipeline::Pipeline;
 use traffic::{START_NS, Traffic};
 
 /// Observations of a turn.
 const TURN: usize = 64;
-/// Exchanges whose memory is fetched at once, as the collector does it.
-const WINDOW: usize = 16;
-
 /// Measures what an observation costs.
 #[derive(Parser)]
 pub struct Args {
@@ -58,16 +54,14 @@ pub struct Args {
     /// Observations a second of the time that they carry
     #[arg(long, default_value_t = 10_700)]
     rate: u64,
+    /// Exchanges whose memory is fetched at once; the collector takes sixteen
+    #[arg(long, default_value_t = 16)]
+    window: usize,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The configuration
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/config/storefront.toml"))]
     config: std::path::PathBuf,
-}
-
-/// Time of this thread on the processor: what others do on the machine does not count.
-fn processor() -> nix::Result<Duration> {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from)
 }
 
 /// Time spent on something, without what looking at the clock takes.
@@ -91,22 +85,7 @@ impl Stage {
     }
 }
 
-struct Names;
-
-impl Labels for Names {
-    fn service(&self, _: ServiceId) -> &'static str {
-        "storefront"
-    }
-    fn route(&self, _: ServiceId, _: RouteId) -> &'static str {
-        "addresses"
-    }
-    fn issuer(&self, _: ServiceId, _: IssuerId) -> &'static str {
-        "access-token"
-    }
-    fn name(&self, _: ClaimName, _: Interned) -> &'static str {
-        "2025-04"
-    }
-}
+const NAMES: Names = Names { service: "storefront", issuer: "access-token", claim: "2025-04" };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
@@ -140,14 +119,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             (judging, estimating, ruling) = (stage(), stage(), stage());
         }
         let turn = traffic.turn(TURN);
-        let verdicts = judging.time(|| turn.judge(&mut ledger, WINDOW))?;
+        let verdicts = judging.time(|| turn.judge(&mut ledger, args.window))?;
         let mut observations = turn.observations(&verdicts);
-        estimating.time(|| observations.iter_mut().for_each(|one| estimators.annotate(one)))?;
-        ruling.time(|| detectors.observe_all(&observations, &Names, &mut findings, |_| ()))?;
+        estimating.time(|| estimators.annotate_all(&mut observations))?;
+        ruling.time(|| detectors.observe_all(&observations, &NAMES, &mut findings, |_| ()))?;
         let now = turn.now();
         ledger.tick(now);
         estimators.tick(now, &mut estimates);
-        detectors.tick(now, &Names, &mut findings);
+        detectors.tick(now, &NAMES, &mut findings);
         done += TURN as u64;
     }
     let measured = done - args.before.next_multiple_of(TURN as u64);

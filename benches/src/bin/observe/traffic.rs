@@ -5,11 +5,10 @@ use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use benches::behind::{Random, own_read};
 use sensor::collect::{Answer, Exchange, Keys, Shown};
 use sensor::ledger::{Expected, Issuance, Ledger, Presented, Verdict};
-use sensor::observation::{
-    AccountHash, Fingerprint, Instant, Observation, Outcome, Relation, RouteClass, RouteId, ServiceId,
-};
+use sensor::observation::{AccountHash, Fingerprint, Instant, Observation, Relation, RouteId, ServiceId};
 use sensor_ebpf::siphash::hash128;
 use sensor_ebpf::wire::{Credential, credential_flag, method, place, scheme};
 
@@ -25,22 +24,6 @@ const CARRIER: u64 = 5;
 const BEHIND: u64 = 5_000;
 /// The pages of an account, by route of the configuration.
 const PAGES: [(u16, &str); 3] = [(6, ""), (7, "/addresses"), (8, "/orders")];
-
-/// `SplitMix64` (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-}
 
 /// A member with the token of the visit.
 #[derive(Clone, Default)]
@@ -245,25 +228,22 @@ impl Turn {
 
     /// What the collector makes of requests and verdicts.
     pub fn observations(&self, verdicts: &[Verdict]) -> Vec<Observation> {
-        let observation = |(request, verdict): (&Request, &Verdict)| Observation {
-            route: Some(RouteId(request.page.0)),
-            class: RouteClass::AccountRead,
-            outcome: Outcome::Read,
-            status: Some(200),
-            provenance: verdict.provenance,
-            validity: verdict.validity,
-            fingerprint: Some(Fingerprint(request.credential.fingerprint)),
-            issuer: verdict.issuer,
-            kid: verdict.kid,
-            place: request.credential.place,
-            self_contained: verdict.self_contained,
-            account: Some(request.account),
-            client: IpAddr::V4(Ipv4Addr::from(request.client)),
-            claims: verdict.claims,
-            claim_anomalies: verdict.anomalies,
-            relation: if verdict.subject == Some(request.account) { Relation::Own } else { Relation::Foreign },
-            target_id: Some(request.member),
-            ..Observation::blank(request.at, ServiceId(0))
+        let observation = |(request, verdict): (&Request, &Verdict)| {
+            let client = IpAddr::V4(Ipv4Addr::from(request.client));
+            Observation {
+                provenance: verdict.provenance,
+                validity: verdict.validity,
+                fingerprint: Some(Fingerprint(request.credential.fingerprint)),
+                issuer: verdict.issuer,
+                kid: verdict.kid,
+                place: request.credential.place,
+                self_contained: verdict.self_contained,
+                claims: verdict.claims,
+                claim_anomalies: verdict.anomalies,
+                relation: if verdict.subject == Some(request.account) { Relation::Own } else { Relation::Foreign },
+                target_id: Some(request.member),
+                ..own_read(request.at, RouteId(request.page.0), request.account, client)
+            }
         };
         self.0.iter().zip(verdicts).map(observation).collect()
     }
