@@ -9,8 +9,9 @@ use std::ops::Range;
 
 /// Bytes of a large page on the machines that this runs on; elsewhere the advice is less apt, never wrong.
 const LARGE_PAGE: usize = 2 << 20;
-/// How many looks overlap. A core waits for some dozen lines of memory at once, and each look needs two or three.
-pub(crate) const WINDOW: usize = 16;
+/// How many looks overlap. A core waits for some dozen lines of memory at once; twice as many looks as that, so that what
+/// the first ones asked for has come when all have asked (`bench-observe --window`).
+pub(crate) const WINDOW: usize = 32;
 
 /// Bytes that memory is fetched by.
 const LINE: usize = 64;

@@ -90,8 +90,12 @@ impl Estimators {
     /// fetched at once.
     pub fn annotate_all(&mut self, observations: &mut [Observation]) {
         for some in observations.chunks_mut(ahead::WINDOW) {
-            some.iter().for_each(|o| self.members.expect(o));
-            some.iter_mut().for_each(|o| self.annotate(o));
+            for o in &*some {
+                self.members.expect(o);
+            }
+            for o in some {
+                self.annotate(o);
+            }
         }
     }
 

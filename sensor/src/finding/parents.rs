@@ -6,10 +6,16 @@
 //! first. Alerts are few on purpose: when a finding opens that has no parent, when one opens that is graver than its
 //! parent ever was, and when the scope of one that was told changes: ten times the size, a new `kid`, a new route. That
 //! holds whether or not somebody has acknowledged it. Bounded: beyond so many open findings the oldest without
-//! children are no longer compared, which is counted.
+//! children are no longer compared, which is counted. A finding meets only those that it shares an account or a mark
+//! with ([`table`]), so thousands of open ones cost little.
+
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashSet};
+
+use table::Table;
 
 use super::model::{Activity, AlertReason, Finding, Level, Standing};
 use crate::observation::AccountHash;
@@ -22,6 +28,7 @@ const COMMON_PERCENT: usize = 50;
 
 #[derive(Clone, Debug)]
 struct Member {
+    uid: String,
     /// Order of opening.
     order: u64,
     parent: Option<String>,
@@ -40,7 +47,7 @@ struct Member {
 /// The open findings.
 #[derive(Debug)]
 pub struct Parents {
-    open: BTreeMap<String, Member>,
+    open: Table,
     most: usize,
     opened: u64,
     /// Findings that were no longer compared for want of room.
@@ -50,7 +57,7 @@ pub struct Parents {
 impl Parents {
     /// None yet; at most `most` are compared.
     pub fn new(most: usize) -> Self {
-        Self { open: BTreeMap::new(), most, opened: 0, dropped: 0 }
+        Self { open: Table::default(), most, opened: 0, dropped: 0 }
     }
 
     /// Says how `finding` stands to the others.
@@ -72,14 +79,13 @@ impl Parents {
 
     /// True when none is open.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.len() == 0
     }
 
     fn opened(&mut self, finding: &Finding) -> Standing {
         let mut member = Member::of(finding, self.opened);
         self.opened += 1;
-        let kin = self.open.iter().filter(|(_, other)| other.is_kin(&member)).min_by_key(|(_, other)| other.order);
-        member.parent = kin.map(|(uid, other)| other.parent.clone().unwrap_or_else(|| uid.clone()));
+        member.parent = self.open.kin(&member).map(|other| other.parent.as_ref().unwrap_or(&other.uid).clone());
         let parent = member.parent.clone();
         let alert = match parent.as_ref().and_then(|uid| self.open.get_mut(uid)) {
             Some(head) if finding.level > head.gravest => {
@@ -95,17 +101,14 @@ impl Parents {
             member.told = 0;
         }
         self.make_room();
-        self.open.insert(finding.uid.clone(), member);
+        self.open.insert(member);
         Standing { parent, alert }
     }
 
     fn updated(&mut self, finding: &Finding) -> Standing {
         let Some(member) = self.open.get_mut(&finding.uid) else {
             // It was open before a restart, or not compared for want of room.
-            let mut again = finding.clone();
-            again.activity = Activity::Open;
-            let standing = self.opened(&again);
-            return Standing { alert: None, ..standing };
+            return Standing { alert: None, ..self.opened(finding) };
         };
         let new = |known: &[String], now: &[String]| now.iter().any(|name| !known.contains(name));
         let alert = if new(&member.kids, &finding.scope.kids) {
@@ -123,17 +126,16 @@ impl Parents {
         }
         member.kids.clone_from(&finding.scope.kids);
         member.routes.clone_from(&finding.scope.routes);
-        member.accounts = sorted(&finding.account_sample);
-        Standing { parent: member.parent.clone(), alert }
+        let parent = member.parent.clone();
+        self.open.resample(&finding.uid, sorted(&finding.account_sample));
+        Standing { parent, alert }
     }
 
     fn make_room(&mut self) {
         while self.open.len() >= self.most {
-            let parents: HashSet<&String> = self.open.values().filter_map(|member| member.parent.as_ref()).collect();
-            let childless = self.open.iter().filter(|(uid, _)| !parents.contains(uid));
-            let oldest = childless.min_by_key(|(_, member)| member.order).map(|(uid, _)| uid.clone());
-            let Some(uid) = oldest.or_else(|| self.open.keys().next().cloned()) else { return };
-            self.open.remove(&uid);
+            if !self.open.give_up() {
+                return;
+            }
             self.dropped += 1;
         }
     }
@@ -143,6 +145,7 @@ impl Member {
     fn of(finding: &Finding, order: u64) -> Self {
         let named = |field: &str| finding.group.iter().find(|(name, _)| name == field);
         Self {
+            uid: finding.uid.clone(),
             order,
             parent: None,
             service: named("service").map(|(_, value)| value.clone()),
@@ -158,18 +161,27 @@ impl Member {
         }
     }
 
+    /// True when its accounts are too few to tell what it is about: its marks do.
+    fn has_few_accounts(&self) -> bool {
+        self.accounts.len() < COMMON_MIN
+    }
+
     /// True when both are about the same thing.
     fn is_kin(&self, other: &Self) -> bool {
         let apart = self.service.is_some() && other.service.is_some() && self.service != other.service;
         if apart {
             return false;
         }
-        let fewer = self.accounts.len().min(other.accounts.len());
-        if fewer >= COMMON_MIN {
-            let common = in_common(&self.accounts, &other.accounts);
-            return common >= COMMON_MIN && common * 100 >= fewer * COMMON_PERCENT;
+        if !self.has_few_accounts() && !other.has_few_accounts() {
+            return self.are_enough(other, in_common(&self.accounts, &other.accounts));
         }
         self.marks.iter().any(|mark| other.marks.contains(mark))
+    }
+
+    /// True when so many accounts in common make one thing of two findings.
+    fn are_enough(&self, other: &Self, common: usize) -> bool {
+        let fewer = self.accounts.len().min(other.accounts.len());
+        common >= COMMON_MIN && common * 100 >= fewer * COMMON_PERCENT
     }
 }
 
@@ -195,90 +207,4 @@ fn in_common(left: &[AccountHash], right: &[AccountHash]) -> usize {
         }
     }
     common
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::finding::ocsf::tests::finding;
-
-    fn account(n: u8) -> AccountHash {
-        AccountHash([n; 16])
-    }
-
-    fn open(uid: &str, level: Level, accounts: std::ops::Range<u8>) -> Finding {
-        Finding {
-            uid: uid.to_owned(),
-            level,
-            distinct: accounts.len() as u64,
-            account_sample: accounts.map(account).collect(),
-            ..finding()
-        }
-    }
-
-    fn placed(parents: &mut Parents, mut finding: Finding) -> Standing {
-        parents.place(&mut finding);
-        finding.standing
-    }
-
-    #[test]
-    fn overlapping_findings_have_one_parent_and_one_alert() {
-        let mut parents = Parents::new(30);
-        let first = placed(&mut parents, open("a", Level::Medium, 0..20));
-        assert_eq!((first.parent, first.alert), (None, Some(AlertReason::Opened)));
-        let same = placed(&mut parents, open("b", Level::Medium, 5..25));
-        assert_eq!((same.parent.as_deref(), same.alert), (Some("a"), None));
-        let graver = placed(&mut parents, open("c", Level::High, 8..24));
-        assert_eq!((graver.parent.as_deref(), graver.alert), (Some("a"), Some(AlertReason::Graver)));
-        let again = placed(&mut parents, open("d", Level::High, 8..24));
-        assert_eq!(again.alert, None, "as grave as what was told");
-        let other = placed(&mut parents, open("e", Level::High, 100..120));
-        assert_eq!((other.parent, other.alert), (None, Some(AlertReason::Opened)));
-        let mut elsewhere = open("f", Level::High, 0..20);
-        elsewhere.group[0].1 = "bank".to_owned();
-        assert_eq!(placed(&mut parents, elsewhere).parent, None, "another service");
-    }
-
-    #[test]
-    fn without_accounts_the_same_key_or_client_tells() {
-        let mut parents = Parents::new(30);
-        placed(&mut parents, open("a", Level::High, 0..20));
-        assert_eq!(placed(&mut parents, open("b", Level::Medium, 0..0)).parent.as_deref(), Some("a"), "the same kid");
-        let mut other = open("c", Level::Medium, 0..0);
-        other.group[2].1 = "k2".to_owned();
-        assert_eq!(placed(&mut parents, other).parent, None);
-    }
-
-    #[test]
-    fn a_changed_scope_alerts_again() {
-        let mut parents = Parents::new(30);
-        let mut one = open("a", Level::High, 0..10);
-        one.scope.kids = vec!["k1".to_owned()];
-        placed(&mut parents, one.clone());
-        one.activity = Activity::Update;
-        one.distinct = 99;
-        assert_eq!(placed(&mut parents, one.clone()).alert, None);
-        one.distinct = 100;
-        assert_eq!(placed(&mut parents, one.clone()).alert, Some(AlertReason::Tenfold));
-        one.distinct = 200;
-        assert_eq!(placed(&mut parents, one.clone()).alert, None);
-        one.scope.kids.push("k2".to_owned());
-        assert_eq!(placed(&mut parents, one.clone()).alert, Some(AlertReason::NewKid));
-        one.scope.routes.push("/orders".to_owned());
-        assert_eq!(placed(&mut parents, one.clone()).alert, Some(AlertReason::NewRoute));
-        one.activity = Activity::Close;
-        assert_eq!(placed(&mut parents, one.clone()).alert, None);
-        assert!(parents.is_empty());
-    }
-
-    #[test]
-    fn a_flood_of_findings_is_bounded_and_counted() {
-        let mut parents = Parents::new(30);
-        for n in 0..40 {
-            let mut one = open(&format!("{n:08}"), Level::Low, 0..0);
-            one.group = vec![("client".to_owned(), n.to_string())];
-            placed(&mut parents, one);
-        }
-        assert_eq!((parents.len(), parents.dropped), (30, 10));
-    }
 }

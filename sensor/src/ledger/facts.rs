@@ -61,7 +61,7 @@ struct Packed {
     /// Which of the values below hold: bits of [`there`].
     there: u8,
     /// Which of `names` hold: bits in their order.
-    named: u8,
+    held: u8,
     kid: u32,
     /// `iss`, `alg`, `aud`, `scope`
     names: [u32; 4],
@@ -91,13 +91,13 @@ impl Decoded {
             | bit(nbf.is_some(), there::NBF)
             | bit(facts.kid.is_some(), there::KID)
             | bit(facts.alg_none, there::ALG_NONE);
-        let named = (0..).zip(names).fold(0, |all, (at, name)| all | bit(name.is_some(), 1 << at));
+        let held = (0..).zip(names).fold(0, |all, (at, name)| all | bit(name.is_some(), 1 << at));
         let number = |name: Option<Interned>| name.map_or(0, |name| name.0);
         let hash = |hash: Option<AccountHash>| hash.map_or([0; 16], |hash| hash.0);
         let packed = Packed {
             form: facts.form,
             there,
-            named,
+            held,
             kid: number(facts.kid),
             names: names.map(number),
             dates: [iat, exp, nbf].map(Option::unwrap_or_default),
@@ -110,15 +110,15 @@ impl Decoded {
     /// The facts.
     #[inline]
     pub fn facts(&self) -> Facts {
-        let Packed { form, there, named, kid, names: [iss, alg, aud, scope], dates: [iat, exp, nbf], sub, jti } =
+        let Packed { form, there, held, kid, names: [iss, alg, aud, scope], dates: [iat, exp, nbf], sub, jti } =
             self.packed;
         let holds = |bit: u8| there & bit != 0;
-        let name = |at: u8, name: u32| (named & 1 << at != 0).then_some(Interned(name));
+        let interned = |at: u8, number: u32| (held & 1 << at != 0).then_some(Interned(number));
         let claims = observation::Claims {
-            iss: name(0, iss),
-            alg: name(1, alg),
-            aud: name(2, aud),
-            scope: name(3, scope),
+            iss: interned(0, iss),
+            alg: interned(1, alg),
+            aud: interned(2, aud),
+            scope: interned(3, scope),
             sub: holds(there::SUB).then_some(AccountHash(sub)),
             jti: holds(there::JTI).then_some(AccountHash(jti)),
             iat: holds(there::IAT).then_some(iat),

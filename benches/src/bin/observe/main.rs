@@ -54,8 +54,8 @@ pub struct Args {
     /// Observations a second of the time that they carry
     #[arg(long, default_value_t = 10_700)]
     rate: u64,
-    /// Exchanges whose memory is fetched at once; the collector takes sixteen
-    #[arg(long, default_value_t = 16)]
+    /// Exchanges whose memory is fetched at once; the collector takes 32
+    #[arg(long, default_value_t = 32)]
     window: usize,
     #[arg(long, default_value_t = 1)]
     seed: u64,

@@ -1,10 +1,11 @@
 //! What really happened, and what the findings are worth against it.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use sensor_ebpf::siphash::{Key, hash128};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::feed::Failed;
@@ -14,10 +15,10 @@ use crate::token::decimal;
 #[derive(Debug)]
 pub struct Truth {
     key: Key,
-    /// Hashes of the accounts that the attack went for, in hexadecimal.
-    accounts: HashSet<String>,
-    /// Its addresses, as text.
-    clients: HashSet<String>,
+    /// Hashes of the accounts that the attack went for.
+    accounts: HashSet<u128>,
+    /// Its addresses.
+    clients: HashSet<Ipv4Addr>,
     /// When each of the accounts whose data was returned was first read.
     exposed: Vec<u64>,
     exposed_ids: HashSet<u64>,
@@ -39,6 +40,12 @@ struct Finding {
     share: f64,
     exposed: usize,
     requests: u64,
+}
+
+/// What a line says happened to its finding.
+#[derive(Deserialize)]
+struct Said {
+    activity_id: Option<u64>,
 }
 
 /// What a simulation came to: one line of JSON.
@@ -107,10 +114,8 @@ impl Truth {
         }
         self.text.clear();
         decimal(id, &mut self.text);
-        let hash = hash128(self.key, &self.text);
-        let hash = hash.iter().fold(String::with_capacity(32), |text, byte| text + &format!("{byte:02x}"));
-        self.accounts.insert(hash);
-        self.clients.insert(std::net::Ipv4Addr::from(client).to_string());
+        self.accounts.insert(u128::from_be_bytes(hash128(self.key, &self.text)));
+        self.clients.insert(Ipv4Addr::from(client));
     }
 
     /// Accounts whose data was returned to the attack.
@@ -122,9 +127,9 @@ impl Truth {
     /// Lines that the sensor wrote by now.
     pub fn told(&mut self, lines: &[u8]) -> Result<(), Failed> {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let finding: Value = serde_json::from_slice(line)?;
-            if finding.get("activity_id").and_then(Value::as_u64) == Some(1) {
-                self.opened(&finding);
+            // Of thousands of findings most lines are updates: only what opens is read as a whole.
+            if serde_json::from_slice::<Said>(line)?.activity_id == Some(1) {
+                self.opened(&serde_json::from_slice(line)?);
             }
         }
         Ok(())
@@ -140,16 +145,15 @@ impl Truth {
         let mut accounts = sample("resources", "/uid");
         accounts.retain(|uid| uid.len() == 32);
         let clients = sample("evidences", "/src_endpoint/ip");
-        let share = |sample: &[&str], set: &HashSet<String>| {
-            sample.iter().filter(|one| set.contains(**one)).count() as f64 / sample.len().max(1) as f64
-        };
         // A finding that names no account is judged by its clients.
-        let named = accounts.len() as u64;
-        if accounts.is_empty() {
-            (share(&clients, &self.clients), named)
+        let (sample, hits) = if accounts.is_empty() {
+            let is_hit = |client: &&&str| client.parse().is_ok_and(|client: Ipv4Addr| self.clients.contains(&client));
+            (&clients, clients.iter().filter(is_hit).count())
         } else {
-            (share(&accounts, &self.accounts), named)
-        }
+            let is_hit = |uid: &&&str| u128::from_str_radix(uid, 16).is_ok_and(|hash| self.accounts.contains(&hash));
+            (&accounts, accounts.iter().filter(is_hit).count())
+        };
+        (hits as f64 / sample.len().max(1) as f64, accounts.len() as u64)
     }
 
     /// True for a finding, as it opened, that is the attack's.
