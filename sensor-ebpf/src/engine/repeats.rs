@@ -19,8 +19,8 @@ pub const PIECE_MAX: u32 = 4096;
 /// Bytes of one step of a digest.
 pub const STEP: u32 = 64;
 
-/// Behind the parser, with the half locked: remembers the segment if a request's head goes on in front of it or behind. The result says nothing (the verifier refuses
-/// a function that leaves an address there).
+/// Behind the parser, with the half locked: remembers the segment if a request's head goes on in front of it or behind. The
+/// result says nothing (the verifier refuses a function that leaves an address there).
 #[cfg_attr(target_arch = "bpf", inline(never))]
 pub(super) fn remember<T: Tables>(tables: &mut T, work: &mut Work) -> u32 {
     let split = work.goes_on != 0 || http::in_head(work.parser.phase);

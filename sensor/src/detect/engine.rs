@@ -14,7 +14,7 @@ use super::groups::{Groups, Slot};
 use super::names::Names;
 use super::quiet::{Quiet, Seen, Took};
 use super::report;
-use super::rule::{CompiledRule, Count, GROUP_FIELDS_MAX};
+use super::rule::{CompiledRule, Count};
 use super::shade::Shades;
 use super::stand_in::stand_in;
 use super::window::SLICES;
@@ -295,10 +295,7 @@ impl RuleState {
         if steps == 0 {
             return None;
         }
-        let mut group = GroupKey([None; GROUP_FIELDS_MAX]);
-        for (slot, field) in group.0.iter_mut().zip(&self.rule.group_by) {
-            *slot = field.key(s);
-        }
+        let group = GroupKey::new(self.rule.group_by.iter().map(|field| field.key(s)));
         let value = if let Count::Distinct(field) = self.rule.count { field.key(s) } else { None };
         let hash = self.quiet.as_ref().map_or(0, |quiet| quiet.hash(&group));
         Some(Counts { steps, value, group, hash })

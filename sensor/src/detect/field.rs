@@ -398,6 +398,7 @@ impl Field {
     }
 
     /// The value in the subject, if it has one.
+    #[inline]
     pub fn key(self, s: Subject<'_>) -> Option<Key> {
         let o = s.o;
         Some(match self {

@@ -13,9 +13,40 @@ use super::window::{KEPT, SLICES, Window, leaving, slot};
 use crate::detect::field::{Field, address};
 use crate::observation::{AccountHash, Instant};
 
-/// The values of the `group-by` fields, in the rule's order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct GroupKey(pub [Option<Key>; GROUP_FIELDS_MAX]);
+/// The values of the `group-by` fields, in the rule's order. As numbers: each observation makes some, copies and hashes
+/// them, and that takes a third of the time if they are bytes in odd places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct GroupKey {
+    values: [u128; GROUP_FIELDS_MAX],
+    /// Which of them are there: a bit each.
+    present: u8,
+}
+
+impl GroupKey {
+    /// Of the values of the fields, at most [`GROUP_FIELDS_MAX`].
+    #[inline]
+    pub fn new(values: impl IntoIterator<Item = Option<Key>>) -> Self {
+        let mut key = Self::default();
+        for ((index, slot), value) in (0..).zip(&mut key.values).zip(values) {
+            if let Some(value) = value {
+                *slot = u128::from_be_bytes(value);
+                key.present |= 1 << index;
+            }
+        }
+        key
+    }
+
+    /// The value of the field with that number, if it has one.
+    pub fn get(&self, index: usize) -> Option<Key> {
+        self.numbers().nth(index)?.map(u128::to_be_bytes)
+    }
+
+    /// The values, and nothing for the fields that have none.
+    #[inline]
+    pub fn numbers(&self) -> impl Iterator<Item = Option<u128>> {
+        (0u8..).zip(self.values).map(|(index, value)| (self.present >> index & 1 == 1).then_some(value))
+    }
+}
 
 /// What happened in one slice.
 #[derive(Clone, Copy, Debug)]

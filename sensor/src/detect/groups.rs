@@ -212,11 +212,11 @@ mod tests {
     use super::*;
 
     fn key(number: u8) -> GroupKey {
-        GroupKey([Some([number; 16]), None, None, None])
+        GroupKey::new([Some([number; 16])])
     }
 
     fn kept(groups: &Groups) -> Vec<u8> {
-        let mut kept: Vec<u8> = groups.index.keys().map(|key| key.0[0].unwrap()[0]).collect();
+        let mut kept: Vec<u8> = groups.index.keys().map(|key| key.get(0).unwrap()[0]).collect();
         kept.sort_unstable();
         kept
     }

@@ -279,8 +279,8 @@ impl Quiet {
     /// A hash of the group that only the seed's owner can compute.
     pub fn hash(&self, key: &GroupKey) -> u128 {
         let [mut hash, other] = self.seed;
-        for value in key.0 {
-            let (present, value) = value.map_or((0, 0), |value| (1, u128::from_be_bytes(value)));
+        for value in key.numbers() {
+            let (present, value) = value.map_or((0, 0), |value| (1, value));
             #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
             let (high, low) = ((value >> 64) as u64, value as u64);
             hash = folded(hash ^ high ^ present, low ^ other);
@@ -408,7 +408,7 @@ mod tests {
     use super::*;
 
     fn key(number: u64) -> GroupKey {
-        GroupKey([Some(u128::from(number).to_be_bytes()), None, None, None])
+        GroupKey::new([Some(u128::from(number).to_be_bytes())])
     }
 
     fn value(number: u64) -> Key {

@@ -65,7 +65,7 @@ fn group_texts(rule: &CompiledRule, key: Option<GroupKey>, labels: &dyn Labels) 
     let texts = rule.group_by.iter().enumerate().map(|(index, field)| {
         let text = match key {
             None => OVERFLOW.to_owned(),
-            Some(key) => field.text(key.0.get(index).copied().flatten(), labels),
+            Some(key) => field.text(key.get(index), labels),
         };
         (field.label().to_owned(), text)
     });
@@ -78,7 +78,7 @@ pub(super) fn uid(rule: &CompiledRule, key: Option<GroupKey>, first: Instant, la
     bytes.extend(rule.exception.iter().flat_map(|exception| exception.id.bytes()));
     for (index, (field, text)) in group_texts(rule, key, labels).iter().enumerate() {
         // Absent and called "none" are two groups.
-        let present = key.is_some_and(|key| key.0.get(index).copied().flatten().is_some());
+        let present = key.is_some_and(|key| key.get(index).is_some());
         for part in [field.as_str(), text.as_str()] {
             bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part.as_bytes());

@@ -38,6 +38,8 @@ pub struct Claims {
     names: Vec<Box<str>>,
     scratch: Vec<u8>,
     key: siphash::Key,
+    /// The header that came last, as a keyed hash, and what it says: tokens of one issuer have one header.
+    header: Option<([u8; 16], Facts)>,
     decoded: u64,
 }
 
@@ -59,10 +61,11 @@ impl Claims {
         let interner = || Interner::new(config.bounds.kids);
         Self {
             seen: Names { kids: interner(), iss: interner(), alg: interner(), aud: interner(), scope: interner() },
-            cache: ClockMap::new(config.bounds.claims_cache),
+            cache: ClockMap::roomy(config.bounds.claims_cache),
             names,
             scratch: Vec::new(),
             key,
+            header: None,
             decoded: 0,
         }
     }
@@ -199,6 +202,16 @@ impl Claims {
     fn decode_header(&mut self, text: &[u8]) -> Facts {
         let Some(dot) = text.iter().position(|byte| *byte == b'.') else { return Facts::only(Form::Unread) };
         let header = text.get(..dot.min(TEXT_MAX)).unwrap_or_default();
+        let hash = hash128(self.key, header);
+        if let Some((_, facts)) = self.header.filter(|(last, _)| *last == hash) {
+            return facts;
+        }
+        let facts = self.read_header(header);
+        self.header = Some((hash, facts));
+        facts
+    }
+
+    fn read_header(&mut self, header: &[u8]) -> Facts {
         let (mut alg_none, mut has_alg, mut kid, mut shown) = (false, false, None, None);
         let Names { kids, alg: algorithms, .. } = &mut self.seen;
         let read = object(&mut self.scratch, header, |name, value| match (name, value) {

@@ -13,6 +13,8 @@ pub use super::store::Key;
 const CLOCK_LOOKS: usize = 64;
 /// Fewest and most buckets.
 const BUCKETS: (usize, usize) = (16, 1 << 30);
+/// Buckets for each entry of a roomy map.
+const ROOMY: usize = 4;
 
 /// What stands for a credential.
 pub trait Keyed: Copy + Eq {
@@ -66,8 +68,18 @@ pub struct ClockMap<V, K = Key> {
 impl<V, K: Keyed> ClockMap<V, K> {
     /// Room for `capacity` entries, at least one.
     pub fn new(capacity: usize) -> Self {
+        Self::with_buckets(capacity, 1)
+    }
+
+    /// The same, with so many buckets that hardly two entries share one: for what each request looks up, because only what
+    /// stands first in its bucket can be fetched ahead.
+    pub fn roomy(capacity: usize) -> Self {
+        Self::with_buckets(capacity, ROOMY)
+    }
+
+    fn with_buckets(capacity: usize, each: usize) -> Self {
         let capacity = capacity.clamp(1, BUCKETS.1);
-        let buckets = vec![0; capacity.next_power_of_two().clamp(BUCKETS.0, BUCKETS.1)];
+        let buckets = vec![0; (capacity * each).next_power_of_two().clamp(BUCKETS.0, BUCKETS.1)];
         Self { buckets, slots: Vec::new(), free: 0, len: 0, capacity, hand: 0, evictions: 0 }
     }
 

@@ -149,7 +149,7 @@ impl Store {
         Self {
             tags: Tags::new(bounds.issuances),
             buckets: Buckets::new(bounds.lifetime.saturating_add(bounds.retention), now),
-            accounts: ClockMap::new(bounds.accounts),
+            accounts: ClockMap::roomy(bounds.accounts),
             services: services.iter().map(Written::new).collect(),
             journal: None,
             pass: None,
