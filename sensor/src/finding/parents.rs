@@ -7,7 +7,7 @@
 //! parent ever was, and when the scope of one that was told changes: ten times the size, a new `kid`, a new route. That
 //! holds whether or not somebody has acknowledged it. Bounded: beyond so many open findings the oldest without
 //! children are no longer compared, which is counted. A finding meets only those that it shares an account or a mark
-//! with ([`table`]), so thousands of open ones cost little.
+//! with (see `table`), so thousands of open ones cost little.
 
 mod table;
 #[cfg(test)]
