@@ -13,8 +13,8 @@ use super::window::{KEPT, SLICES, Window, leaving, slot};
 use crate::detect::field::{Field, address};
 use crate::observation::{AccountHash, Instant};
 
-/// The values of the `group-by` fields, in the rule's order. As numbers: each observation makes some, copies and hashes
-/// them, and that takes a third of the time if they are bytes in odd places.
+/// The values of the `group-by` fields, in the rule's order. As numbers, because each observation makes some, copies and
+/// hashes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
     values: [u128; GROUP_FIELDS_MAX],

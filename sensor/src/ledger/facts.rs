@@ -43,32 +43,19 @@ impl Facts {
     }
 }
 
-/// A fact that is there: one of [`Packed::there`].
-mod there {
-    pub const SUB: u8 = 1;
-    pub const JTI: u8 = 2;
-    pub const IAT: u8 = 4;
-    pub const EXP: u8 = 8;
-    pub const NBF: u8 = 16;
-    pub const KID: u8 = 32;
-    pub const ALG_NONE: u8 = 64;
-}
-
 /// Facts without what depends on the time of use, packed.
 #[derive(Clone, Copy, Debug)]
 struct Packed {
     form: Form,
-    /// Which of the values below hold: bits of [`there`].
-    there: u8,
-    /// Which of `names` hold: bits in their order.
-    held: u8,
-    kid: u32,
-    /// `iss`, `alg`, `aud`, `scope`
-    names: [u32; 4],
+    alg_none: bool,
+    /// Which of the values below are there: bits in their order.
+    there: u16,
+    /// `kid`, `iss`, `alg`, `aud`, `scope`
+    names: [u32; 5],
     /// `iat`, `exp`, `nbf`
     dates: [i64; 3],
-    sub: [u8; 16],
-    jti: [u8; 16],
+    /// `sub`, `jti`
+    hashes: [[u8; 16]; 2],
 }
 
 /// What is kept of a credential that was read.
@@ -82,27 +69,16 @@ impl Decoded {
     /// Of facts, and of accounts in the order of the claims that the configuration names.
     pub fn new(facts: &Facts, accounts: Box<[Option<AccountHash>]>) -> Self {
         let observation::Claims { iss, alg, aud, scope, sub, jti, iat, exp, nbf, .. } = facts.claims;
-        let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
-        let names = [iss, alg, aud, scope];
-        let there = bit(sub.is_some(), there::SUB)
-            | bit(jti.is_some(), there::JTI)
-            | bit(iat.is_some(), there::IAT)
-            | bit(exp.is_some(), there::EXP)
-            | bit(nbf.is_some(), there::NBF)
-            | bit(facts.kid.is_some(), there::KID)
-            | bit(facts.alg_none, there::ALG_NONE);
-        let held = (0..).zip(names).fold(0, |all, (at, name)| all | bit(name.is_some(), 1 << at));
-        let number = |name: Option<Interned>| name.map_or(0, |name| name.0);
-        let hash = |hash: Option<AccountHash>| hash.map_or([0; 16], |hash| hash.0);
+        let (names, dates, hashes) = ([facts.kid, iss, alg, aud, scope], [iat, exp, nbf], [sub, jti]);
+        let held = names.iter().map(Option::is_some);
+        let held = held.chain(dates.iter().map(Option::is_some)).chain(hashes.iter().map(Option::is_some));
         let packed = Packed {
             form: facts.form,
-            there,
-            held,
-            kid: number(facts.kid),
-            names: names.map(number),
-            dates: [iat, exp, nbf].map(Option::unwrap_or_default),
-            sub: hash(sub),
-            jti: hash(jti),
+            alg_none: facts.alg_none,
+            there: (0..).zip(held).fold(0, |there, (at, holds)| there | u16::from(holds) << at),
+            names: names.map(|name| name.map_or(0, |name| name.0)),
+            dates: dates.map(Option::unwrap_or_default),
+            hashes: hashes.map(|hash| hash.map_or([0; 16], |hash| hash.0)),
         };
         Self { packed, accounts }
     }
@@ -110,24 +86,29 @@ impl Decoded {
     /// The facts.
     #[inline]
     pub fn facts(&self) -> Facts {
-        let Packed { form, there, held, kid, names: [iss, alg, aud, scope], dates: [iat, exp, nbf], sub, jti } =
-            self.packed;
-        let holds = |bit: u8| there & bit != 0;
-        let interned = |at: u8, number: u32| (held & 1 << at != 0).then_some(Interned(number));
+        let Packed {
+            form,
+            alg_none,
+            there,
+            names: [kid, iss, alg, aud, scope],
+            dates: [iat, exp, nbf],
+            hashes: [sub, jti],
+        } = self.packed;
+        let holds = |at: u32| there >> at & 1 == 1;
+        let interned = |at: u32, number: u32| holds(at).then_some(Interned(number));
         let claims = observation::Claims {
-            iss: interned(0, iss),
-            alg: interned(1, alg),
-            aud: interned(2, aud),
-            scope: interned(3, scope),
-            sub: holds(there::SUB).then_some(AccountHash(sub)),
-            jti: holds(there::JTI).then_some(AccountHash(jti)),
-            iat: holds(there::IAT).then_some(iat),
-            exp: holds(there::EXP).then_some(exp),
-            nbf: holds(there::NBF).then_some(nbf),
+            iss: interned(1, iss),
+            alg: interned(2, alg),
+            aud: interned(3, aud),
+            scope: interned(4, scope),
+            iat: holds(5).then_some(iat),
+            exp: holds(6).then_some(exp),
+            nbf: holds(7).then_some(nbf),
+            sub: holds(8).then_some(AccountHash(sub)),
+            jti: holds(9).then_some(AccountHash(jti)),
             ..observation::Claims::NONE
         };
-        let kid = holds(there::KID).then_some(Interned(kid));
-        Facts { form, alg_none: holds(there::ALG_NONE), kid, claims }
+        Facts { form, alg_none, kid: interned(0, kid), claims }
     }
 
     /// Accounts in the order of the claims that the configuration names.
