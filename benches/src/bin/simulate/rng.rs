@@ -1,15 +1,11 @@
 //! Draws. Everything follows from the seed: a stream of numbers for what happens, a hash for what is.
 
-/// A permutation of 64-bit numbers that looks like none (the finaliser of `SplitMix64`, Steele et al. 2014).
-pub const fn mix(value: u64) -> u64 {
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
-}
+use benches::behind::Random;
+pub use benches::behind::mix;
 
 /// A stream of draws (`SplitMix64`).
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng(Random);
 
 /// Entries of the table of gaps.
 const GAPS: usize = 4096;
@@ -17,13 +13,12 @@ const GAPS: usize = 4096;
 impl Rng {
     /// The stream `name` of `seed`.
     pub const fn new(seed: u64, name: u64) -> Self {
-        Self(mix(seed ^ mix(name)))
+        Self(Random(mix(seed ^ mix(name))))
     }
 
     /// Any number.
     pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+        self.0.draw()
     }
 
     /// A number below `bound`.
