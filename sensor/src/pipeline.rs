@@ -413,7 +413,9 @@ impl Pipeline {
         let issuers = issuer_views(&stats);
         metrics.ledger(&LedgerView {
             issuances: stats.issuances as u64,
-            evicted: stats.evictions,
+            evicted_over: stats.tombstone_evictions,
+            evicted_running: stats.evictions.saturating_sub(stats.tombstone_evictions),
+            eviction_doubt: stats.eviction_false_positives,
             added: counts.issuances.added,
             inherited: counts.issuances.inherited,
             echo: counts.issuances.echo,

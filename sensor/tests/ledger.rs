@@ -94,6 +94,7 @@ fn login(n: u64, at: Instant) -> Issuance {
         index: 0,
         at,
         account: None,
+        expires: None,
         inherits: None,
         binds: false,
     }

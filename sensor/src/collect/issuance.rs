@@ -53,6 +53,23 @@ fn waits_for_body(rule: &IssuanceRule) -> bool {
     rule.success.json.is_some()
 }
 
+/// A credential that is handed out or bound.
+#[derive(Clone, Copy)]
+struct Handed {
+    /// Where it stands: one of [`place`], and which of the configured names of that place.
+    place: u8,
+    index: u8,
+    fingerprint: Fingerprint,
+    /// End of its life, if it says so.
+    expires: Option<u64>,
+}
+
+impl Handed {
+    const fn at(place: u8, index: u8, fingerprint: Fingerprint) -> Self {
+        Self { place, index, fingerprint, expires: None }
+    }
+}
+
 /// Applies exchanges to the ledger.
 pub(super) struct Applier<'a> {
     pub ledger: &'a mut Ledger,
@@ -240,7 +257,7 @@ impl Applier<'_> {
             let mut any = false;
             for fingerprint in exchange.sets(wanted, index) {
                 any = true;
-                self.issue(exchange, (wanted, index), fingerprint, inherits, account, false);
+                self.issue(exchange, Handed::at(wanted, index, fingerprint), inherits, account, false);
             }
             missing += usize::from(!any);
         }
@@ -272,7 +289,7 @@ impl Applier<'_> {
             let replaced =
                 place == place::COOKIE && exchange.sets(place::SET_COOKIE, index).any(|set| set != fingerprint);
             if bound && !replaced {
-                self.issue(exchange, (place, index), fingerprint, inherits, account, true);
+                self.issue(exchange, Handed::at(place, index, fingerprint), inherits, account, true);
             }
         }
     }
@@ -297,7 +314,13 @@ impl Applier<'_> {
             let text = canonical(self.scratch.as_slice());
             if read && !text.is_empty() {
                 let fingerprint = Fingerprint(siphash::hash128(self.fingerprint_key, text));
-                self.issue(exchange, (place::BODY, 0), fingerprint, inherits, account, false);
+                let (flags, claims) = jwt_shape(text);
+                let (service, place) = (exchange.service, place::BODY);
+                let handed =
+                    Presented { service, place, index: 0, scheme: 0, fingerprint, flags, claims, spends: false };
+                let expires = self.ledger.end_of(&handed, exchange.at);
+                let handed = Handed { expires, ..Handed::at(place, 0, fingerprint) };
+                self.issue(exchange, handed, inherits, account, false);
             } else {
                 self.counts.missing += 1;
             }
@@ -359,9 +382,8 @@ impl Applier<'_> {
                 Some(parent) => {
                     let doubt = if exchange.doubtful { Provenance::Unverifiable } else { Provenance::None };
                     let inherits = Some(parent.verdict.provenance.max(doubt));
-                    let fingerprint = Fingerprint(set.fingerprint);
-                    let place = (place::SET_COOKIE, set.index);
-                    self.issue(exchange, place, fingerprint, inherits, parent.verdict.account, false);
+                    let handed = Handed::at(place::SET_COOKIE, set.index, Fingerprint(set.fingerprint));
+                    self.issue(exchange, handed, inherits, parent.verdict.account, false);
                 }
                 None if exchange.doubtful => self.lose(exchange, 1),
                 None => {}
@@ -392,14 +414,14 @@ impl Applier<'_> {
     fn issue(
         &mut self,
         exchange: &Exchange<'_>,
-        (place, index): (u8, u8),
-        fingerprint: Fingerprint,
+        handed: Handed,
         inherits: Option<Provenance>,
         account: Option<AccountHash>,
         binds: bool,
     ) {
         let (service, at) = (exchange.service, exchange.at);
-        let issuance = Issuance { service, fingerprint, place, index, at, account, inherits, binds };
+        let Handed { place, index, fingerprint, expires } = handed;
+        let issuance = Issuance { service, fingerprint, place, index, at, account, expires, inherits, binds };
         let issued = self.ledger.issue(issuance);
         let counter = match issued {
             Issued::Added => {

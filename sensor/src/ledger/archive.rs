@@ -85,7 +85,7 @@ impl Archive {
                     imported.known += 1;
                     let issued = record.provenance == Provenance::Issued;
                     let Record { used, ended, expires, account, .. } = record;
-                    let change = Change { issued, used, ended, revived: false, expires, account };
+                    let change = Change { issued, used, ended, expires, account, ..Change::default() };
                     writes.push(Write::Change(key, change));
                 } else {
                     imported.added += 1;

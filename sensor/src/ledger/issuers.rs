@@ -12,9 +12,10 @@ use sensor_ebpf::wire::{credential_flag, place, scheme};
 
 use super::claims::Claims;
 use super::facts::{Facts, Form};
+use super::verdict::Leeway;
 use super::{Presented, nanos};
 use crate::config::model::{self as config, Config, Place, Service};
-use crate::observation::{Interned, IssuerId, ServiceId};
+use crate::observation::{Instant, Interned, IssuerId, ServiceId};
 
 /// Lifetime assumed for what a service without issuers hands out.
 const DEFAULT_LIFETIME: Duration = Duration::from_hours(24);
@@ -150,6 +151,23 @@ impl Issuer {
         }
     }
 
+    /// When a credential that is presented or handed out at `at` ends at the latest, monotonic ns: by its `exp`, and
+    /// whatever that says after the longest lifetime. `None` for a JWT that could not be read: its issuer is a guess.
+    pub fn end(&self, facts: &Facts, at: Instant, leeway: Leeway) -> Option<u64> {
+        let longest = at.monotonic_ns.saturating_add(self.lifetime).saturating_add(leeway.monotonic);
+        if !self.jwt {
+            return Some(longest);
+        }
+        if facts.form != Form::Read {
+            return None;
+        }
+        let Some(exp) = facts.claims.exp else { return Some(longest) };
+        let left = exp.saturating_add(self.expiry.grace).saturating_sub(super::seconds(at));
+        // What is over, is over by now.
+        let left = Duration::from_secs(u64::try_from(left).unwrap_or(0));
+        Some(at.monotonic_ns.saturating_add(nanos(left)).saturating_add(leeway.monotonic).min(longest))
+    }
+
     /// What the register says of `kid`.
     pub fn registered(&self, kid: Option<Interned>) -> Registered<'_> {
         if self.kids.is_empty() {
@@ -269,6 +287,19 @@ impl Issuers {
         let at = request_place(place, index);
         let standing = || issuers.iter().filter(|issuer| issuer.stands_at(at));
         standing().find(|issuer| !issuer.jwt).or_else(|| standing().next())
+    }
+
+    /// The issuer that a token which could be read names.
+    pub fn that_says(&self, service: ServiceId, facts: &Facts) -> Option<&Issuer> {
+        if facts.form != Form::Read {
+            return None;
+        }
+        let named = || {
+            let all = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
+            all.iter().filter(|issuer| issuer.jwt && issuer.iss == facts.claims.iss)
+        };
+        // Of several of one name, the one whose tokens live longest.
+        named().max_by_key(|issuer| issuer.lifetime)
     }
 
     /// Longest lifetime (ns) that a credential handed out at a place of `service` can have.

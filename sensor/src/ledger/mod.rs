@@ -93,6 +93,9 @@ pub struct Issuance {
     pub at: Instant,
     /// Whose it is, if the response says so.
     pub account: Option<AccountHash>,
+    /// End of its life, monotonic ns, if it says so itself ([`Ledger::end_of`]); else the longest that any credential
+    /// handed out at its place can have.
+    pub expires: Option<u64>,
     /// `None`: a login. `Some`: a refresh or renewal of a credential with that provenance.
     pub inherits: Option<Provenance>,
     /// The credential was presented to a login and becomes issued without a new one.
@@ -254,8 +257,10 @@ impl Ledger {
     pub fn issue(&mut self, issuance: Issuance) -> Issued {
         self.tidy(issuance.at);
         let key = Key { service: issuance.service, fingerprint: issuance.fingerprint };
-        let lifetime = self.issuers.lifetime(issuance.service, issuance.place, issuance.index);
-        let expires = issuance.at.monotonic_ns.saturating_add(lifetime).saturating_add(self.horizon.leeway.monotonic);
+        let expires = issuance.expires.unwrap_or_else(|| {
+            let lifetime = self.issuers.lifetime(issuance.service, issuance.place, issuance.index);
+            issuance.at.monotonic_ns.saturating_add(lifetime).saturating_add(self.horizon.leeway.monotonic)
+        });
         let issued = match self.store.find(&key, issuance.at.monotonic_ns) {
             Some(entry) => self.issue_known(&key, &entry, &issuance, expires),
             None => self.issue_new(key, &issuance, expires),
@@ -268,6 +273,15 @@ impl Ledger {
             Issued::Full => {}
         }
         issued
+    }
+
+    /// When a credential that is being handed out ends by its own claims, monotonic ns; `None` if it has none, or no
+    /// declared issuer. Where issuers of hours and of years share a place, the place's longest lifetime would fill the
+    /// ledger with what is long over.
+    pub fn end_of(&mut self, handed: &Presented<'_>, at: Instant) -> Option<u64> {
+        let facts = self.claims.facts(handed);
+        let issuer = self.issuers.that_says(handed.service, &facts)?;
+        issuer.end(&facts, at, self.horizon.leeway)
     }
 
     /// A credential in the store. Provenance changes only for the better, and only by a login: one that hands out a
@@ -347,9 +361,10 @@ impl Ledger {
     fn evict_for(&mut self, key: &Key, issue: &Issue, now: Instant) -> bool {
         let Some((id, entry)) = self.store.evict(key, now.monotonic_ns) else { return false };
         self.counts.evictions += 1;
+        self.counts.tombstone_evictions += u64::from(entry.ended);
         // What descends from a forged credential gains nothing by being pushed out.
         if entry.provenance != Provenance::Unissued {
-            self.evicted.insert(id, kept_until(entry.keep_until), now.monotonic_ns);
+            self.evicted.insert(id, entry.keep_until, now.monotonic_ns);
         }
         remember(&mut self.seen, id, &entry, now);
         self.store.insert(key, issue, now)
@@ -393,7 +408,8 @@ impl Ledger {
         if issuer.is_none() {
             self.unmatched.count(presented, &facts);
         }
-        let answer = self.store.presented(&key, !jwt, at);
+        let end = issuer.and_then(|issuer| issuer.end(&facts, at, self.horizon.leeway));
+        let answer = self.store.presented(&key, !jwt, end, at);
         let id = self.store.id(&key);
         let answer = pushed::of_its_issuer(answer, &self.issuers, issuer, presented, &facts, &mut self.counts);
         let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);

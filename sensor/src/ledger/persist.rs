@@ -12,7 +12,7 @@ use super::rates::Busiest;
 use super::sources::Source;
 use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError};
 use super::unknown::Use;
-use super::{FolderStats, Ledger, kept_until, nanos, unix_seconds};
+use super::{FolderStats, Ledger, nanos, unix_seconds};
 use crate::collect::Keys;
 use crate::config::model::{Config, LedgerStore, Service};
 use crate::observation::{Instant, ServiceId};
@@ -82,7 +82,7 @@ impl Ledger {
         }
         let Self { store, evicted, .. } = self;
         self.marks.loaded = store.load(disk, interval, started, |id, keep_until| {
-            evicted.insert(id, kept_until(keep_until), started.monotonic_ns);
+            evicted.insert(id, keep_until, started.monotonic_ns);
         })?;
         self.counts.evictions += self.marks.loaded.evicted;
         self.mark(started);

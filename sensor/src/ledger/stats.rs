@@ -32,6 +32,8 @@ pub struct LedgerStats {
     pub revoked_unknown: u64,
     /// Issuances that had to go for want of room.
     pub evictions: u64,
+    /// Those of tombstones: logged out, or past their end.
+    pub tombstone_evictions: u64,
     /// Probability that a never-issued credential passes for an evicted one.
     pub eviction_false_positives: f64,
     /// Judgements of `unverifiable` because the credential may have been evicted.

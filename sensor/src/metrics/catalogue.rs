@@ -185,8 +185,10 @@ families! {
         "Issuances in the ledger.";
     LEDGER_CAPACITY: Gauge "authsensor_ledger_capacity" [] in "issuances",
         "Most issuances that the ledger holds.";
-    LEDGER_EVICTED: Counter "authsensor_ledger_evicted_total" [] in "issuances",
-        "Issuances evicted before they expired because the ledger was full.";
+    LEDGER_EVICTED: Counter "authsensor_ledger_evicted_total" ["life"] in "issuances",
+        "Issuances that had to go because the ledger was full, by whether their life was over.";
+    LEDGER_EVICTION_DOUBT: Gauge "authsensor_ledger_eviction_doubt_ratio" [] in "probability, 0 to 1",
+        "Probability that a credential nobody issued passes for one that had to go, and is doubted instead of reported.";
     LEDGER_HORIZON: Gauge "authsensor_ledger_horizon_timestamp_seconds" ["service", "issuer"] in "seconds since 1970",
         "Since when the ledger is complete for an issuer; 0 until it is known.";
     LEDGER_FOLDER_BYTES: Gauge "authsensor_ledger_folder_bytes" [] in "bytes",

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus::core::AtomicU64 as U64;
-use prometheus::{Counter, CounterVec, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{Counter, CounterVec, Gauge, Histogram, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::RuleInfoLite;
 use super::catalogue;
@@ -64,8 +64,12 @@ pub struct CollectorView {
 pub struct LedgerView<'a> {
     /// Issuances held now.
     pub issuances: u64,
-    /// Evicted before they expired.
-    pub evicted: u64,
+    /// Evicted after their end, before their tombstone's time was over.
+    pub evicted_over: u64,
+    /// Evicted before their end.
+    pub evicted_running: u64,
+    /// Probability that a credential nobody issued passes for an evicted one.
+    pub eviction_doubt: f64,
     /// Issuances of a login that were entered.
     pub added: u64,
     /// Issuances of a refresh or renewal that were entered with their parent's provenance.
@@ -256,7 +260,8 @@ impl Collecting {
 /// Ledger and issuers.
 pub(super) struct Issuing {
     issuances: IntGauge,
-    evicted: Total,
+    evicted: Totals,
+    eviction_doubt: Gauge,
     results: Totals,
     folder_bytes: IntGauge,
     durable: IntGauge,
@@ -267,6 +272,9 @@ pub(super) struct Issuing {
 /// Values of the `result` label of issuances, in the order of [`LedgerView`]'s fields.
 pub(super) const ISSUANCE_RESULTS: [&str; 6] = ["added", "inherited", "echo", "known", "full", "lost"];
 
+/// Values of the `life` label of evicted issuances.
+pub(super) const LIVES: [&str; 2] = ["over", "running"];
+
 /// Values of the `event` label of the ledger's folder.
 pub(super) const FOLDER_EVENTS: [&str; 4] = ["write_lost", "write_failed", "asked", "ask_lost"];
 
@@ -276,7 +284,8 @@ impl Issuing {
         capacity.set(signed(config.ledger.max_issuances as u64));
         Ok(Self {
             issuances: catalogue::LEDGER_ISSUANCES.gauge(registry)?,
-            evicted: Total::new(catalogue::LEDGER_EVICTED.counter(registry)?),
+            evicted: Totals::new(registry, &catalogue::LEDGER_EVICTED, LIVES)?,
+            eviction_doubt: catalogue::LEDGER_EVICTION_DOUBT.gauge(registry)?,
             results: Totals::new(registry, &catalogue::ISSUANCES, ISSUANCE_RESULTS)?,
             folder_bytes: catalogue::LEDGER_FOLDER_BYTES.gauge(registry)?,
             durable: catalogue::LEDGER_DURABLE.gauge(registry)?,
@@ -287,7 +296,8 @@ impl Issuing {
 
     pub(super) fn set(&self, view: &LedgerView<'_>) {
         self.issuances.set(signed(view.issuances));
-        self.evicted.set(view.evicted);
+        self.evicted.set([view.evicted_over, view.evicted_running]);
+        self.eviction_doubt.set(view.eviction_doubt);
         self.results.set([view.added, view.inherited, view.echo, view.known, view.full, view.lost]);
         let folder = view.folder.unwrap_or_default();
         self.folder_bytes.set(signed(folder.bytes));

@@ -64,7 +64,8 @@ fn now() -> Instant {
 fn login(n: u64, at: Instant) -> Issuance {
     let account = n.is_multiple_of(2).then(|| AccountHash(fingerprint(n).0));
     let (service, fingerprint) = (ServiceId(0), fingerprint(n));
-    Issuance { service, fingerprint, place: place::SET_COOKIE, index: 0, at, account, inherits: None, binds: false }
+    let (place, expires, inherits) = (place::SET_COOKIE, None, None);
+    Issuance { service, fingerprint, place, index: 0, at, account, expires, inherits, binds: false }
 }
 
 fn cookie(fingerprint: Fingerprint) -> Presented<'static> {

@@ -92,6 +92,7 @@ impl Traffic {
             index: 0,
             at,
             account: Some(self.account(member)),
+            expires: None,
             inherits: None,
             binds: false,
         }

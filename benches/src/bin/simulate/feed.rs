@@ -223,6 +223,7 @@ pub fn issued_before(held: &Held<'_>) -> Issuance {
         index: held.index,
         at: Instant { monotonic_ns: START_NS - SECOND, unix_ns: START_NS - SECOND },
         account: None,
+        expires: None,
         inherits: None,
         binds: false,
     }

@@ -6,8 +6,8 @@
 //! credential is still being presented, because a credential that was issued stays issued and must never turn into a
 //! false `unissued`.
 //!
-//! Nothing is let go by its tag: what is over goes by its expiry bucket, and what shares a tag shares the later bucket.
-//! Sweeping takes one region of the table at a time, in step with the clock.
+//! Nothing is let go by its tag: what is over goes by its expiry bucket, and what shares a tag shares a bucket. Sweeping
+//! takes one region of the table at a time, in step with the clock.
 
 mod disk;
 mod folder;
@@ -31,8 +31,10 @@ pub use self::folder::{Folder, StoreError};
 pub use self::persist::Loaded;
 pub use self::tags::Id;
 
-/// Buckets that sweeping may stay behind before it catches up at once (after the machine slept).
+/// Ticks that sweeping may stay behind before it catches up at once (after the machine slept).
 const BEHIND_MAX: u64 = 32;
+
+const DAY: u64 = 24 * 3_600_000_000_000;
 
 /// A credential of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +113,7 @@ pub struct Amendment {
 struct Pass {
     started: u64,
     next: usize,
-    /// What is filed before this bucket goes.
+    /// What is filed under earlier ticks goes.
     until: u64,
 }
 
@@ -192,23 +194,31 @@ impl Store {
         Some(self.entry(note, self.accounts.peek(&id).copied().filter(|_| note.account), now))
     }
 
-    /// Looks up a credential that is being presented; the answer shows the entry as it was before this use. An account
-    /// that is on disk only is asked for if it is `wanted`, and will be at hand for a later use.
-    pub fn presented(&mut self, key: &Key, wanted: bool, at: Instant) -> Answer {
+    /// Looks up a credential that is being presented, and whose life is over at monotonic time `end` at the latest; the
+    /// answer shows the entry as it was before this use. An account that is on disk only is asked for if it is `wanted`,
+    /// and will be at hand for a later use.
+    pub fn presented(&mut self, key: &Key, wanted: bool, end: Option<u64>, at: Instant) -> Answer {
         let id = self.id(key);
         let now = at.monotonic_ns;
         let kept = self.buckets.at(now.saturating_add(self.retention));
+        let last = end.map_or(u64::MAX, |end| self.buckets.at(end.saturating_add(self.retention))).max(kept);
         let (buckets, retention) = (self.buckets, self.retention);
         let mut change = Change::default();
         let before = self.tags.change(id, |bits| {
             let note = Note::unpack(bits);
             let ended = note.ended || over(&buckets, note, retention, now);
             // Still presented after its end: the tombstone stays.
-            let renewed = buckets.of(note) < kept;
-            let filed = if renewed { buckets.file(note, kept) } else { note };
+            let filed = if buckets.of(note) < kept {
+                change.expires = persist::unix_seconds(now, at);
+                buckets.file(note, kept)
+            } else {
+                buckets.filed_by(note, last)
+            };
+            if let Some(end) = end.filter(|_| buckets.of(filed) < buckets.of(note)) {
+                change.ends = persist::unix_seconds(end.max(now), at);
+            }
             change.used = !note.used;
             change.ended = ended && !note.ended;
-            change.expires = if renewed { persist::unix_seconds(now, at) } else { 0 };
             Note { used: true, ended, ..filed }.pack()
         });
         let Some(before) = before.map(Note::unpack) else { return Answer::Unknown };
@@ -289,22 +299,22 @@ impl Store {
 
     /// Lets go of entries whose time is over at monotonic time `now`, a region at a time, handing each to `gone`.
     pub fn sweep(&mut self, now: u64, mut gone: impl FnMut(Id, Entry)) {
-        let bucket = self.buckets.at(now);
+        let tick = self.buckets.at(now);
         if self.pass.is_none() {
-            if bucket <= self.buckets.floor {
+            if tick <= self.buckets.floor {
                 return;
             }
-            self.pass = Some(Pass { started: now, next: 0, until: bucket });
+            self.pass = Some(Pass { started: now, next: 0, until: tick });
         }
         if self.tags.len() == 0 {
-            self.buckets.floor = self.buckets.floor.max(bucket);
+            self.buckets.floor = self.buckets.floor.max(tick);
             self.pass = None;
             return;
         }
         while let Some(pass) = self.pass {
-            let behind = bucket > self.buckets.floor.saturating_add(BEHIND_MAX);
+            let behind = tick > self.buckets.floor.saturating_add(BEHIND_MAX);
             let regions = self.tags.regions();
-            let step = self.buckets.grain() / regions as u64;
+            let step = self.buckets.tick() / regions as u64;
             let due = now.saturating_sub(pass.started).checked_div(step).unwrap_or(u64::MAX);
             if !behind && (pass.next as u64) > due {
                 return;
@@ -314,8 +324,8 @@ impl Store {
             self.pass = Some(Pass { next, ..pass });
             if next >= regions {
                 self.buckets.floor = self.buckets.floor.max(pass.until);
-                let again = bucket > self.buckets.floor.saturating_add(BEHIND_MAX);
-                self.pass = again.then_some(Pass { started: now, next: 0, until: bucket });
+                let again = tick > self.buckets.floor.saturating_add(BEHIND_MAX);
+                self.pass = again.then_some(Pass { started: now, next: 0, until: tick });
             }
         }
     }
@@ -331,10 +341,25 @@ impl Store {
         });
     }
 
-    /// Makes room for `key` by letting go of the entry near it whose time is over first.
+    /// Makes room for `key` by letting go of the entry near it that will be missed least: a tombstone, the oldest first.
+    /// Without one, what ends first among all that lives for more than a day; what ends within the day is a session in
+    /// use more often than not, and goes last.
     pub fn evict(&mut self, key: &Key, now: u64) -> Option<(Id, Entry)> {
-        let buckets = self.buckets;
-        let (id, bits) = self.tags.evict(self.id(key), |bits| buckets.of(Note::unpack(bits)))?;
+        let (buckets, retention) = (self.buckets, self.retention);
+        let tomorrow = buckets.at(now.saturating_add(DAY).saturating_add(retention));
+        let order = |bits| {
+            let note = Note::unpack(bits);
+            let until = buckets.of(note);
+            let class = if note.ended || over(&buckets, note, retention, now) {
+                0
+            } else if until > tomorrow {
+                1
+            } else {
+                2
+            };
+            (class, until)
+        };
+        let (id, bits) = self.tags.evict(self.id(key), order)?;
         Some((id, self.entry(Note::unpack(bits), None, now)))
     }
 }

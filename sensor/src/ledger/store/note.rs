@@ -2,15 +2,21 @@
 
 use crate::observation::{IssuerId, Provenance};
 
-/// Buckets that can be told apart.
-const BUCKETS: u64 = 256;
-/// Buckets that a lifetime and its retention are spread over; the rest is slack for sweeping late.
+/// Buckets that can be told apart, of all rings.
+const CODES: u64 = 256;
+/// Buckets that are filed under; the rest is slack for sweeping late.
 const SPAN: u64 = 200;
+/// Most rings of buckets.
+const RINGS: u64 = 4;
+/// A bucket of a ring holds that many of the ring before.
+const WIDER: u64 = 5;
+/// One ring is enough if its buckets are no wider than that, ns: an hour.
+const FINE: u64 = 3_600_000_000_000;
 
 /// A credential's note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Expiry bucket, modulo 256.
+    /// Expiry bucket, as [`Buckets`] numbers them.
     pub(super) bucket: u8,
     /// Issued, or what was inherited.
     pub provenance: Provenance,
@@ -67,49 +73,82 @@ impl Note {
     }
 }
 
-/// Time in buckets. A bucket is passed when its last nanosecond is; nothing is let go before.
+/// Time in ticks, the width of the finest buckets. A bucket is passed when its last tick is; nothing is let go before.
+///
+/// A day's session and a year's key differ in what is near enough. So where lives are long there are four rings of
+/// buckets, each [`WIDER`] times as coarse as the one before, and a note is filed in the finest one that reaches its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Buckets {
-    /// Width of a bucket, ns.
-    grain: u64,
-    /// Earliest bucket that the table may hold.
+    /// Width of a tick, ns.
+    tick: u64,
+    /// Earliest tick that the table may hold.
     pub floor: u64,
+    /// How many rings share the buckets.
+    rings: u64,
 }
 
 impl Buckets {
     /// For tags that are kept for at most `longest` ns, from monotonic time `now` on.
     pub fn new(longest: u64, now: u64) -> Self {
-        let grain = longest / SPAN + 1;
-        Self { grain, floor: now / grain }
+        let rings = if longest / SPAN <= FINE { 1 } else { RINGS };
+        let tick = longest / (SPAN / rings * width(rings - 1)) + 1;
+        Self { tick, floor: now / tick, rings }
     }
 
-    /// Width of a bucket, ns.
-    pub fn grain(&self) -> u64 {
-        self.grain
+    /// Width of a tick, ns.
+    pub fn tick(&self) -> u64 {
+        self.tick
     }
 
-    /// The bucket that time `at` falls into.
+    /// The tick that time `at` falls into.
     pub fn at(&self, at: u64) -> u64 {
-        at / self.grain
+        at / self.tick
     }
 
-    /// The bucket of a note.
+    /// The last tick of a note's bucket.
     pub fn of(&self, note: Note) -> u64 {
-        let ahead = u64::from(note.bucket).wrapping_sub(self.floor) % BUCKETS;
-        self.floor.saturating_add(ahead)
+        let codes = CODES / self.rings;
+        let (ring, code) = (u64::from(note.bucket) / codes, u64::from(note.bucket) % codes);
+        let first = self.floor / width(ring);
+        let bucket = first.saturating_add(code.wrapping_sub(first) % codes);
+        bucket.saturating_add(1).saturating_mul(width(ring)) - 1
     }
 
-    /// Files a note under `bucket`, or the nearest one that can be told.
-    #[expect(clippy::cast_possible_truncation, reason = "buckets are written modulo 256")]
-    pub fn file(&self, note: Note, bucket: u64) -> Note {
-        let bucket = bucket.clamp(self.floor, self.floor.saturating_add(BUCKETS - 1));
-        Note { bucket: bucket as u8, ..note }
+    /// Files a note under the finest bucket that holds `tick`, or the nearest one that can be told.
+    #[expect(clippy::cast_possible_truncation, reason = "there are 256 codes")]
+    pub fn file(&self, note: Note, tick: u64) -> Note {
+        let (codes, span) = (CODES / self.rings, SPAN / self.rings);
+        let tick = tick.max(self.floor);
+        let ahead = |ring: u64| tick / width(ring) - self.floor / width(ring);
+        let ring = (0..self.rings).find(|ring| ahead(*ring) <= span).unwrap_or(self.rings - 1);
+        let bucket = self.floor / width(ring) + ahead(ring).min(codes - 1);
+        Note { bucket: (ring * codes + bucket % codes) as u8, ..note }
     }
 
-    /// The earliest time at which a bucket may be over, ns.
-    pub fn begins(&self, bucket: u64) -> u64 {
-        bucket.saturating_mul(self.grain)
+    /// Files a note under `last`, if it stands under a later bucket.
+    pub fn filed_by(&self, note: Note, last: u64) -> Note {
+        if self.of(note) <= last {
+            return note;
+        }
+        let filed = self.file(note, last);
+        if self.of(filed) < self.of(note) { filed } else { note }
     }
+
+    /// When a tick begins, ns.
+    pub fn begins(&self, tick: u64) -> u64 {
+        tick.saturating_mul(self.tick)
+    }
+}
+
+/// Ticks of a bucket of `ring`.
+const fn width(ring: u64) -> u64 {
+    let mut width = 1;
+    let mut at = 0;
+    while at < ring {
+        width *= WIDER;
+        at += 1;
+    }
+    width
 }
 
 #[cfg(test)]
@@ -126,18 +165,62 @@ mod tests {
         assert_eq!(Note::unpack(note.pack()), note);
     }
 
+    const HOUR: u64 = 3_600_000_000_000;
+
     #[test]
     fn buckets_wrap_but_keep_their_order() {
         let mut buckets = Buckets::new(20_000, 1_000_000);
         let note = Note::new(Provenance::Issued, None);
         for floor in [buckets.floor, 5000, 5255, 5256, 1 << 40] {
             buckets.floor = floor;
-            for ahead in [0, 1, 200, 255] {
+            for ahead in [0, 1, 200] {
                 assert_eq!(buckets.of(buckets.file(note, floor + ahead)), floor + ahead);
             }
             assert_eq!(buckets.of(buckets.file(note, floor + 256)), floor + 255);
             assert_eq!(buckets.of(buckets.file(note, 0)), floor);
         }
         assert!(buckets.at(1_020_000) - buckets.at(1_000_000) <= SPAN);
+    }
+
+    #[test]
+    fn rings_hold_what_was_filed_and_wrap() {
+        let mut buckets = Buckets::new(366 * 24 * HOUR, 1_000_000 * HOUR);
+        let note = Note::new(Provenance::Issued, None);
+        for floor in [buckets.floor, 5000, 5255, 5256, 1 << 40] {
+            buckets.floor = floor;
+            for ahead in [0, 1, 49, 50, 51, 63, 64, 250, 251, 1250, 6000, 6250] {
+                let late = buckets.of(buckets.file(note, floor + ahead)) - (floor + ahead);
+                assert!(late <= ahead / 10, "{ahead} ticks ahead are {late} late");
+            }
+            let furthest = buckets.of(buckets.file(note, u64::MAX));
+            assert!((floor + 62 * 125..=floor + 64 * 125).contains(&furthest), "{furthest}");
+            assert_eq!(buckets.of(buckets.file(note, 0)), floor);
+        }
+    }
+
+    #[test]
+    fn a_note_says_the_same_until_its_bucket_is_passed() {
+        for longest in [HOUR, 366 * 24 * HOUR] {
+            let mut buckets = Buckets::new(longest, 0);
+            for ahead in (0..=buckets.at(longest)).step_by(7) {
+                buckets.floor = 1_000_003;
+                let note = buckets.file(Note::new(Provenance::Issued, None), buckets.floor + ahead);
+                let last = buckets.of(note);
+                for floor in (buckets.floor..last).step_by(11).chain([last]) {
+                    buckets.floor = floor;
+                    assert_eq!(buckets.of(note), last);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_life_does_not_coarsen_a_short_one() {
+        let buckets = Buckets::new(366 * 24 * HOUR, 0);
+        for (hours, late) in [(36, 2), (31 * 24, 36), (366 * 24, 8 * 24)] {
+            let note = buckets.file(Note::new(Provenance::Issued, None), buckets.at(hours * HOUR));
+            let over = buckets.begins(buckets.of(note) + 1);
+            assert!((hours * HOUR..=(hours + late) * HOUR).contains(&over), "{hours} h: {} h", over / HOUR);
+        }
     }
 }

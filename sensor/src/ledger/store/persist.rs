@@ -92,12 +92,12 @@ impl Store {
                 account: record.account.is_some(),
                 ..Note::new(record.provenance, service.issuer(record.issuer))
             };
-            let bucket = self.buckets.at(keep_until);
+            let tick = self.buckets.at(keep_until);
             // Two credentials may share a tag; the later one speaks for both.
-            let (buckets, filed) = (self.buckets, self.buckets.file(note, bucket));
+            let (buckets, filed) = (self.buckets, self.buckets.file(note, tick));
             let there = self.tags.change(id, |bits| {
                 let there = Note::unpack(bits);
-                if buckets.of(there) < bucket { filed.pack() } else { bits }
+                if buckets.of(there) < tick { filed.pack() } else { bits }
             });
             if there.is_some() || self.tags.insert(id, filed.pack()) {
                 loaded.issuances += 1;

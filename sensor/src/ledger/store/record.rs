@@ -116,6 +116,9 @@ impl Record {
         }
         self.used |= change.used;
         self.ended = (self.ended && !change.revived) || change.ended;
+        if change.ends > 0 {
+            self.expires = self.expires.min(change.ends);
+        }
         self.expires = self.expires.max(change.expires);
         self.account = change.account.or(self.account);
     }
@@ -135,6 +138,8 @@ pub struct Change {
     pub revived: bool,
     /// It ends then, if that is later, seconds since 1970.
     pub expires: u32,
+    /// It ends then, if that is earlier, seconds since 1970; 0: nothing is known.
+    pub ends: u32,
     /// Whose it is.
     pub account: Option<AccountHash>,
 }
@@ -162,6 +167,10 @@ mod tests {
         }
         record.amend(&Change { issued: true, ended: true, expires: 7, ..Change::default() });
         assert_eq!((record.provenance, record.ended, record.expires), (Provenance::Issued, true, u32::MAX));
+        record.amend(&Change { ends: 70, ..Change::default() });
+        assert_eq!(record.expires, 70);
+        record.amend(&Change { ends: 71, expires: 60, ..Change::default() });
+        assert_eq!(record.expires, 70);
         record.amend(&Change { revived: true, ..Change::default() });
         assert!(!record.ended && record.account.is_some());
     }

@@ -252,21 +252,21 @@ impl Tags {
         self.len -= gone;
     }
 
-    /// Removes the tag with the least `age` among some that stand near `id`, to make room there.
-    pub fn evict(&mut self, id: Id, age: impl Fn(u16) -> u64) -> Option<(Id, u16)> {
+    /// Removes the tag that comes first in `order` among some that stand near `id`, to make room there.
+    pub fn evict<O: Ord>(&mut self, id: Id, order: impl Fn(u16) -> O) -> Option<(Id, u16)> {
         let (first, ..) = self.split(id);
         let shift = 64 - self.region_bits;
         let mut looks = 0;
-        let mut best: Option<(u64, usize, usize, usize)> = None;
+        let mut best: Option<(O, usize, usize, usize)> = None;
         let count = self.regions();
         for at in (first..count).chain(0..first) {
             let len = self.lens.get(at).copied().filter(|len| *len > 0);
             let Some((len, view)) = len.zip(self.view(at)) else { continue };
             for row in 0..ROWS {
                 for slot in view.row(row) {
-                    let age = age(note(view.read(slot)));
-                    if best.is_none_or(|(least, ..)| age < least) {
-                        best = Some((age, at, row, slot));
+                    let order = order(note(view.read(slot)));
+                    if best.as_ref().is_none_or(|(first, ..)| order < *first) {
+                        best = Some((order, at, row, slot));
                     }
                 }
             }

@@ -45,7 +45,7 @@ fn a_tombstone_outlives_its_credential_and_use_renews_it() {
     for now in (0..500_000).step_by(50) {
         store.sweep(now, |id, _| gone.push((now, id)));
         if now < 300_000 {
-            let Answer::Known(entry) = store.presented(&key(2), false, at(now)) else { panic!("at {now}") };
+            let Answer::Known(entry) = store.presented(&key(2), false, None, at(now)) else { panic!("at {now}") };
             assert_eq!(entry.used, now > 0);
             // To within a bucket (751 ns).
             if now < 100_000 {
@@ -99,7 +99,7 @@ fn an_account_is_at_hand_while_it_is_recent() {
         };
         assert!(store.insert(&key(n.into()), &issue, at(0)));
     }
-    let of = |store: &mut Store, n: u64| match store.presented(&key(n), false, at(1)) {
+    let of = |store: &mut Store, n: u64| match store.presented(&key(n), false, None, at(1)) {
         Answer::Known(entry) => (entry.account, entry.issuer),
         other => panic!("{other:?}"),
     };
@@ -115,7 +115,7 @@ fn the_service_is_part_of_the_key() {
     let mut store = store(100, 100_000, 0);
     add(&mut store, 1, 90_000);
     let elsewhere = Key { service: ServiceId(1), ..key(1) };
-    assert_eq!(store.presented(&elsewhere, false, at(1)), Answer::Unknown);
+    assert_eq!(store.presented(&elsewhere, false, None, at(1)), Answer::Unknown);
     assert!(store.find(&key(1), 1).is_some());
     // By its name, not by its place in the configuration.
     let bounds = Bounds { issuances: 100, accounts: 1, lifetime: 1, retention: 1 };
@@ -132,7 +132,7 @@ fn a_clock_that_leaps_loses_nothing() {
         store.sweep(leap, |_, _| gone += 1);
         assert_eq!(gone, 1);
         add(&mut store, 1, leap + 1000);
-        assert!(matches!(store.presented(&key(1), false, at(leap + 1099)), Answer::Known(_)));
+        assert!(matches!(store.presented(&key(1), false, None, at(leap + 1099)), Answer::Known(_)));
     }
 }
 

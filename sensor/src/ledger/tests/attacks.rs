@@ -314,8 +314,8 @@ fn what_an_excused_credential_is_exchanged_for_is_excused() {
     let inherits = Some(Unverifiable);
     for name in ["paid", "not paid"] {
         let (place, fingerprint) = (place::BODY, fingerprint(name));
-        let (service, index, account, binds) = (SERVICE, 0, None, false);
-        ledger.issue(Issuance { service, fingerprint, place, index, at: now, account, inherits, binds });
+        let issuance = Issuance { fingerprint, place, at: now, inherits, ..login(name, WARM) };
+        ledger.issue(issuance);
     }
     ledger.pass_excuse(SERVICE, fingerprint("paid"));
     for (name, excused) in [("paid", claim_anomaly::EXCUSED), ("not paid", 0)] {

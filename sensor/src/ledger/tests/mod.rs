@@ -2,6 +2,7 @@
 
 mod attacks;
 mod claims;
+mod ends;
 mod model;
 mod register;
 mod restart;
@@ -196,6 +197,7 @@ fn login(name: &str, s: u64) -> Issuance {
         index: 0,
         at: at(s),
         account: None,
+        expires: None,
         inherits: None,
         binds: false,
     }

@@ -319,7 +319,9 @@ fn ledger_rules_and_build_are_shown() {
     ];
     metrics.ledger(&LedgerView {
         issuances: 5,
-        evicted: 6,
+        evicted_over: 2,
+        evicted_running: 6,
+        eviction_doubt: 0.25,
         added: 1,
         inherited: 2,
         echo: 3,
@@ -338,7 +340,9 @@ fn ledger_rules_and_build_are_shown() {
     let version = env!("CARGO_PKG_VERSION");
     for (series, value) in [
         ("authsensor_ledger_issuances", 5.0),
-        ("authsensor_ledger_evicted_total", 6.0),
+        ("authsensor_ledger_evicted_total{life=\"over\"}", 2.0),
+        ("authsensor_ledger_evicted_total{life=\"running\"}", 6.0),
+        ("authsensor_ledger_eviction_doubt_ratio", 0.25),
         ("authsensor_issuances_total{result=\"echo\"}", 3.0),
         ("authsensor_issuances_total{result=\"lost\"}", 6.0),
         ("authsensor_issuer_sight_ratio{issuer=\"sso\",service=\"api\\\\v2\"}", 0.75),

@@ -1,0 +1,101 @@
+//! When lives end, and what goes when there is no room: credentials of hours beside keys of years.
+
+use super::*;
+use crate::observation::Provenance::{Issued as Was, Unverifiable};
+
+/// An issuer of keys that live for a year stands beside the others.
+fn beside_a_year() -> Ledger {
+    with(|config| {
+        let keys = Issuer { max_lifetime: Duration::from_hours(365 * 24), ..issuer("partner", true) };
+        config.services[0].issuers.push(keys);
+    })
+}
+
+/// Claims of a token of `gate` that ends `s` seconds after the start.
+fn until(s: u64) -> Vec<u8> {
+    let payload = format!(r#"{{"iss":"https://gate.example","exp":{}}}"#, START.unsigned_abs() + s);
+    text(r#"{"alg":"RS256","kid":"k1"}"#, &payload)
+}
+
+/// Issuances left after `hours`.
+fn left(ledger: &mut Ledger, hours: u64) -> usize {
+    for minutes in 0..hours * 2 {
+        ledger.of("x", 1800 * minutes);
+    }
+    ledger.stats().issuances
+}
+
+#[test]
+fn what_a_token_says_when_it_is_handed_out_ends_it() {
+    let mut ledger = beside_a_year();
+    let claims = until(HOUR);
+    let expires = ledger.end_of(&jwt("said", &claims), at(0));
+    assert_eq!(expires, Some(at(HOUR + LEEWAY).monotonic_ns));
+    assert_eq!(ledger.end_of(&jwt("said longer", &until(50 * HOUR)), at(0)), Some(at(WARM).monotonic_ns));
+    ledger.issue(Issuance { expires, ..login("said", 0) });
+    ledger.issue(login("silent", 0));
+    assert_eq!(left(&mut ledger, 24), 2, "a tombstone");
+    assert_eq!(left(&mut ledger, 29), 1);
+}
+
+#[test]
+fn what_a_token_says_when_it_is_presented_ends_it() {
+    let mut ledger = beside_a_year();
+    let claims = until(HOUR);
+    for name in ["presented", "not presented", "not read", "session"] {
+        ledger.issue(login(name, 0));
+    }
+    assert_eq!(ledger.judge(&jwt("presented", &claims), at(60)).provenance, Was);
+    ledger.judge(&Presented { claims: None, ..jwt("not read", &claims) }, at(60));
+    ledger.judge(&cookie("session"), at(60));
+    assert_eq!(left(&mut ledger, 24), 4);
+    assert_eq!(left(&mut ledger, 30), 2, "whose token cannot be read may live for a year");
+    assert_eq!(ledger.of("not read", 400), Was);
+}
+
+#[test]
+fn use_after_the_end_keeps_a_tombstone() {
+    let mut ledger = beside_a_year();
+    let claims = until(HOUR);
+    ledger.issue(login("a", 0));
+    for hour in 0..100 {
+        let verdict = ledger.judge(&jwt("a", &claims), at(hour * HOUR));
+        assert_eq!((verdict.provenance, verdict.validity == Validity::Expired), (Was, hour > 1), "{hour}");
+    }
+    assert!(ledger.stats().used_after_end > 90);
+}
+
+#[test]
+fn without_room_the_dead_go_first_and_sessions_last() {
+    let mut ledger = with(|config| {
+        config.ledger.max_issuances = 30;
+        let keys = Issuer { max_lifetime: Duration::from_hours(365 * 24), ..issuer("partner", true) };
+        config.services[0].issuers.push(keys);
+    });
+    let mut hand_out = |kind: &str, hours: u64, s: u64| {
+        for n in 0..10 {
+            let expires = Some(at(s + hours * HOUR).monotonic_ns);
+            ledger.issue(Issuance { expires, ..login(&format!("{kind} {n}"), s) });
+        }
+    };
+    hand_out("over", 1, 0);
+    hand_out("refresh", 30 * 24, 0);
+    hand_out("session", 12, 10 * HOUR);
+    let (mut refresh, mut over) = (0, 0);
+    for more in 0..20u64 {
+        let s = 10 * HOUR + 1 + more;
+        let expires = Some(at(s + 12 * HOUR).monotonic_ns);
+        assert_eq!(ledger.issue(Issuance { expires, ..login(&format!("more {more}"), s) }), Issued::Added);
+        let kept = |ledger: &mut Ledger, kind: &str| {
+            let key = |n| Key { service: SERVICE, fingerprint: fingerprint(&format!("{kind} {n}")) };
+            (0..10).filter(|n| ledger.store.find(&key(*n), at(s).monotonic_ns).is_some()).count()
+        };
+        (over, refresh) = (kept(&mut ledger, "over"), kept(&mut ledger, "refresh"));
+        assert_eq!(kept(&mut ledger, "session"), 10);
+        assert!(over == 0 || refresh == 10, "tombstones go before what lives: {over}, {refresh}");
+    }
+    assert_eq!((over, refresh), (0, 0));
+    // Nothing that was issued is called a forgery for it.
+    assert_eq!(ledger.of("refresh 3", 10 * HOUR + 60), Unverifiable);
+    assert_eq!(ledger.of("over 3", 10 * HOUR + 60), Unverifiable);
+}
