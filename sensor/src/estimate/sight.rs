@@ -8,7 +8,8 @@
 //! **What fell.** Credentials without a login lower the share, too, and whoever forges them decides how many there are. Of
 //! them other rules speak, and name their accounts. Here is told what the sensor no longer sees: against the same
 //! hours of the day before, so many fewer newly used credentials whose issuance was seen that they make at least half
-//! of the unseen ones, and five standard deviations of such a count.
+//! of the unseen ones, five standard deviations of such a count, and a hundredth of what was seen then: days differ by more
+//! than chance, and of millions of logins five deviations are less than one rainy evening.
 //!
 //! **What it does not see.** A part of the logins so small that a day differs from the one before by as much; a fall within
 //! the first day. Then the rules over unissued credentials are the first to speak.
@@ -24,6 +25,8 @@ const LEAST: u64 = 100;
 /// Least fall that counts, and least deviations.
 const FALL: f64 = 0.005;
 const DEVIATIONS: f64 = 5.0;
+/// Part of the day before that has to be missing.
+const MISSING: u64 = 100;
 
 /// What was confirmed, by service and issuer.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ fn fell(Compared { seen, unseen, before }: Compared) -> bool {
     let by_chance = DEVIATIONS * ((seen + before) as f64).sqrt();
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     let more = missing as f64 > by_chance;
-    more && missing >= unseen / 2
+    more && missing >= unseen / 2 && missing >= before / MISSING
 }
 
 #[cfg(test)]
@@ -118,6 +121,10 @@ mod tests {
         let forged = Sight { seen: 100_000, unseen: 60_000, preexisting: 0 };
         let attack = Compared { seen: 100_000, unseen: 60_000, before: 100_300 };
         assert_eq!(sights.take(ISSUER, forged, attack, 7), None);
+        // Two days of twenty million logins are not alike by chance alone.
+        let large = Sight { seen: 19_940_000, unseen: 130_000, preexisting: 0 };
+        let like_days = Compared { seen: 19_940_000, unseen: 130_000, before: 20_010_000 };
+        assert_eq!(sights.take(ISSUER, large, like_days, 7), None);
         let first_day = Compared::default();
         assert_eq!(sights.take(ISSUER, forged, first_day, 7), None);
         let moved = Compared { seen: 60_000, unseen: 60_000, before: 100_300 };
