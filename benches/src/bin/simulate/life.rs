@@ -63,6 +63,8 @@ pub struct Words {
     pub excuses: u64,
     /// Issuances in the ledger at its start, and that the gap may have taken at most.
     pub found: u64,
+    /// Those on disk whose time was over.
+    pub over: u64,
     pub lost_at_most: u64,
     /// Issuances in the ledger at its end.
     pub left: u64,
@@ -117,7 +119,7 @@ impl LifeFeed {
     fn start(&mut self, at_ns: u64) -> Result<(), Failed> {
         let opened = Clock::default().instant(at_ns);
         let ledger = Ledger::open(&self.sensor.config, &self.sensor.keys, opened)?;
-        let found = ledger.loaded().issuances;
+        let loaded = ledger.loaded();
         let mut feed = PipelineFeed::behind(&self.sensor, ledger, &self.findings)?;
         let pipeline = feed.pipeline();
         pipeline.keep_state(&self.state(), opened)?;
@@ -130,7 +132,8 @@ impl LifeFeed {
                 pipeline.ledger().issue(issuance);
             }
         }
-        (self.words.from_ns, self.words.found) = (at_ns, found);
+        self.words.from_ns = at_ns;
+        (self.words.found, self.words.over) = (loaded.issuances, loaded.over);
         let since_ns = self.words.complete_ns.min(self.words.taken_up_ns);
         for (at_ns, client) in self.unseen.drain(..).filter(|(at_ns, _)| *at_ns > since_ns) {
             self.words.unseen += u64::from(at_ns > self.words.complete_ns);
