@@ -413,6 +413,8 @@ impl Ledger {
         let id = self.store.id(&key);
         let answer = pushed::of_its_issuer(answer, &self.issuers, issuer, presented, &facts, &mut self.counts);
         let (claims, mut anomalies) = register::examine(&facts, issuer, &self.issuers, at, self.horizon.leeway);
+        let validity = verdict::validity(&facts, jwt, issuer, at, self.horizon.leeway);
+        let expired = validity == Validity::Expired;
         let provenance = verdict::provenance(&answer, || {
             let unknown = Unknown {
                 store: &mut self.store,
@@ -425,7 +427,7 @@ impl Ledger {
                 counts: &mut self.counts,
                 horizon: &self.horizon,
             };
-            let question = Question { key, id, issuer, iat: claims.iat, at, spends: presented.spends };
+            let question = Question { key, id, issuer, iat: claims.iat, expired, at, spends: presented.spends };
             let (provenance, spent) = unknown.judge(&question);
             anomalies |= spent;
             provenance
@@ -448,7 +450,7 @@ impl Ledger {
         };
         Verdict {
             provenance,
-            validity: verdict::validity(&facts, jwt, issuer, at, self.horizon.leeway),
+            validity,
             issuer: issuer.map(|issuer| issuer.id),
             kid: facts.kid,
             self_contained: jwt,

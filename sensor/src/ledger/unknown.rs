@@ -95,6 +95,8 @@ pub struct Question<'a> {
     pub issuer: Option<&'a Issuer>,
     /// `iat`, if it says so.
     pub iat: Option<i64>,
+    /// It is past its `exp`.
+    pub expired: bool,
     pub at: Instant,
     /// Doubt that it needs is spent.
     pub spends: bool,
@@ -191,10 +193,11 @@ impl Unknown<'_> {
         }
     }
 
-    /// Counts a credential once in its issuer's sight. Where logins bind sessions that visitors have before, only those
+    /// Counts a credential once in its issuer's sight; not one that is over, which an application presents after days
+    /// to learn that it has to refresh it, and which the ledger need not remember. Where logins bind sessions that visitors have before, only those
     /// that are to authenticate something count as unseen.
     fn sight(&mut self, asked: &Question<'_>, issuer: &Issuer, used: &mut Use, preexisting: bool) -> bool {
-        if used.sighted != Sighted::Not || (issuer.bound && !asked.spends) {
+        if used.sighted != Sighted::Not || asked.expired || (issuer.bound && !asked.spends) {
             return false;
         }
         used.sighted = if preexisting { Sighted::Otherwise } else { Sighted::Unseen };

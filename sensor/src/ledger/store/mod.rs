@@ -200,22 +200,23 @@ impl Store {
     pub fn presented(&mut self, key: &Key, wanted: bool, end: Option<u64>, at: Instant) -> Answer {
         let id = self.id(key);
         let now = at.monotonic_ns;
-        let kept = self.buckets.at(now.saturating_add(self.retention));
-        let last = end.map_or(u64::MAX, |end| self.buckets.at(end.saturating_add(self.retention))).max(kept);
         let (buckets, retention) = (self.buckets, self.retention);
         let mut change = Change::default();
         let before = self.tags.change(id, |bits| {
             let note = Note::unpack(bits);
-            let ended = note.ended || over(&buckets, note, retention, now);
-            // Still presented after its end: the tombstone stays.
-            let filed = if buckets.of(note) < kept {
+            let left = buckets.over(note);
+            let ended = note.ended || left.saturating_sub(retention) <= now;
+            let end = end.map_or(u64::MAX, |end| end.max(now));
+            let mut filed = note;
+            if left <= now.saturating_add(retention) {
+                // Still presented after its end: the tombstone stays.
                 change.expires = persist::unix_seconds(now, at);
-                buckets.file(note, kept)
-            } else {
-                buckets.filed_by(note, last)
-            };
-            if let Some(end) = end.filter(|_| buckets.of(filed) < buckets.of(note)) {
-                change.ends = persist::unix_seconds(end.max(now), at);
+                filed = buckets.file(note, buckets.at(now.saturating_add(retention)));
+            } else if left.saturating_sub(buckets.tick()) > end.saturating_add(retention) {
+                filed = buckets.filed_by(note, buckets.at(end.saturating_add(retention)));
+                if filed != note {
+                    change.ends = persist::unix_seconds(end, at);
+                }
             }
             change.used = !note.used;
             change.ended = ended && !note.ended;
@@ -293,7 +294,7 @@ impl Store {
             ended: note.ended || over(&self.buckets, note, self.retention, now),
             issuer: note.issuer,
             account,
-            keep_until: self.buckets.begins(self.buckets.of(note) + 1),
+            keep_until: self.buckets.over(note),
         }
     }
 
@@ -301,18 +302,18 @@ impl Store {
     pub fn sweep(&mut self, now: u64, mut gone: impl FnMut(Id, Entry)) {
         let tick = self.buckets.at(now);
         if self.pass.is_none() {
-            if tick <= self.buckets.floor {
+            if tick <= self.buckets.floor() {
                 return;
             }
             self.pass = Some(Pass { started: now, next: 0, until: tick });
         }
         if self.tags.len() == 0 {
-            self.buckets.floor = self.buckets.floor.max(tick);
+            self.buckets.pass(tick);
             self.pass = None;
             return;
         }
         while let Some(pass) = self.pass {
-            let behind = tick > self.buckets.floor.saturating_add(BEHIND_MAX);
+            let behind = tick > self.buckets.floor().saturating_add(BEHIND_MAX);
             let regions = self.tags.regions();
             let step = self.buckets.tick() / regions as u64;
             let due = now.saturating_sub(pass.started).checked_div(step).unwrap_or(u64::MAX);
@@ -323,8 +324,8 @@ impl Store {
             let next = pass.next + 1;
             self.pass = Some(Pass { next, ..pass });
             if next >= regions {
-                self.buckets.floor = self.buckets.floor.max(pass.until);
-                let again = tick > self.buckets.floor.saturating_add(BEHIND_MAX);
+                self.buckets.pass(pass.until);
+                let again = tick > self.buckets.floor().saturating_add(BEHIND_MAX);
                 self.pass = again.then_some(Pass { started: now, next: 0, until: tick });
             }
         }
@@ -369,7 +370,7 @@ const _: () = assert!(PUSHED_ISSUERS <= Note::ISSUER_MAX, "issuers that are push
 
 /// True when the life of a noted credential is over for sure: by the last moment of its bucket.
 fn over(buckets: &Buckets, note: Note, retention: u64, now: u64) -> bool {
-    buckets.begins(buckets.of(note) + 1).saturating_sub(retention) <= now
+    buckets.over(note).saturating_sub(retention) <= now
 }
 
 #[cfg(test)]

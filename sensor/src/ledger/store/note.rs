@@ -7,9 +7,9 @@ const CODES: u64 = 256;
 /// Buckets that are filed under; the rest is slack for sweeping late.
 const SPAN: u64 = 200;
 /// Most rings of buckets.
-const RINGS: u64 = 4;
-/// A bucket of a ring holds that many of the ring before.
-const WIDER: u64 = 5;
+const RINGS: usize = 4;
+/// Ticks of a bucket of each ring.
+const WIDTHS: [u64; RINGS] = [1, 5, 25, 125];
 /// One ring is enough if its buckets are no wider than that, ns: an hour.
 const FINE: u64 = 3_600_000_000_000;
 
@@ -76,28 +76,47 @@ impl Note {
 /// Time in ticks, the width of the finest buckets. A bucket is passed when its last tick is; nothing is let go before.
 ///
 /// A day's session and a year's key differ in what is near enough. So where lives are long there are four rings of
-/// buckets, each [`WIDER`] times as coarse as the one before, and a note is filed in the finest one that reaches its time.
+/// buckets, each five times as coarse as the one before, and a note is filed in the finest one that reaches its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Buckets {
     /// Width of a tick, ns.
     tick: u64,
     /// Earliest tick that the table may hold.
-    pub floor: u64,
+    floor: u64,
+    /// The bucket of each ring that holds it.
+    first: [u64; RINGS],
     /// How many rings share the buckets.
-    rings: u64,
+    rings: usize,
+    /// Binary digits of a bucket's number in its ring.
+    digits: u32,
 }
 
 impl Buckets {
     /// For tags that are kept for at most `longest` ns, from monotonic time `now` on.
     pub fn new(longest: u64, now: u64) -> Self {
         let rings = if longest / SPAN <= FINE { 1 } else { RINGS };
-        let tick = longest / (SPAN / rings * width(rings - 1)) + 1;
-        Self { tick, floor: now / tick, rings }
+        let widest = WIDTHS.get(rings - 1).copied().unwrap_or(1);
+        let tick = longest / (SPAN / rings as u64 * widest) + 1;
+        let digits = (CODES / rings as u64).ilog2();
+        let mut buckets = Self { tick, floor: 0, first: [0; RINGS], rings, digits };
+        buckets.pass(now / tick);
+        buckets
     }
 
     /// Width of a tick, ns.
     pub fn tick(&self) -> u64 {
         self.tick
+    }
+
+    /// Earliest tick that the table may hold.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Nothing is filed under ticks before `tick` any more.
+    pub fn pass(&mut self, tick: u64) {
+        self.floor = self.floor.max(tick);
+        self.first = WIDTHS.map(|width| self.floor / width);
     }
 
     /// The tick that time `at` falls into.
@@ -107,29 +126,31 @@ impl Buckets {
 
     /// The last tick of a note's bucket.
     pub fn of(&self, note: Note) -> u64 {
-        let codes = CODES / self.rings;
-        let (ring, code) = (u64::from(note.bucket) / codes, u64::from(note.bucket) % codes);
-        let first = self.floor / width(ring);
-        let bucket = first.saturating_add(code.wrapping_sub(first) % codes);
-        bucket.saturating_add(1).saturating_mul(width(ring)) - 1
+        let ring = usize::from(note.bucket) >> self.digits;
+        let (Some(first), Some(width)) = (self.first.get(ring), WIDTHS.get(ring)) else { return self.floor };
+        let ahead = u64::from(note.bucket).wrapping_sub(*first) & self.mask();
+        first.saturating_add(ahead).saturating_add(1).saturating_mul(*width) - 1
     }
 
     /// Files a note under the finest bucket that holds `tick`, or the nearest one that can be told.
     #[expect(clippy::cast_possible_truncation, reason = "there are 256 codes")]
     pub fn file(&self, note: Note, tick: u64) -> Note {
-        let (codes, span) = (CODES / self.rings, SPAN / self.rings);
+        let span = SPAN / self.rings as u64;
         let tick = tick.max(self.floor);
-        let ahead = |ring: u64| tick / width(ring) - self.floor / width(ring);
-        let ring = (0..self.rings).find(|ring| ahead(*ring) <= span).unwrap_or(self.rings - 1);
-        let bucket = self.floor / width(ring) + ahead(ring).min(codes - 1);
-        Note { bucket: (ring * codes + bucket % codes) as u8, ..note }
+        let rings = (0u64..).zip(self.first.iter().zip(WIDTHS)).take(self.rings);
+        let mut bucket = note.bucket;
+        for (ring, (first, width)) in rings {
+            let ahead = tick / width - first;
+            bucket = (ring << self.digits | (first + ahead.min(self.mask())) & self.mask()) as u8;
+            if ahead <= span {
+                break;
+            }
+        }
+        Note { bucket, ..note }
     }
 
     /// Files a note under `last`, if it stands under a later bucket.
     pub fn filed_by(&self, note: Note, last: u64) -> Note {
-        if self.of(note) <= last {
-            return note;
-        }
         let filed = self.file(note, last);
         if self.of(filed) < self.of(note) { filed } else { note }
     }
@@ -138,17 +159,15 @@ impl Buckets {
     pub fn begins(&self, tick: u64) -> u64 {
         tick.saturating_mul(self.tick)
     }
-}
 
-/// Ticks of a bucket of `ring`.
-const fn width(ring: u64) -> u64 {
-    let mut width = 1;
-    let mut at = 0;
-    while at < ring {
-        width *= WIDER;
-        at += 1;
+    /// When a note's bucket is over, ns.
+    pub fn over(&self, note: Note) -> u64 {
+        self.begins(self.of(note).saturating_add(1))
     }
-    width
+
+    fn mask(&self) -> u64 {
+        (1 << self.digits) - 1
+    }
 }
 
 #[cfg(test)]
@@ -171,8 +190,8 @@ mod tests {
     fn buckets_wrap_but_keep_their_order() {
         let mut buckets = Buckets::new(20_000, 1_000_000);
         let note = Note::new(Provenance::Issued, None);
-        for floor in [buckets.floor, 5000, 5255, 5256, 1 << 40] {
-            buckets.floor = floor;
+        for floor in [buckets.floor, 5000, 5255, 5256, 1 << 40].map(|floor| floor.max(buckets.floor)) {
+            buckets.pass(floor);
             for ahead in [0, 1, 200] {
                 assert_eq!(buckets.of(buckets.file(note, floor + ahead)), floor + ahead);
             }
@@ -186,8 +205,8 @@ mod tests {
     fn rings_hold_what_was_filed_and_wrap() {
         let mut buckets = Buckets::new(366 * 24 * HOUR, 1_000_000 * HOUR);
         let note = Note::new(Provenance::Issued, None);
-        for floor in [buckets.floor, 5000, 5255, 5256, 1 << 40] {
-            buckets.floor = floor;
+        for floor in [buckets.floor, 5000, 5255, 5256, 1 << 40].map(|floor| floor.max(buckets.floor)) {
+            buckets.pass(floor);
             for ahead in [0, 1, 49, 50, 51, 63, 64, 250, 251, 1250, 6000, 6250] {
                 let late = buckets.of(buckets.file(note, floor + ahead)) - (floor + ahead);
                 assert!(late <= ahead / 10, "{ahead} ticks ahead are {late} late");
@@ -201,13 +220,14 @@ mod tests {
     #[test]
     fn a_note_says_the_same_until_its_bucket_is_passed() {
         for longest in [HOUR, 366 * 24 * HOUR] {
-            let mut buckets = Buckets::new(longest, 0);
+            let buckets = Buckets::new(longest, 0);
             for ahead in (0..=buckets.at(longest)).step_by(7) {
-                buckets.floor = 1_000_003;
+                let mut buckets = buckets;
+                buckets.pass(1_000_003);
                 let note = buckets.file(Note::new(Provenance::Issued, None), buckets.floor + ahead);
                 let last = buckets.of(note);
                 for floor in (buckets.floor..last).step_by(11).chain([last]) {
-                    buckets.floor = floor;
+                    buckets.pass(floor);
                     assert_eq!(buckets.of(note), last);
                 }
             }

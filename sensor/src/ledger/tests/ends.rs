@@ -1,7 +1,7 @@
 //! When lives end, and what goes when there is no room: credentials of hours beside keys of years.
 
 use super::*;
-use crate::observation::Provenance::{Issued as Was, Unverifiable};
+use crate::observation::Provenance::{Issued as Was, Unissued, Unverifiable};
 
 /// An issuer of keys that live for a year stands beside the others.
 fn beside_a_year() -> Ledger {
@@ -98,4 +98,17 @@ fn without_room_the_dead_go_first_and_sessions_last() {
     // Nothing that was issued is called a forgery for it.
     assert_eq!(ledger.of("refresh 3", 10 * HOUR + 60), Unverifiable);
     assert_eq!(ledger.of("over 3", 10 * HOUR + 60), Unverifiable);
+}
+
+/// An application that was not opened for days shows its old token once, is refused, and refreshes it.
+#[test]
+fn an_old_token_is_no_fall_of_sight() {
+    let mut ledger = beside_a_year();
+    let sight = |ledger: &Ledger| ledger.stats().issuers[0].sight.unseen;
+    let old = until(HOUR);
+    let day = 400 * 24 * HOUR;
+    assert_eq!(ledger.judge(&jwt("old", &old), at(day)).provenance, Unissued);
+    assert_eq!(sight(&ledger), 0);
+    assert_eq!(ledger.of_jwt("forged", i64::try_from(day).unwrap() - 10, day), Unissued);
+    assert_eq!(sight(&ledger), 1);
 }
