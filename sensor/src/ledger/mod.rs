@@ -26,11 +26,13 @@ mod claims;
 mod evicted;
 mod facts;
 mod gaps;
+mod issue;
 mod issuers;
 mod json;
 mod names;
 mod persist;
 mod population;
+mod presented;
 mod pushed;
 mod rates;
 mod register;
@@ -44,7 +46,6 @@ mod tests;
 mod unknown;
 mod verdict;
 
-use std::fmt;
 use std::time::Duration;
 
 use sensor_ebpf::siphash::{self, hash128};
@@ -58,18 +59,19 @@ use self::population::Population;
 use self::sight::Window;
 use self::sources::Sources;
 use self::stats::UnmatchedList;
-use self::store::{Amendment, Answer, Entry, Id, Issue, Key, Store};
+use self::store::{Answer, Entry, Id, Key, Store};
 use self::table::ClockMap;
 use self::unknown::{Question, Sighted, Unknown, Use};
 use self::verdict::{Horizon, Leeway};
 use crate::config::model::Config;
 use crate::observation::{
-    self, AccountHash, ClaimName, Fingerprint, Instant, Interned, IssuerId, Provenance, ServiceId, Validity,
-    claim_anomaly,
+    AccountHash, ClaimName, Fingerprint, Instant, Interned, Provenance, ServiceId, Validity, claim_anomaly,
 };
 
 pub use self::archive::{Archive, Archived, Imported, Standing};
+pub use self::issue::{Issuance, Issued};
 pub use self::names::joined;
+pub use self::presented::{Expected, Presented, Verdict};
 pub use self::pushed::Told;
 pub use self::sight::{Compared, Sight};
 pub use self::stats::{FolderStats, IssuerStats, LedgerStats, Unmatched};
@@ -77,129 +79,6 @@ pub use self::store::{Loaded, StoreError};
 
 /// Longest time that a tombstone is kept after its credential's end or last use.
 const RETENTION_MAX: Duration = Duration::from_hours(24);
-
-/// A credential handed out (or bound) by a successful login, refresh or renewal.
-#[derive(Clone, Copy, Debug)]
-pub struct Issuance {
-    /// The service.
-    pub service: ServiceId,
-    /// The credential.
-    pub fingerprint: Fingerprint,
-    /// Where it stood: one of `sensor_ebpf::wire::place`.
-    pub place: u8,
-    /// Which of the configured names of that place.
-    pub index: u8,
-    /// When the segment that completes it was seen.
-    pub at: Instant,
-    /// Whose it is, if the response says so.
-    pub account: Option<AccountHash>,
-    /// End of its life, monotonic ns, if it says so itself ([`Ledger::end_of`]); else the longest that any credential
-    /// handed out at its place can have.
-    pub expires: Option<u64>,
-    /// `None`: a login. `Some`: a refresh or renewal of a credential with that provenance.
-    pub inherits: Option<Provenance>,
-    /// The credential was presented to a login and becomes issued without a new one.
-    pub binds: bool,
-}
-
-/// What became of an issuance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Issued {
-    /// The credential is issued from now on.
-    Added,
-    /// It had been presented before: an echo, which issues nothing.
-    Echo,
-    /// It is in the ledger with the provenance of the credential it was exchanged for.
-    Inherited(Provenance),
-    /// It was in the ledger already; its provenance stays, its life may be longer.
-    Known,
-    /// It could not be kept (`max_issuances` is 0); it counts as evicted.
-    Full,
-}
-
-/// A credential in a request.
-#[derive(Clone, Copy)]
-pub struct Presented<'a> {
-    /// The service.
-    pub service: ServiceId,
-    /// Where it stood: one of `sensor_ebpf::wire::place`.
-    pub place: u8,
-    /// Which of the configured names of that place.
-    pub index: u8,
-    /// One of `sensor_ebpf::wire::scheme`.
-    pub scheme: u8,
-    /// The credential.
-    pub fingerprint: Fingerprint,
-    /// Bits of `sensor_ebpf::wire::credential_flag`.
-    pub flags: u16,
-    /// Of a JWT, the base64url text `header.payload`; never the signature.
-    pub claims: Option<&'a [u8]>,
-    /// It is to authenticate a read of personal data or an exchange: a budget of doubt that it needs is spent.
-    pub spends: bool,
-}
-
-/// A credential that will be presented.
-#[derive(Clone, Copy, Debug)]
-pub struct Expected {
-    /// The service.
-    pub service: ServiceId,
-    /// The credential.
-    pub fingerprint: Fingerprint,
-    /// Bits of `sensor_ebpf::wire::credential_flag`.
-    pub flags: u16,
-}
-
-/// Claims name people, so they stay out of whatever prints this.
-impl fmt::Debug for Presented<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, place, index, scheme, fingerprint, flags, claims, spends: _ } = self;
-        write!(f, "Presented({service:?} {fingerprint} place {place}.{index} scheme {scheme} flags {flags:#x} ")?;
-        write!(f, "claims {} bytes)", claims.map_or(0, <[u8]>::len))
-    }
-}
-
-/// What the ledger says of a presented credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether a login handed it out; never [`Provenance::None`].
-    pub provenance: Provenance,
-    /// What it says of itself.
-    pub validity: Validity,
-    /// Its issuer, if it matches a declared one.
-    pub issuer: Option<IssuerId>,
-    /// Its `kid`, if it is a JWT that has one.
-    pub kid: Option<Interned>,
-    /// True for a JWT, which can be forged with a signing key.
-    pub self_contained: bool,
-    /// Whose it is, by what the login said.
-    pub account: Option<AccountHash>,
-    /// Whose it is, by what it says itself.
-    pub subject: Option<AccountHash>,
-    /// What it says of itself.
-    pub claims: observation::Claims,
-    /// What is odd about that: bits of [`claim_anomaly`].
-    pub anomalies: u16,
-    /// False when the scheme proves a secret anew in every request: the fingerprint names nothing.
-    pub stable: bool,
-}
-
-impl Verdict {
-    /// On a credential without a stable token: no login hands one out, so there is nothing to look up.
-    pub const UNSTABLE: Self = Self { stable: false, ..Self::UNKNOWN };
-    /// On a credential of which nothing can be known.
-    pub const UNKNOWN: Self = Self {
-        provenance: Provenance::Unverifiable,
-        validity: Validity::Ok,
-        issuer: None,
-        kid: None,
-        self_contained: false,
-        account: None,
-        subject: None,
-        claims: observation::Claims::NONE,
-        anomalies: 0,
-        stable: true,
-    };
-}
 
 /// The set of issuances, the horizon, and the gaps. Single-threaded. (No `Debug`: it holds the account key.)
 pub struct Ledger {
@@ -250,134 +129,6 @@ impl Ledger {
             account_key,
             marks: Marks::default(),
             counts: LedgerStats { capacity, ..LedgerStats::default() },
-        }
-    }
-
-    /// Records that a credential was handed out, or bound.
-    pub fn issue(&mut self, issuance: Issuance) -> Issued {
-        self.tidy(issuance.at);
-        let key = Key { service: issuance.service, fingerprint: issuance.fingerprint };
-        let expires = issuance.expires.unwrap_or_else(|| {
-            let lifetime = self.issuers.lifetime(issuance.service, issuance.place, issuance.index);
-            issuance.at.monotonic_ns.saturating_add(lifetime).saturating_add(self.horizon.leeway.monotonic)
-        });
-        let issued = match self.store.find(&key, issuance.at.monotonic_ns) {
-            Some(entry) => self.issue_known(&key, &entry, &issuance, expires),
-            None => self.issue_new(key, &issuance, expires),
-        };
-        match issued {
-            Issued::Added => self.counts.added += 1,
-            Issued::Echo => self.counts.echoes += 1,
-            Issued::Inherited(_) => self.counts.inherited += 1,
-            Issued::Known => self.counts.known += 1,
-            Issued::Full => {}
-        }
-        issued
-    }
-
-    /// When a credential that is being handed out ends by its own claims, monotonic ns; `None` if it has none, or no
-    /// declared issuer. Where issuers of hours and of years share a place, the place's longest lifetime would fill the
-    /// ledger with what is long over.
-    pub fn end_of(&mut self, handed: &Presented<'_>, at: Instant) -> Option<u64> {
-        let facts = self.claims.facts(handed);
-        let issuer = self.issuers.that_says(handed.service, &facts)?;
-        issuer.end(&facts, at, self.horizon.leeway)
-    }
-
-    /// A credential in the store. Provenance changes only for the better, and only by a login: one that hands out a
-    /// credential nobody has presented yet, or one that binds it.
-    fn issue_known(&mut self, key: &Key, entry: &Entry, issuance: &Issuance, expires: u64) -> Issued {
-        let login = issuance.inherits.is_none();
-        let mut amendment = Amendment::default();
-        let issued = if entry.provenance == Provenance::Issued {
-            Issued::Known
-        } else if !login {
-            return Issued::Known;
-        } else if entry.used && !issuance.binds {
-            return Issued::Echo;
-        } else {
-            amendment.issued = true;
-            Issued::Added
-        };
-        // What an unissued parent was exchanged for lengthens nobody's life.
-        if matches!(issuance.inherits, None | Some(Provenance::Issued)) {
-            amendment.revived = login;
-            amendment.account = issuance.account;
-            amendment.expires = (login || !entry.ended).then_some(expires);
-        }
-        self.store.amend(key, &amendment, issuance.at);
-        issued
-    }
-
-    fn issue_new(&mut self, key: Key, issuance: &Issuance, expires: u64) -> Issued {
-        let id = self.store.id(&key);
-        let used = self.seen.peek(&id).copied();
-        let first_use = used.map(|used| used.first);
-        let binds = issuance.binds && issuance.inherits.is_none();
-        // A use that was judged before an earlier issuance came in does not make that issuance an echo.
-        if !binds && first_use.is_some_and(|first| first <= issuance.at.monotonic_ns) {
-            // It may be an evicted issuance handed out again: its doubt lasts as long as its new life.
-            if self.evicted.contains(id, issuance.at.monotonic_ns) {
-                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
-            }
-            return Issued::Echo;
-        }
-        let provenance = match issuance.inherits {
-            None | Some(Provenance::Issued) => Provenance::Issued,
-            // Exchanged for something that the sensor did not see.
-            Some(Provenance::None) => Provenance::Unverifiable,
-            // It may be an evicted issuance handed out again: a forged parent does not make it a forgery.
-            Some(Provenance::Unissued) if self.evicted.contains(id, issuance.at.monotonic_ns) => {
-                Provenance::Unverifiable
-            }
-            Some(inherited) => inherited,
-        };
-        let issue = Issue { provenance, account: issuance.account, issuer: None, expires, used: first_use.is_some() };
-        if !self.store.insert(&key, &issue, issuance.at) && !self.evict_for(&key, &issue, issuance.at) {
-            self.counts.evictions += 1;
-            if provenance != Provenance::Unissued {
-                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
-            }
-            return Issued::Full;
-        }
-        if let Some(used) = used.filter(|_| binds) {
-            self.sight_of_bound(issuance, used);
-        }
-        if issuance.inherits.is_some() { Issued::Inherited(provenance) } else { Issued::Added }
-    }
-
-    /// A bound credential was presented before it was issued: its issuance was seen all the same.
-    fn sight_of_bound(&mut self, issuance: &Issuance, used: Use) {
-        let issuer = self.issuers.standing_at(issuance.service, issuance.place, issuance.index);
-        let Some(window) = issuer.and_then(|issuer| self.windows.get_mut(issuer.row)) else { return };
-        match used.sighted {
-            Sighted::Not => window.count(issuance.at, |sight| sight.seen += 1),
-            Sighted::Unseen => window.correct(issuance.at),
-            Sighted::Otherwise => {}
-        }
-    }
-
-    /// Makes room for an issuance and records it.
-    fn evict_for(&mut self, key: &Key, issue: &Issue, now: Instant) -> bool {
-        let Some((id, entry)) = self.store.evict(key, now.monotonic_ns) else { return false };
-        self.counts.evictions += 1;
-        self.counts.tombstone_evictions += u64::from(entry.ended);
-        // What descends from a forged credential gains nothing by being pushed out.
-        if entry.provenance != Provenance::Unissued {
-            self.evicted.insert(id, entry.keep_until, now.monotonic_ns);
-        }
-        remember(&mut self.seen, id, &entry, now);
-        self.store.insert(key, issue, now)
-    }
-
-    /// Records a logout. The credential was issued and stays so; using it later is counted.
-    pub fn revoke(&mut self, service: ServiceId, fingerprint: Fingerprint, at: Instant) {
-        self.tidy(at);
-        // A logout with a credential that the ledger does not know leaves no trace: logout spam takes no room.
-        if self.store.end(&Key { service, fingerprint }, at).is_some() {
-            self.counts.revoked += 1;
-        } else {
-            self.counts.revoked_unknown += 1;
         }
     }
 
@@ -580,11 +331,6 @@ impl Ledger {
         });
         self.mark_when_due(at);
     }
-}
-
-/// Until when an issuance that ends at `expires` is remembered, monotonic ns.
-fn kept_until(expires: u64) -> u64 {
-    expires.saturating_add(nanos(RETENTION_MAX))
 }
 
 /// When an entry that never was issued leaves the store after use, its use must stay known: else it could come back

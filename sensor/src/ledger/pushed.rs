@@ -17,11 +17,12 @@
 //! inherited: else a forged refresh token would be made good by its issuer, which tells of the token it gave for it.
 
 use super::facts::Facts;
+use super::issue::kept_until;
 use super::issuers::{Issuer, Issuers};
 use super::stats::LedgerStats;
 use super::store::{Amendment, Answer, Issue, Key};
 use super::unknown::Sighted;
-use super::{Issued, Ledger, Presented, kept_until};
+use super::{Issued, Ledger, Presented};
 use crate::observation::{AccountHash, Fingerprint, Instant, IssuerId, Provenance, ServiceId};
 
 /// An issuance as its issuer tells it.

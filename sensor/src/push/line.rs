@@ -13,9 +13,9 @@ use sensor_ebpf::wire::credential_flag;
 use super::Pushed;
 use super::source::{Grants, Sources};
 use crate::collect::Keys;
-use crate::collect::issuance::{canonical, jwt_shape};
 use crate::collect::json::{self, Value};
 use crate::collect::secret::SecretBuf;
+use crate::collect::{canonical, jwt_shape};
 use crate::observation::{AccountHash, Fingerprint};
 
 /// Longest account identifier, bytes.

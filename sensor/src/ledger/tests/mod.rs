@@ -21,7 +21,7 @@ use crate::config::model::{
     AccountSource, Bounds, Canaries, Confirmation, Credentials, Findings, IssuanceRule, Issuer, Keys, Kid,
     Ledger as LedgerConfig, LedgerStore, Observed, Place, Route, Service,
 };
-use crate::observation::RouteClass;
+use crate::observation::{self, IssuerId, RouteClass};
 
 const SERVICE: ServiceId = ServiceId(0);
 /// Wall clock, seconds since 1970, when the test ledger starts; its monotonic clock then stands at 1000 s.
