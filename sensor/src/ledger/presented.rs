@@ -64,7 +64,7 @@ pub struct Verdict {
     pub subject: Option<AccountHash>,
     /// What it says of itself.
     pub claims: observation::Claims,
-    /// What is odd about that: bits of [`claim_anomaly`].
+    /// What is odd about that: bits of [`observation::claim_anomaly`].
     pub anomalies: u16,
     /// False when the scheme proves a secret anew in every request: the fingerprint names nothing.
     pub stable: bool,
