@@ -37,6 +37,12 @@ pub struct Marks {
 }
 
 impl Ledger {
+    /// How many issuances a start at monotonic time `until` has to find, if none is added and everything was written. Looks
+    /// at all of them.
+    pub fn lasting(&self, until: u64) -> u64 {
+        self.store.lasting(until) as u64
+    }
+
     /// The ledger that `config` names: in its folder, with all that is in there, or empty in memory. It watches from
     /// `started` on. Reading a folder takes about a second for each million issuances.
     ///

@@ -22,6 +22,7 @@ use crate::world::{SECOND, START_NS};
 
 /// Exchanges after which everything is on disk at the latest, so that queues never lose what a real rate would not.
 const EXCHANGES: u32 = 4096;
+const HOUR_NS: u64 = 3600 * SECOND;
 /// Simulated time after which it is.
 const EVERY_NS: u64 = 60 * SECOND;
 /// So long before the kill it is as often as in a daemon: twice in each `ledger.sync_interval`.
@@ -63,8 +64,8 @@ pub struct Words {
     pub excuses: u64,
     /// Issuances in the ledger at its start, and that the gap may have taken at most.
     pub found: u64,
-    /// Those on disk whose time was over.
-    pub over: u64,
+    /// Those that the next life has to find.
+    pub lasting: u64,
     pub lost_at_most: u64,
     /// Issuances in the ledger at its end.
     pub left: u64,
@@ -119,7 +120,7 @@ impl LifeFeed {
     fn start(&mut self, at_ns: u64) -> Result<(), Failed> {
         let opened = Clock::default().instant(at_ns);
         let ledger = Ledger::open(&self.sensor.config, &self.sensor.keys, opened)?;
-        let loaded = ledger.loaded();
+        let found = ledger.loaded().issuances;
         let mut feed = PipelineFeed::behind(&self.sensor, ledger, &self.findings)?;
         let pipeline = feed.pipeline();
         pipeline.keep_state(&self.state(), opened)?;
@@ -132,8 +133,7 @@ impl LifeFeed {
                 pipeline.ledger().issue(issuance);
             }
         }
-        self.words.from_ns = at_ns;
-        (self.words.found, self.words.over) = (loaded.issuances, loaded.over);
+        (self.words.from_ns, self.words.found) = (at_ns, found);
         let since_ns = self.words.complete_ns.min(self.words.taken_up_ns);
         for (at_ns, client) in self.unseen.drain(..).filter(|(at_ns, _)| *at_ns > since_ns) {
             self.words.unseen += u64::from(at_ns > self.words.complete_ns);
@@ -178,6 +178,7 @@ impl LifeFeed {
     /// Says its last words and is gone, in the middle of whatever its threads do.
     fn die(&mut self) -> Result<(), Failed> {
         self.words.left = self.issuances();
+        self.words.lasting = self.lasting();
         self.words.excuses = self.excuses();
         self.words.died_ns = Some(self.now_ns);
         println!("{}", serde_json::to_string(&self.words)?);
@@ -187,6 +188,12 @@ impl LifeFeed {
 
     fn excuses(&mut self) -> u64 {
         self.feed.as_mut().map_or(0, |feed| feed.pipeline().ledger().stats().gap_excuses)
+    }
+
+    /// Of what a start within the hour has to find.
+    fn lasting(&mut self) -> u64 {
+        let until = self.now_ns.saturating_add(HOUR_NS);
+        self.feed.as_mut().map_or(0, |feed| feed.pipeline().ledger().lasting(until))
     }
 
     fn issuances(&mut self) -> u64 {

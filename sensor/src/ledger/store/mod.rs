@@ -163,6 +163,12 @@ impl Store {
         self.tags.len()
     }
 
+    /// How many are kept beyond monotonic time `until` for sure; others may be tombstones whose time is over by then, which
+    /// a start does not take up.
+    pub fn lasting(&self, until: u64) -> usize {
+        self.tags.count(|bits| self.buckets.since(Note::unpack(bits)) > until)
+    }
+
     /// Does a little of what makes looks faster; for whoever has nothing more urgent to do.
     pub fn settle(&mut self) {
         self.tags.settle();

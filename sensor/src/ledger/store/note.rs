@@ -155,6 +155,12 @@ impl Buckets {
         if self.of(filed) < self.of(note) { filed } else { note }
     }
 
+    /// The earliest time that may have been filed as a note is, ns.
+    pub fn since(&self, note: Note) -> u64 {
+        let width = WIDTHS.get(usize::from(note.bucket) >> self.digits).copied().unwrap_or(1);
+        self.begins(self.of(note).saturating_add(1).saturating_sub(width))
+    }
+
     /// When a tick begins, ns.
     pub fn begins(&self, tick: u64) -> u64 {
         tick.saturating_mul(self.tick)

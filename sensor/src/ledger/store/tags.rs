@@ -222,6 +222,15 @@ impl Tags {
         true
     }
 
+    /// How many tags have a note that is `so`.
+    pub fn count(&self, so: impl Fn(u16) -> bool) -> usize {
+        let views = (0..self.regions()).filter_map(|region| self.view(region));
+        views
+            .flat_map(|view| (0..ROWS).flat_map(move |row| view.row(row).map(move |slot| note(view.read(slot)))))
+            .filter(|note| so(*note))
+            .count()
+    }
+
     /// Lets go of the tags of one region that `keep` does not want; `gone` gets their ids and notes.
     pub fn sweep(&mut self, region: usize, keep: impl Fn(u16) -> bool, mut gone: impl FnMut(Id, u16)) {
         let shift = 64 - self.region_bits;

@@ -146,6 +146,8 @@ proptest! {
         let mut now = 0;
         for (n, jump, life) in steps {
             now += if jump > 2900 { jump * 100 } else { jump };
+            let lasting = model.values().filter(|keep_until| **keep_until > now).count();
+            prop_assert!(store.lasting(now) <= lasting && (lasting == 0 || store.lasting(0) > 0));
             let mut gone = Vec::new();
             store.sweep(now, |id, _| gone.push(id));
             for lost in gone {
