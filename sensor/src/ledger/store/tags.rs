@@ -35,8 +35,9 @@ const SPREAD: usize = 4;
 const GROWTH: usize = 64;
 /// Bytes that a tag is off from where it would be, as a rule at most.
 const NEAR: usize = 28;
-/// Eviction looks at this many tags, or at all.
-const EVICTION_LOOKS: usize = 1 << 14;
+/// Eviction looks at about this many tags, or at all: what goes is among the first thousandth, and a flood of logins into a
+/// full table costs microseconds each.
+const EVICTION_LOOKS: usize = 1 << 10;
 
 /// What a credential is known by in memory: the leading bits of its mixed fingerprint, as many as the table uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -263,25 +264,28 @@ impl Tags {
 
     /// Removes the tag that comes first in `order` among some that stand near `id`, to make room there.
     pub fn evict<O: Ord>(&mut self, id: Id, order: impl Fn(u16) -> O) -> Option<(Id, u16)> {
-        let (first, ..) = self.split(id);
+        let (first, first_row, _) = self.split(id);
         let shift = 64 - self.region_bits;
         let mut looks = 0;
         let mut best: Option<(O, usize, usize, usize)> = None;
         let count = self.regions();
-        for at in (first..count).chain(0..first) {
+        'regions: for at in (first..count).chain(0..first) {
             let len = self.lens.get(at).copied().filter(|len| *len > 0);
             let Some((len, view)) = len.zip(self.view(at)) else { continue };
-            for row in 0..ROWS {
+            for row in (first_row..ROWS).chain(0..first_row) {
+                if looks >= EVICTION_LOOKS {
+                    break 'regions;
+                }
                 for slot in view.row(row) {
+                    looks += 1;
                     let order = order(note(view.read(slot)));
                     if best.as_ref().is_none_or(|(first, ..)| order < *first) {
                         best = Some((order, at, row, slot));
                     }
                 }
             }
-            looks += len;
             // A region that is full itself has to give the place.
-            if looks >= EVICTION_LOOKS || (at == first && len >= self.stride) {
+            if at == first && len >= self.stride {
                 break;
             }
         }
