@@ -52,21 +52,11 @@ fn waits_for_body(rule: &IssuanceRule) -> bool {
     rule.success.json.is_some()
 }
 
-/// A credential that is handed out or bound.
-#[derive(Clone, Copy)]
-struct Handed {
-    /// Where it stands: one of [`place`], and which of the configured names of that place.
-    place: u8,
-    index: u8,
-    fingerprint: Fingerprint,
-    /// End of its life, if it says so.
-    expires: Option<u64>,
-}
-
-impl Handed {
-    const fn at(place: u8, index: u8, fingerprint: Fingerprint) -> Self {
-        Self { place, index, fingerprint, expires: None }
-    }
+/// The credential that `text` of a body is.
+fn in_body(key: siphash::Key, service: ServiceId, text: &[u8]) -> Presented<'_> {
+    let (flags, claims) = jwt_shape(text);
+    let fingerprint = Fingerprint(siphash::hash128(key, text));
+    Presented { service, place: place::BODY, index: 0, scheme: scheme::BARE, fingerprint, flags, claims, spends: true }
 }
 
 /// Applies exchanges to the ledger.
@@ -86,6 +76,12 @@ pub(super) struct Applier<'a> {
 impl Exchange<'_> {
     fn rule(&self) -> Option<&IssuanceRule> {
         self.route?.issuance.as_ref()
+    }
+
+    /// A login's issuance of a credential that stands at a place, one of [`place`], and of no named account.
+    const fn issuance(&self, place: u8, index: u8, fingerprint: Fingerprint) -> Issuance {
+        let (service, at) = (self.service, self.at);
+        Issuance { service, fingerprint, place, index, at, account: None, expires: None, inherits: None, binds: false }
     }
 
     /// Success as far as the head tells; `None` for routes that issue and revoke nothing.
@@ -215,16 +211,13 @@ impl Applier<'_> {
             if !read || text.is_empty() {
                 continue;
             }
-            let (flags, claims) = jwt_shape(text);
-            let fingerprint = Fingerprint(siphash::hash128(self.fingerprint_key, text));
-            let (place, scheme) = (place::BODY, scheme::BARE);
-            let presented = Presented { service, place, index: 0, scheme, fingerprint, flags, claims, spends: true };
+            let presented = in_body(self.fingerprint_key, service, text);
             let verdict = self.ledger.judge(&presented, at);
             let credential = sensor_ebpf::wire::Credential {
-                fingerprint: fingerprint.0,
+                fingerprint: presented.fingerprint.0,
                 len: u32::try_from(text.len()).unwrap_or(u32::MAX),
-                place: place::BODY,
-                flags: flags & !credential_flag::CLAIMS,
+                place: presented.place,
+                flags: presented.flags & !credential_flag::CLAIMS,
                 ..Default::default()
             };
             found(Judged { credential, verdict, counts: true });
@@ -256,7 +249,7 @@ impl Applier<'_> {
             let mut any = false;
             for fingerprint in exchange.sets(wanted, index) {
                 any = true;
-                self.issue(exchange, Handed::at(wanted, index, fingerprint), inherits, account, false);
+                self.issue(exchange, Issuance { account, inherits, ..exchange.issuance(wanted, index, fingerprint) });
             }
             missing += usize::from(!any);
         }
@@ -288,7 +281,8 @@ impl Applier<'_> {
             let replaced =
                 place == place::COOKIE && exchange.sets(place::SET_COOKIE, index).any(|set| set != fingerprint);
             if bound && !replaced {
-                self.issue(exchange, Handed::at(place, index, fingerprint), inherits, account, true);
+                let issuance = exchange.issuance(place, index, fingerprint);
+                self.issue(exchange, Issuance { account, inherits, binds: true, ..issuance });
             }
         }
     }
@@ -312,14 +306,10 @@ impl Applier<'_> {
             let read = json_text(body, pointer, self.scratch);
             let text = canonical(self.scratch.as_slice());
             if read && !text.is_empty() {
-                let fingerprint = Fingerprint(siphash::hash128(self.fingerprint_key, text));
-                let (flags, claims) = jwt_shape(text);
-                let (service, place) = (exchange.service, place::BODY);
-                let handed =
-                    Presented { service, place, index: 0, scheme: 0, fingerprint, flags, claims, spends: false };
+                let handed = in_body(self.fingerprint_key, exchange.service, text);
                 let expires = self.ledger.end_of(&handed, exchange.at);
-                let handed = Handed { expires, ..Handed::at(place, 0, fingerprint) };
-                self.issue(exchange, handed, inherits, account, false);
+                let issuance = exchange.issuance(handed.place, handed.index, handed.fingerprint);
+                self.issue(exchange, Issuance { account, expires, inherits, ..issuance });
             } else {
                 self.counts.missing += 1;
             }
@@ -381,8 +371,8 @@ impl Applier<'_> {
                 Some(parent) => {
                     let doubt = if exchange.doubtful { Provenance::Unverifiable } else { Provenance::None };
                     let inherits = Some(parent.verdict.provenance.max(doubt));
-                    let handed = Handed::at(place::SET_COOKIE, set.index, Fingerprint(set.fingerprint));
-                    self.issue(exchange, handed, inherits, parent.verdict.account, false);
+                    let issuance = exchange.issuance(set.place, set.index, Fingerprint(set.fingerprint));
+                    self.issue(exchange, Issuance { account: parent.verdict.account, inherits, ..issuance });
                 }
                 None if exchange.doubtful => self.lose(exchange, 1),
                 None => {}
@@ -410,17 +400,7 @@ impl Applier<'_> {
         }
     }
 
-    fn issue(
-        &mut self,
-        exchange: &Exchange<'_>,
-        handed: Handed,
-        inherits: Option<Provenance>,
-        account: Option<AccountHash>,
-        binds: bool,
-    ) {
-        let (service, at) = (exchange.service, exchange.at);
-        let Handed { place, index, fingerprint, expires } = handed;
-        let issuance = Issuance { service, fingerprint, place, index, at, account, expires, inherits, binds };
+    fn issue(&mut self, exchange: &Exchange<'_>, issuance: Issuance) {
         let issued = self.ledger.issue(issuance);
         let counter = match issued {
             Issued::Added => {
@@ -434,7 +414,7 @@ impl Applier<'_> {
         };
         *counter += 1;
         if issued == Issued::Inherited(Provenance::Unverifiable) && exchange.doubt_is_excused() {
-            self.ledger.pass_excuse(service, fingerprint);
+            self.ledger.pass_excuse(issuance.service, issuance.fingerprint);
         }
         if matches!(issued, Issued::Added | Issued::Known | Issued::Inherited(Provenance::Issued)) {
             self.handed = self.handed.saturating_add(1);

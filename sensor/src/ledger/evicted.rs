@@ -92,6 +92,13 @@ impl Evicted {
         self.current.insert(id);
     }
 
+    /// Remembers `id` until monotonic time `keep_until` if it was evicted: it was handed out again.
+    pub fn prolong(&mut self, id: Id, keep_until: u64, now: u64) {
+        if self.contains(id, now) {
+            self.insert(id, keep_until, now);
+        }
+    }
+
     /// True when `id` was (or, rarely, may have been) evicted and not yet outlived at monotonic time `now`.
     pub fn contains(&self, id: Id, now: u64) -> bool {
         [&self.current, &self.previous].into_iter().any(|part| now <= part.keep_until && part.contains(id))

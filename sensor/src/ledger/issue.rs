@@ -3,7 +3,7 @@
 //! What [`crate::collect`] read out of an exchange flows in, as an [`Issuance`]; entries of the store flow out. Provenance
 //! changes only for the better, and only by a login; what has to go for want of room becomes doubt.
 
-use super::store::{Amendment, Entry, Issue, Key};
+use super::store::{Amendment, Entry, Id, Issue, Key};
 use super::unknown::{Sighted, Use};
 use super::{Ledger, Presented, RETENTION_MAX, nanos, remember};
 use crate::observation::{AccountHash, Fingerprint, Instant, Provenance, ServiceId};
@@ -112,9 +112,7 @@ impl Ledger {
         // A use that was judged before an earlier issuance came in does not make that issuance an echo.
         if !binds && first_use.is_some_and(|first| first <= issuance.at.monotonic_ns) {
             // It may be an evicted issuance handed out again: its doubt lasts as long as its new life.
-            if self.evicted.contains(id, issuance.at.monotonic_ns) {
-                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
-            }
+            self.evicted.prolong(id, kept_until(expires), issuance.at.monotonic_ns);
             return Issued::Echo;
         }
         let provenance = match issuance.inherits {
@@ -128,11 +126,7 @@ impl Ledger {
             Some(inherited) => inherited,
         };
         let issue = Issue { provenance, account: issuance.account, issuer: None, expires, used: first_use.is_some() };
-        if !self.store.insert(&key, &issue, issuance.at) && !self.evict_for(&key, &issue, issuance.at) {
-            self.counts.evictions += 1;
-            if provenance != Provenance::Unissued {
-                self.evicted.insert(id, kept_until(expires), issuance.at.monotonic_ns);
-            }
+        if !self.keep(&key, &issue, issuance.at) {
             return Issued::Full;
         }
         if let Some(used) = used.filter(|_| binds) {
@@ -152,15 +146,30 @@ impl Ledger {
         }
     }
 
+    /// Records an issuance that the store does not have, in another's place if there is no other; false if there is none
+    /// at all: then it is as if it had been evicted at once.
+    pub(super) fn keep(&mut self, key: &Key, issue: &Issue, now: Instant) -> bool {
+        if self.store.insert(key, issue, now) || self.evict_for(key, issue, now) {
+            return true;
+        }
+        self.counts.evictions += 1;
+        self.doubt(self.store.id(key), issue.provenance, kept_until(issue.expires), now);
+        false
+    }
+
+    /// Remembers what cannot be kept. What descends from a forged credential gains nothing by being pushed out.
+    fn doubt(&mut self, id: Id, provenance: Provenance, until: u64, now: Instant) {
+        if provenance != Provenance::Unissued {
+            self.evicted.insert(id, until, now.monotonic_ns);
+        }
+    }
+
     /// Makes room for an issuance and records it.
     pub(super) fn evict_for(&mut self, key: &Key, issue: &Issue, now: Instant) -> bool {
         let Some((id, entry)) = self.store.evict(key, now.monotonic_ns) else { return false };
         self.counts.evictions += 1;
         self.counts.tombstone_evictions += u64::from(entry.ended);
-        // What descends from a forged credential gains nothing by being pushed out.
-        if entry.provenance != Provenance::Unissued {
-            self.evicted.insert(id, entry.keep_until, now.monotonic_ns);
-        }
+        self.doubt(id, entry.provenance, entry.keep_until, now);
         remember(&mut self.seen, id, &entry, now);
         self.store.insert(key, issue, now)
     }

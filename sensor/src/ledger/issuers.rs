@@ -289,11 +289,8 @@ impl Issuers {
         standing().find(|issuer| !issuer.jwt).or_else(|| standing().next())
     }
 
-    /// The issuer that a token which could be read names.
+    /// The issuer of the name that a token says, or that says nothing either.
     pub fn that_says(&self, service: ServiceId, facts: &Facts) -> Option<&Issuer> {
-        if facts.form != Form::Read {
-            return None;
-        }
         let named = || {
             let all = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
             all.iter().filter(|issuer| issuer.jwt && issuer.iss == facts.claims.iss)

@@ -68,18 +68,14 @@ impl Ledger {
         let leeway = self.horizon.leeway.monotonic;
         if used.is_some_and(|used| used.first.saturating_add(leeway) < told.at.monotonic_ns) {
             // As in `issue_new`: the doubt about an evicted issuance lasts as long as its new life.
-            if self.evicted.contains(id, now.monotonic_ns) {
-                self.evicted.insert(id, kept_until(expires), now.monotonic_ns);
-            }
+            self.evicted.prolong(id, kept_until(expires), now.monotonic_ns);
             self.counts.echoes += 1;
             return Issued::Echo;
         }
         let provenance = told.parent.map_or(Provenance::Issued, |parent| self.passes_on(told.service, parent, now));
         let issuer = Some(told.issuer);
         let issue = Issue { provenance, account: told.account, issuer, expires, used: used.is_some() };
-        if !self.store.insert(&key, &issue, now) && !self.evict_for(&key, &issue, now) {
-            self.counts.evictions += 1;
-            self.evicted.insert(id, kept_until(expires), now.monotonic_ns);
+        if !self.keep(&key, &issue, now) {
             return Issued::Full;
         }
         let handed_out = provenance == Provenance::Issued;

@@ -194,8 +194,8 @@ impl Unknown<'_> {
     }
 
     /// Counts a credential once in its issuer's sight; not one that is over, which an application presents after days
-    /// to learn that it has to refresh it, and which the ledger need not remember. Where logins bind sessions that visitors have before, only those
-    /// that are to authenticate something count as unseen.
+    /// to learn that it has to refresh it, and which the ledger need not remember. Where logins bind sessions that
+    /// visitors have before, only those that are to authenticate something count as unseen.
     fn sight(&mut self, asked: &Question<'_>, issuer: &Issuer, used: &mut Use, preexisting: bool) -> bool {
         if used.sighted != Sighted::Not || asked.expired || (issuer.bound && !asked.spends) {
             return false;

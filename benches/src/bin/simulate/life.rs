@@ -22,13 +22,14 @@ use crate::world::{SECOND, START_NS};
 
 /// Exchanges after which everything is on disk at the latest, so that queues never lose what a real rate would not.
 const EXCHANGES: u32 = 4096;
-const HOUR_NS: u64 = 3600 * SECOND;
 /// Simulated time after which it is.
 const EVERY_NS: u64 = 60 * SECOND;
 /// So long before the kill it is as often as in a daemon: twice in each `ledger.sync_interval`.
 const CLOSE_NS: u64 = 120 * SECOND;
 /// Of exchanges that nobody judged, those of so long before this life are remembered. No gap of a restart is longer.
 const UNSEEN_NS: u64 = 600 * SECOND;
+/// The next life starts that long after a kill at the latest.
+const HOUR_NS: u64 = 3600 * SECOND;
 
 /// What a process is to live through.
 #[derive(Clone, Debug)]
@@ -64,11 +65,10 @@ pub struct Words {
     pub excuses: u64,
     /// Issuances in the ledger at its start, and that the gap may have taken at most.
     pub found: u64,
-    /// Those that the next life has to find.
-    pub lasting: u64,
     pub lost_at_most: u64,
-    /// Issuances in the ledger at its end.
+    /// Issuances in the ledger at its end, and those of them that the next life has to find.
     pub left: u64,
+    pub lasting: u64,
     /// The end: when it killed itself; `None`: with the simulation.
     pub died_ns: Option<u64>,
 }
@@ -187,17 +187,22 @@ impl LifeFeed {
     }
 
     fn excuses(&mut self) -> u64 {
-        self.feed.as_mut().map_or(0, |feed| feed.pipeline().ledger().stats().gap_excuses)
+        self.ledger(|ledger| ledger.stats().gap_excuses)
     }
 
     /// Of what a start within the hour has to find.
     fn lasting(&mut self) -> u64 {
         let until = self.now_ns.saturating_add(HOUR_NS);
-        self.feed.as_mut().map_or(0, |feed| feed.pipeline().ledger().lasting(until))
+        self.ledger(|ledger| ledger.lasting(until))
     }
 
     fn issuances(&mut self) -> u64 {
-        self.feed.as_mut().map_or(0, |feed| feed.pipeline().ledger().stats().issuances as u64)
+        self.ledger(|ledger| ledger.stats().issuances as u64)
+    }
+
+    /// What `of` says of the ledger; nothing before the start.
+    fn ledger(&mut self, of: impl FnOnce(&Ledger) -> u64) -> u64 {
+        self.feed.as_mut().map_or(0, |feed| of(feed.pipeline().ledger()))
     }
 }
 

@@ -211,7 +211,7 @@ impl Store {
         let before = self.tags.change(id, |bits| {
             let note = Note::unpack(bits);
             let left = buckets.over(note);
-            let ended = note.ended || left.saturating_sub(retention) <= now;
+            let ended = ended(note, left, retention, now);
             let end = end.map_or(u64::MAX, |end| end.max(now));
             let mut filed = note;
             if left <= now.saturating_add(retention) {
@@ -294,14 +294,10 @@ impl Store {
     }
 
     fn entry(&self, note: Note, account: Option<AccountHash>, now: u64) -> Entry {
-        Entry {
-            provenance: note.provenance,
-            used: note.used,
-            ended: note.ended || over(&self.buckets, note, self.retention, now),
-            issuer: note.issuer,
-            account,
-            keep_until: self.buckets.over(note),
-        }
+        let keep_until = self.buckets.over(note);
+        let ended = ended(note, keep_until, self.retention, now);
+        let Note { provenance, used, issuer, .. } = note;
+        Entry { provenance, used, ended, issuer, account, keep_until }
     }
 
     /// Lets go of entries whose time is over at monotonic time `now`, a region at a time, handing each to `gone`.
@@ -342,7 +338,7 @@ impl Store {
         let keep = |bits| buckets.of(Note::unpack(bits)) >= pass.until;
         tags.sweep(pass.next, keep, |id, bits| {
             let note = Note::unpack(bits);
-            let ended = note.ended || over(buckets, note, *retention, now);
+            let ended = ended(note, buckets.over(note), *retention, now);
             let Note { provenance, used, issuer, .. } = note;
             gone(id, Entry { provenance, used, ended, issuer, account: None, keep_until: now });
         });
@@ -357,7 +353,7 @@ impl Store {
         let order = |bits| {
             let note = Note::unpack(bits);
             let until = buckets.of(note);
-            let class = if note.ended || over(&buckets, note, retention, now) {
+            let class = if ended(note, buckets.over(note), retention, now) {
                 0
             } else if until > tomorrow {
                 1
@@ -374,9 +370,9 @@ impl Store {
 // Else whoever pushes for an issuer beyond could push for any.
 const _: () = assert!(PUSHED_ISSUERS <= Note::ISSUER_MAX, "issuers that are pushed for have to be noted");
 
-/// True when the life of a noted credential is over for sure: by the last moment of its bucket.
-fn over(buckets: &Buckets, note: Note, retention: u64, now: u64) -> bool {
-    buckets.over(note).saturating_sub(retention) <= now
+/// True when a noted credential's life is over: by a logout, or for sure, by the last moment of its bucket (`over`).
+fn ended(note: Note, over: u64, retention: u64, now: u64) -> bool {
+    note.ended || over.saturating_sub(retention) <= now
 }
 
 #[cfg(test)]

@@ -85,8 +85,6 @@ pub struct Buckets {
     floor: u64,
     /// The bucket of each ring that holds it.
     first: [u64; RINGS],
-    /// How many rings share the buckets.
-    rings: usize,
     /// Binary digits of a bucket's number in its ring.
     digits: u32,
 }
@@ -98,7 +96,7 @@ impl Buckets {
         let widest = WIDTHS.get(rings - 1).copied().unwrap_or(1);
         let tick = longest / (SPAN / rings as u64 * widest) + 1;
         let digits = (CODES / rings as u64).ilog2();
-        let mut buckets = Self { tick, floor: 0, first: [0; RINGS], rings, digits };
+        let mut buckets = Self { tick, floor: 0, first: [0; RINGS], digits };
         buckets.pass(now / tick);
         buckets
     }
@@ -135,9 +133,10 @@ impl Buckets {
     /// Files a note under the finest bucket that holds `tick`, or the nearest one that can be told.
     #[expect(clippy::cast_possible_truncation, reason = "there are 256 codes")]
     pub fn file(&self, note: Note, tick: u64) -> Note {
-        let span = SPAN / self.rings as u64;
+        let rings = 1 << (CODES.ilog2() - self.digits);
+        let span = SPAN / rings as u64;
         let tick = tick.max(self.floor);
-        let rings = (0u64..).zip(self.first.iter().zip(WIDTHS)).take(self.rings);
+        let rings = (0u64..).zip(self.first.iter().zip(WIDTHS)).take(rings);
         let mut bucket = note.bucket;
         for (ring, (first, width)) in rings {
             let ahead = tick / width - first;

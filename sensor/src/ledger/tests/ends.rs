@@ -5,7 +5,12 @@ use crate::observation::Provenance::{Issued as Was, Unissued, Unverifiable};
 
 /// An issuer of keys that live for a year stands beside the others.
 fn beside_a_year() -> Ledger {
+    beside_a_year_with_room_for(usize::MAX)
+}
+
+fn beside_a_year_with_room_for(issuances: usize) -> Ledger {
     with(|config| {
+        config.ledger.max_issuances = config.ledger.max_issuances.min(issuances);
         let keys = Issuer { max_lifetime: Duration::from_hours(365 * 24), ..issuer("partner", true) };
         config.services[0].issuers.push(keys);
     })
@@ -19,8 +24,8 @@ fn until(s: u64) -> Vec<u8> {
 
 /// Issuances left after `hours`.
 fn left(ledger: &mut Ledger, hours: u64) -> usize {
-    for minutes in 0..hours * 2 {
-        ledger.of("x", 1800 * minutes);
+    for half_hour in 0..hours * 2 {
+        ledger.of("x", 1800 * half_hour);
     }
     ledger.stats().issuances
 }
@@ -67,11 +72,7 @@ fn use_after_the_end_keeps_a_tombstone() {
 
 #[test]
 fn without_room_the_dead_go_first_and_sessions_last() {
-    let mut ledger = with(|config| {
-        config.ledger.max_issuances = 30;
-        let keys = Issuer { max_lifetime: Duration::from_hours(365 * 24), ..issuer("partner", true) };
-        config.services[0].issuers.push(keys);
-    });
+    let mut ledger = beside_a_year_with_room_for(30);
     let mut hand_out = |kind: &str, hours: u64, s: u64| {
         for n in 0..10 {
             let expires = Some(at(s + hours * HOUR).monotonic_ns);

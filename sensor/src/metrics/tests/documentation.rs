@@ -47,7 +47,7 @@ fn the_documentation_is_in_step() {
     let words = words.chain(Login::ALL.iter().map(|value| value.label()));
     let words = words.chain(Bound::ALL.iter().map(|value| value.label()));
     let words = words.chain(control::ISSUANCE_RESULTS).chain(control::DECODING_RESULTS).chain(control::FOLDER_EVENTS);
-    let words = words.chain(journal::JOURNAL_EVENTS).chain(detectable::HORIZONS);
+    let words = words.chain(control::LIVES).chain(journal::JOURNAL_EVENTS).chain(detectable::HORIZONS);
     let words = words.chain(crate::detect::WINDOWS.map(|(window, _)| window));
     let words = words.chain(push::PUSHED_RESULTS).chain([push::NO_SOURCE]);
     let words = words.chain(PushRequest::ALL.iter().map(|value| value.label()));
