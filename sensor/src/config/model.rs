@@ -285,7 +285,7 @@ pub struct Doubt {
 
 impl Default for Estimate {
     fn default() -> Self {
-        Self { walks: 65_536, misses: 65_536, members: 16_384, known_clients: 1 << 24, doubt: Doubt::default() }
+        Self { walks: 262_144, misses: 65_536, members: 16_384, known_clients: 1 << 24, doubt: Doubt::default() }
     }
 }
 

@@ -175,6 +175,14 @@ impl Walks {
             return Lengths::default();
         };
         let state = state.get_or_insert_with(Box::default);
+        // The same numbers on several routes are one walk to a client.
+        let kind = u64::from(o.service.0) << 8 | (lane as u64) << 4 | u64::from(o.object.is_some());
+        let client = self.hasher.hash(self.hasher.address(o.client), kind << 2 | 1);
+        let network = self.hasher.hash(self.hasher.network(o.client), kind << 2 | 2);
+        for scope in [client, network] {
+            self.readers.fetch(scope);
+            self.trackers.fetch(self.hasher.hash(scope, id / BLOCK));
+        }
         let mut lengths = Lengths::default();
         if over_all {
             let regions = &mut state.regions;
@@ -188,10 +196,6 @@ impl Walks {
             }
             lengths.route = stride.max(walk.unwrap_or(0));
         }
-        // The same numbers on several routes are one walk to a client.
-        let kind = u64::from(o.service.0) << 8 | (lane as u64) << 4 | u64::from(o.object.is_some());
-        let client = self.hasher.hash(self.hasher.address(o.client), kind << 2 | 1);
-        let network = self.hasher.hash(self.hasher.network(o.client), kind << 2 | 2);
         lengths.client = self.reader(client, id, now);
         lengths.network = self.reader(network, id, now);
         for length in [&mut lengths.client, &mut lengths.network, &mut lengths.route] {
