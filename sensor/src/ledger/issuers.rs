@@ -289,7 +289,7 @@ impl Issuers {
         standing().find(|issuer| !issuer.jwt).or_else(|| standing().next())
     }
 
-    /// The issuer of the name that a token says, or that says nothing either.
+    /// The issuer whose name a token says; of one that says none, an issuer without a name.
     pub fn that_says(&self, service: ServiceId, facts: &Facts) -> Option<&Issuer> {
         let named = || {
             let all = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
