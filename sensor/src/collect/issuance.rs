@@ -9,7 +9,7 @@ use sensor_ebpf::wire::{anomaly, credential_flag, place, scheme};
 use super::counts::IssuanceCounts;
 use super::decode::Head;
 use super::outcome;
-use super::pending::Judged;
+use super::pending::{Judged, weighed};
 use super::place_of;
 use super::secret::SecretBuf;
 use super::text::{body_text, canonical, json_text, jwt_shape};
@@ -340,7 +340,8 @@ impl Applier<'_> {
                 PresentSource::Json(_) | PresentSource::Form(_) => judged.credential.place == place::BODY,
             })
         };
-        let parent = exchange.credentials.iter().filter(presents).max_by_key(|one| one.verdict.provenance);
+        let presented = weighed(exchange.credentials.iter().filter(presents));
+        let parent = presented.max_by_key(|one| one.verdict.provenance);
         // Without a parent in sight, or with one that may be missing, nothing good is passed on.
         let seen = parent.map_or(Provenance::Unverifiable, |parent| parent.verdict.provenance);
         let inherits = if exchange.doubtful { seen.max(Provenance::Unverifiable) } else { seen };
@@ -370,7 +371,8 @@ impl Applier<'_> {
             match presented().max_by_key(|one| one.verdict.provenance) {
                 Some(parent) => {
                     let doubt = if exchange.doubtful { Provenance::Unverifiable } else { Provenance::None };
-                    let inherits = Some(parent.verdict.provenance.max(doubt));
+                    let passed_on = self.charge(exchange, parent);
+                    let inherits = Some(passed_on.max(doubt));
                     let issuance = exchange.issuance(set.place, set.index, Fingerprint(set.fingerprint));
                     self.issue(exchange, Issuance { account: parent.verdict.account, inherits, ..issuance });
                 }
@@ -378,6 +380,16 @@ impl Applier<'_> {
                 None => {}
             }
         }
+    }
+
+    /// What a renewed credential passes on. Doubt that excused it has to be paid for now, on whatever route it is renewed:
+    /// what it is renewed to is in the ledger and pays no more. (An opaque one cannot be forged.)
+    fn charge(&mut self, exchange: &Exchange<'_>, parent: &Judged) -> Provenance {
+        let Judged { credential, verdict, .. } = parent;
+        if !verdict.self_contained {
+            return verdict.provenance;
+        }
+        self.ledger.charge(exchange.service, Fingerprint(credential.fingerprint), verdict, exchange.at)
     }
 
     /// A login whose response head is incomplete may have succeeded by what is missing.
@@ -421,8 +433,13 @@ impl Applier<'_> {
         }
     }
 
-    /// Tells the ledger of `count` issuances that happened and could not be read.
+    /// Tells the ledger of `count` issuances that may have happened and could not be read. A logout hands nothing out, and
+    /// what a forged credential was exchanged for is as bad as that: neither makes doubt for others to hide in.
     pub fn lose(&mut self, exchange: &Exchange<'_>, count: usize) {
+        let forged = || exchange.rule().map(|rule| Self::lineage(exchange, rule, None).0);
+        if exchange.class == RouteClass::Logout || forged() == Some(Some(Provenance::Unissued)) {
+            return;
+        }
         let count = count as u64;
         self.counts.lost += count;
         self.ledger.gap(exchange.service, exchange.at, exchange.at, count);

@@ -70,6 +70,7 @@ use secret::SecretBuf;
 use shaken::Shaken;
 pub(crate) use text::{canonical, jwt_shape};
 pub use transaction::Transaction;
+use version::Asides;
 use whole::Waiting;
 pub use whole::{Answer, Exchange, Shown};
 
@@ -137,6 +138,7 @@ pub struct Collector {
     watermark_ns: u64,
     /// Connections of which another reading was seen.
     shaken: Shaken,
+    asides: Asides,
     /// Responses that came before their request's head was complete.
     early: VecDeque<(Key, SecretBuf)>,
     readings: Readings,
@@ -171,6 +173,7 @@ impl Collector {
             applied_ns: 0,
             watermark_ns: 0,
             shaken: Shaken::default(),
+            asides: Asides::default(),
             early: VecDeque::new(),
             readings: Readings::default(),
             scratch: Vec::new(),

@@ -11,7 +11,7 @@ use sensor_ebpf::wire::{Credential, FlowId, anomaly};
 use super::account::Reading;
 use super::secret::SecretBuf;
 use crate::ledger::Verdict;
-use crate::observation::{AccountHash, Provenance, RouteClass, RouteId, ServiceId};
+use crate::observation::{AccountHash, Provenance, RouteClass, RouteId, ServiceId, Validity};
 
 /// No slot.
 const NIL: u32 = u32::MAX;
@@ -101,9 +101,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Index of the credential that the observation carries: worst provenance, then worst validity, then first.
+    /// The credential that the observation carries: worst provenance, then worst validity, then first.
     pub fn worst(&self) -> Option<&Judged> {
-        self.credentials.iter().filter(|one| one.counts).reduce(|worst, one| {
+        weighed(self.credentials.iter().filter(|one| one.counts)).reduce(|worst, one| {
             let rank = |judged: &Judged| (judged.verdict.provenance, judged.verdict.validity);
             if rank(one) > rank(worst) { one } else { worst }
         })
@@ -124,6 +124,14 @@ impl Pending {
         let seen = self.worst().map_or(Provenance::None, |worst| worst.verdict.provenance);
         if self.doubtful { seen.max(Provenance::Unverifiable) } else { seen }
     }
+}
+
+/// Of credentials that a server may go by, those that say something of it: not a token past its end that stands beside a
+/// good credential, as browsers and applications send it, unless it is one that no login ever issued.
+pub(super) fn weighed<'a>(all: impl Iterator<Item = &'a Judged> + Clone) -> impl Iterator<Item = &'a Judged> + Clone {
+    let mut others = all.clone();
+    let good = others.any(|one| (one.verdict.provenance, one.verdict.validity) == (Provenance::Issued, Validity::Ok));
+    all.filter(move |one| !(good && one.verdict.is_left_over()))
 }
 
 #[derive(Debug)]

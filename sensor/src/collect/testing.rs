@@ -32,8 +32,13 @@ pub fn account(text: &str) -> AccountHash {
 
 /// `header.payload.signature` of a JWT for `subject`.
 pub fn jwt(subject: &str) -> String {
+    token(&format!(r#"{{"sub":"{subject}"}}"#))
+}
+
+/// The same with these claims.
+pub fn token(payload: &str) -> String {
     let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-    format!("{}.{}.c2ln", part(r#"{"alg":"RS256","kid":"k1"}"#), part(&format!(r#"{{"sub":"{subject}"}}"#)))
+    format!("{}.{}.c2ln", part(r#"{"alg":"RS256","kid":"k1"}"#), part(payload))
 }
 
 fn route(method: &str, template: &str, class: RouteClass) -> Route {

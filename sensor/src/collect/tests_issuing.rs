@@ -417,3 +417,39 @@ fn an_answer_that_is_lost_is_a_gap_of_its_own_size() {
         run([RecordBuilder::request(1, 0, 0, "GET / HTTP/1.1").credential(place::COOKIE, 1, "r1"), lost(1, 0, 2)]);
     assert_eq!(collector.counts().issuances.lost, 1);
 }
+
+/// A body that never comes whole makes doubt only where something may have been handed out that a member holds.
+#[test]
+fn what_a_forged_token_was_exchanged_for_is_no_gap() {
+    let lost = |parent: &str| {
+        let login = json_login(1, 0, r#"{"ok":true,"data":{"token":"parent","user":"9"}}"#);
+        let mut cut = refresh(&format!(r#"{{"refresh_token":"{parent}"}}"#), "child");
+        cut.truncate(5);
+        provenance_after([login, cut].concat(), "child").2.counts().issuances.lost
+    };
+    assert_eq!((lost("parent"), lost("forged")), (1, 0));
+}
+
+/// Browsers go on sending a token that is long over, and applications attach it to the refresh that replaces it.
+#[test]
+fn a_token_long_past_its_end_taints_nothing_beside_a_good_one() {
+    let old = token(r#"{"sub":"9","exp":1}"#);
+    let forged = token(r#"{"sub":"9","exp":99999999999}"#);
+    let read = |beside: &str, cookie: &str| {
+        let read = R::request(3, 0, 5000, "GET /mine HTTP/1.1").cookie(cookie).bearer(beside);
+        let (kept, _) = run([cookie_login("s"), vec![read]].concat());
+        kept.observations[1].provenance
+    };
+    assert_eq!(read(&old, "s"), Provenance::Issued);
+    assert_eq!(read(&forged, "s"), Provenance::Unissued);
+    assert_eq!(read(&old, "of nobody"), Provenance::Unissued, "it excuses nothing");
+    let refreshed = |beside: &str| {
+        let refresh = vec![
+            R::request(50, 0, 1000, "POST /cookie/refresh HTTP/1.1").cookie("s").bearer(beside),
+            R::response(50, 0, 1001, 200).set_cookie("child"),
+        ];
+        provenance_after([cookie_login("s"), refresh].concat(), "child").0
+    };
+    assert_eq!(refreshed(&old), Provenance::Issued);
+    assert_eq!(refreshed(&forged), Provenance::Unissued);
+}

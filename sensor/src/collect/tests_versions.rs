@@ -299,3 +299,14 @@ fn such_requests_are_bounded_and_none_is_lost() {
     collector.finish(&mut kept);
     assert_eq!((kept.observations.len(), collector.counts().versions_more), (50, 50));
 }
+
+/// A network sends next to no request in two versions. Who does so on purpose gets no more doubt than that.
+#[test]
+fn versions_make_no_more_doubt_than_a_network_would() {
+    let asides = |from: u64| (from..from + 50).map(|n| R::version(n, 1, n, "POST /login HTTP/1.1").more());
+    let (_, collector) = run(asides(10));
+    assert_eq!(collector.counts().issuances.lost, 10);
+    let hour = 3_600_000;
+    let (_, collector) = run(asides(10).chain([R::version(9, 1, 2 * hour, "POST /login HTTP/1.1").more()]));
+    assert_eq!(collector.counts().issuances.lost, 11);
+}

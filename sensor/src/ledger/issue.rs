@@ -3,9 +3,9 @@
 //! What [`crate::collect`] read out of an exchange flows in, as an [`Issuance`]; entries of the store flow out. Provenance
 //! changes only for the better, and only by a login; what has to go for want of room becomes doubt.
 
-use super::store::{Amendment, Entry, Id, Issue, Key};
+use super::store::{Amendment, Entry, Issue, Key};
 use super::unknown::{Sighted, Use};
-use super::{Ledger, Presented, RETENTION_MAX, nanos, remember};
+use super::{Ledger, Presented, RETENTION_MAX, forget, nanos};
 use crate::observation::{AccountHash, Fingerprint, Instant, Provenance, ServiceId};
 
 /// A credential handed out (or bound) by a successful login, refresh or renewal.
@@ -75,8 +75,8 @@ impl Ledger {
     /// ledger with what is long over.
     pub fn end_of(&mut self, handed: &Presented<'_>, at: Instant) -> Option<u64> {
         let facts = self.claims.facts(handed);
-        let issuer = self.issuers.that_says(handed.service, &facts)?;
-        issuer.end(&facts, at, self.horizon.leeway)
+        let issuer = self.issuers.ending(handed.service, None, &facts)?;
+        Some(issuer.end(&facts, at, self.horizon.leeway))
     }
 
     /// A credential in the store. Provenance changes only for the better, and only by a login: one that hands out a
@@ -153,15 +153,10 @@ impl Ledger {
             return true;
         }
         self.counts.evictions += 1;
-        self.doubt(self.store.id(key), issue.provenance, kept_until(issue.expires), now);
-        false
-    }
-
-    /// Remembers what cannot be kept. What descends from a forged credential gains nothing by being pushed out.
-    fn doubt(&mut self, id: Id, provenance: Provenance, until: u64, now: Instant) {
-        if provenance != Provenance::Unissued {
-            self.evicted.insert(id, until, now.monotonic_ns);
+        if issue.provenance != Provenance::Unissued {
+            self.evicted.insert(self.store.id(key), kept_until(issue.expires), now.monotonic_ns);
         }
+        false
     }
 
     /// Makes room for an issuance and records it.
@@ -169,8 +164,7 @@ impl Ledger {
         let Some((id, entry)) = self.store.evict(key, now.monotonic_ns) else { return false };
         self.counts.evictions += 1;
         self.counts.tombstone_evictions += u64::from(entry.ended);
-        self.doubt(id, entry.provenance, entry.keep_until, now);
-        remember(&mut self.seen, id, &entry, now);
+        forget(&mut self.evicted, &mut self.seen, id, &entry, now);
         self.store.insert(key, issue, now)
     }
 

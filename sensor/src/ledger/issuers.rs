@@ -152,20 +152,24 @@ impl Issuer {
     }
 
     /// When a credential that is presented or handed out at `at` ends at the latest, monotonic ns: by its `exp`, and
-    /// whatever that says after the longest lifetime. `None` for a JWT that could not be read: its issuer is a guess.
-    pub fn end(&self, facts: &Facts, at: Instant, leeway: Leeway) -> Option<u64> {
+    /// whatever that says after the longest lifetime.
+    pub fn end(&self, facts: &Facts, at: Instant, leeway: Leeway) -> u64 {
         let longest = at.monotonic_ns.saturating_add(self.lifetime).saturating_add(leeway.monotonic);
-        if !self.jwt {
-            return Some(longest);
-        }
-        if facts.form != Form::Read {
-            return None;
-        }
-        let Some(exp) = facts.claims.exp else { return Some(longest) };
-        let left = exp.saturating_add(self.expiry.grace).saturating_sub(super::seconds(at));
+        let Some(left) = self.left(facts, at) else { return longest };
         // What is over, is over by now.
         let left = Duration::from_secs(u64::try_from(left).unwrap_or(0));
-        Some(at.monotonic_ns.saturating_add(nanos(left)).saturating_add(leeway.monotonic).min(longest))
+        at.monotonic_ns.saturating_add(nanos(left)).saturating_add(leeway.monotonic).min(longest)
+    }
+
+    /// True when a credential ended by its own `exp` more than `ago` ns before `at`.
+    pub fn ended_before(&self, facts: &Facts, at: Instant, leeway: Leeway, ago: u64) -> bool {
+        let ago = super::unix_seconds(ago).saturating_add(leeway.unix);
+        self.left(facts, at).is_some_and(|left| left < ago.saturating_neg())
+    }
+
+    /// Seconds from `at` to the end that a credential says.
+    fn left(&self, facts: &Facts, at: Instant) -> Option<i64> {
+        Some(facts.claims.exp?.saturating_add(self.expiry.grace).saturating_sub(super::seconds(at)))
     }
 
     /// What the register says of `kid`.
@@ -197,7 +201,11 @@ impl Issuer {
     }
 
     fn knows(&self, kid: Option<Interned>) -> bool {
-        self.kids.is_empty() || self.kids.iter().any(|known| Some(known.kid) == kid)
+        self.kids.is_empty() || self.lists(kid)
+    }
+
+    fn lists(&self, kid: Option<Interned>) -> bool {
+        self.kids.iter().any(|known| Some(known.kid) == kid)
     }
 
     /// Bodies have no configurable place: there a JWT is told by its `iss`, an opaque credential only by an issuer
@@ -261,7 +269,8 @@ impl Issuers {
         let jwt = |fits: &dyn Fn(&Issuer) -> bool| {
             let mut fitting = issuers.iter().filter(|issuer| issuer.jwt && issuer.stands_at(at) && fits(issuer));
             let first = fitting.clone().next();
-            fitting.find(|issuer| issuer.knows(facts.kid)).or(first)
+            let lists = fitting.clone().find(|issuer| issuer.lists(facts.kid));
+            lists.or_else(|| fitting.find(|issuer| issuer.knows(facts.kid))).or(first)
         };
         match facts.form {
             // A login hands out no password.
@@ -289,8 +298,18 @@ impl Issuers {
         standing().find(|issuer| !issuer.jwt).or_else(|| standing().next())
     }
 
+    /// The issuer that knows how long a credential lives: of a token which could be read the one whose name it says,
+    /// wherever it stands, of an opaque one the one that was `found`. `None` where that is a guess.
+    pub fn ending<'a>(&'a self, service: ServiceId, found: Option<&'a Issuer>, facts: &Facts) -> Option<&'a Issuer> {
+        match facts.form {
+            Form::Read => self.that_says(service, facts),
+            Form::Opaque | Form::NoHeader => found.filter(|issuer| !issuer.jwt),
+            Form::Header { .. } | Form::Unread => None,
+        }
+    }
+
     /// The issuer whose name a token says; of one that says none, an issuer without a name.
-    pub fn that_says(&self, service: ServiceId, facts: &Facts) -> Option<&Issuer> {
+    fn that_says(&self, service: ServiceId, facts: &Facts) -> Option<&Issuer> {
         let named = || {
             let all = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
             all.iter().filter(|issuer| issuer.jwt && issuer.iss == facts.claims.iss)

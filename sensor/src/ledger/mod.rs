@@ -99,6 +99,23 @@ pub struct Ledger {
     counts: LedgerStats,
 }
 
+/// The parts of a ledger that judge what is not in the store; a macro because it borrows single fields.
+macro_rules! unknown {
+    ($ledger:expr) => {
+        Unknown {
+            store: &mut $ledger.store,
+            evicted: &$ledger.evicted,
+            seen: &mut $ledger.seen,
+            gaps: &mut $ledger.gaps,
+            sources: &mut $ledger.sources,
+            windows: &mut $ledger.windows,
+            populations: &mut $ledger.populations,
+            counts: &mut $ledger.counts,
+            horizon: &$ledger.horizon,
+        }
+    };
+}
+
 impl Ledger {
     /// An empty ledger that watches from `started` on. Accounts are hashed under `account_key`.
     pub fn new(config: &Config, account_key: siphash::Key, started: Instant) -> Self {
@@ -159,7 +176,8 @@ impl Ledger {
         if issuer.is_none() {
             self.unmatched.count(presented, &facts);
         }
-        let end = issuer.and_then(|issuer| issuer.end(&facts, at, self.horizon.leeway));
+        let ending = self.issuers.ending(presented.service, issuer, &facts);
+        let end = ending.map(|issuer| issuer.end(&facts, at, self.horizon.leeway));
         let answer = self.store.presented(&key, !jwt, end, at);
         let id = self.store.id(&key);
         let answer = pushed::of_its_issuer(answer, &self.issuers, issuer, presented, &facts, &mut self.counts);
@@ -167,19 +185,12 @@ impl Ledger {
         let validity = verdict::validity(&facts, jwt, issuer, at, self.horizon.leeway);
         let expired = validity == Validity::Expired;
         let provenance = verdict::provenance(&answer, || {
-            let unknown = Unknown {
-                store: &mut self.store,
-                evicted: &self.evicted,
-                seen: &mut self.seen,
-                gaps: &mut self.gaps,
-                sources: &mut self.sources,
-                windows: &mut self.windows,
-                populations: &mut self.populations,
-                counts: &mut self.counts,
-                horizon: &self.horizon,
-            };
-            let question = Question { key, id, issuer, iat: claims.iat, expired, at, spends: presented.spends };
-            let (provenance, spent) = unknown.judge(&question);
+            let retention = self.store.retention();
+            let forgotten =
+                ending.is_some_and(|issuer| issuer.ended_before(&facts, at, self.horizon.leeway, retention));
+            let question =
+                Question { key, id, issuer, iat: claims.iat, expired, forgotten, at, spends: presented.spends };
+            let (provenance, spent) = unknown!(self).judge(&question);
             anomalies |= spent;
             provenance
         });
@@ -211,6 +222,28 @@ impl Ledger {
             anomalies,
             stable: true,
         }
+    }
+
+    /// What a self-contained credential passes on that was judged as `verdict` without spending doubt: now it spends what
+    /// it needs, and what does not suffice is said as of any other that is presented.
+    pub fn charge(
+        &mut self,
+        service: ServiceId,
+        fingerprint: Fingerprint,
+        verdict: &Verdict,
+        at: Instant,
+    ) -> Provenance {
+        let key = Key { service, fingerprint };
+        let doubted = matches!(verdict.provenance, Provenance::Preexisting | Provenance::Unverifiable);
+        if !doubted || self.store.find(&key, at.monotonic_ns).is_some() {
+            return verdict.provenance;
+        }
+        let expired = verdict.validity == Validity::Expired;
+        let forgotten = verdict.anomalies & claim_anomaly::FORGOTTEN != 0;
+        let id = self.store.id(&key);
+        let issuer = verdict.issuer.and_then(|issuer| self.issuers.get(service, issuer));
+        let question = Question { key, id, issuer, iat: verdict.claims.iat, expired, forgotten, at, spends: true };
+        unknown!(self).judge(&question).0
     }
 
     /// Keyed hash of the value of a top-level claim of a JWT: a non-empty string, or an integer in decimal. `None` for
@@ -331,6 +364,14 @@ impl Ledger {
         });
         self.mark_when_due(at);
     }
+}
+
+/// An entry for which there is no room becomes doubt. What descends from a forged credential gains nothing by it.
+fn forget(evicted: &mut Evicted, seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) {
+    if entry.provenance != Provenance::Unissued {
+        evicted.insert(id, entry.keep_until, at.monotonic_ns);
+    }
+    remember(seen, id, entry, at);
 }
 
 /// When an entry that never was issued leaves the store after use, its use must stay known: else it could come back

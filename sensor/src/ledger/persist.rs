@@ -12,7 +12,7 @@ use super::rates::Busiest;
 use super::sources::Source;
 use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError};
 use super::unknown::Use;
-use super::{FolderStats, Ledger, nanos, unix_seconds};
+use super::{FolderStats, Ledger, forget, nanos, unix_seconds};
 use crate::collect::Keys;
 use crate::config::model::{Config, LedgerStore, Service};
 use crate::observation::{Instant, ServiceId};
@@ -86,9 +86,9 @@ impl Ledger {
                 self.gaps.restore_given(id);
             }
         }
-        let Self { store, evicted, .. } = self;
-        self.marks.loaded = store.load(disk, interval, started, |id, keep_until| {
-            evicted.insert(id, keep_until, started.monotonic_ns);
+        let Self { store, evicted, seen, .. } = self;
+        self.marks.loaded = store.load(disk, interval, started, |id, entry| {
+            forget(evicted, seen, id, &entry, started);
         })?;
         self.counts.evictions += self.marks.loaded.evicted;
         self.mark(started);

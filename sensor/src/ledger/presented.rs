@@ -71,6 +71,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// True of a token past its end that was issued, or that ended so long ago that nobody knows.
+    pub fn is_left_over(&self) -> bool {
+        let forgotten = self.anomalies & observation::claim_anomaly::FORGOTTEN != 0;
+        self.validity == Validity::Expired && (forgotten || self.provenance == Provenance::Issued)
+    }
+
     /// On a credential without a stable token: no login hands one out, so there is nothing to look up.
     pub const UNSTABLE: Self = Self { stable: false, ..Self::UNKNOWN };
     /// On a credential of which nothing can be known.

@@ -97,6 +97,8 @@ pub struct Question<'a> {
     pub iat: Option<i64>,
     /// It is past its `exp`.
     pub expired: bool,
+    /// It has been for longer than issuances are remembered.
+    pub forgotten: bool,
     pub at: Instant,
     /// Doubt that it needs is spent.
     pub spends: bool,
@@ -149,6 +151,10 @@ impl Unknown<'_> {
     fn excuse(&mut self, asked: &Question<'_>, used: &mut Use) -> ((Provenance, u16), bool) {
         const DOUBT: (Provenance, u16) = (Provenance::Unverifiable, 0);
         let Some(issuer) = asked.issuer else { return (DOUBT, false) };
+        // Its tombstone would have gone by now: an application shows it once more, or a browser beside a newer one.
+        if asked.forgotten {
+            return ((Provenance::Unverifiable, claim_anomaly::FORGOTTEN), false);
+        }
         if self.evicted.contains(asked.id, asked.at.monotonic_ns) {
             self.counts.eviction_excused += 1;
             return (DOUBT, false);

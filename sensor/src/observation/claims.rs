@@ -102,6 +102,8 @@ pub mod claim_anomaly {
     pub const GAP_SPENT: u16 = 1 << 10;
     /// Its issuance may have been lost in a gap, or while its source was silent, and it is within the budget of that.
     pub const EXCUSED: u16 = 1 << 11;
+    /// It ended longer ago than the ledger remembers issuances, so whether it was issued cannot be known.
+    pub const FORGOTTEN: u16 = 1 << 12;
 
     /// Names by bit, lowest first.
     pub const NAMES: &[&str] = &[
@@ -117,6 +119,7 @@ pub mod claim_anomaly {
         "horizon_budget_spent",
         "gap_budget_spent",
         "excused",
+        "forgotten",
     ];
 
     /// The names of the bits set in `bits`.

@@ -43,6 +43,8 @@ struct Story {
     /// How often it was opened: once.
     opens: u32,
     opened: Value,
+    /// How often it was told of, in all.
+    reports: u32,
     /// As last reported.
     count: u64,
     observations: u64,
@@ -231,6 +233,7 @@ fn stories(lines: &[Value]) -> BTreeMap<String, Story> {
         story.count = number("/evidences/0/data/distinct");
         story.observations = number("/evidences/0/data/observations");
         story.threshold = number("/evidences/0/data/threshold");
+        story.reports += 1;
         if number("/activity_id") == 1 {
             story.opens += 1;
             story.opened = line.clone();
@@ -352,10 +355,9 @@ fn not_continued(
         let at_ms = died_ns / 1_000_000;
         for uid in open_at(whole, at_ms).intersection(&open_at(killed, at_ms)) {
             // Each finding that is open is told again at the start, or closed.
-            let reports =
-                killed.iter().filter(|line| line.pointer("/finding_info/uid").and_then(Value::as_str) == Some(uid));
-            if reports.count() < 2 {
-                lost.push(of_killed.get(uid).map_or_else(|| uid.clone(), |story| format!("{}: {uid}", story.rule)));
+            let Some(story) = of_killed.get(uid) else { continue };
+            if story.reports < 2 {
+                lost.push(format!("{}: {uid}", story.rule));
             }
         }
     }

@@ -96,7 +96,12 @@ impl Journal {
         if self.pending.len() >= BATCH {
             self.flush();
         }
-        let room = if matches!(write, Write::Record(..) | Write::State(_)) { PENDING } else { BATCH };
+        let needed = match &write {
+            Write::Record(..) | Write::State(_) => true,
+            Write::Change(_, change) => change.betters(),
+            _ => false,
+        };
+        let room = if needed { PENDING } else { BATCH };
         if self.pending.len() >= room {
             self.lost += 1;
             return false;

@@ -169,6 +169,11 @@ impl Store {
         self.tags.count(|bits| self.buckets.since(Note::unpack(bits)) > until)
     }
 
+    /// How long a tombstone is kept after its credential's end or last use, ns.
+    pub fn retention(&self) -> u64 {
+        self.retention
+    }
+
     /// Does a little of what makes looks faster; for whoever has nothing more urgent to do.
     pub fn settle(&mut self) {
         self.tags.settle();
@@ -229,7 +234,7 @@ impl Store {
             Note { used: true, ended, ..filed }.pack()
         });
         let Some(before) = before.map(Note::unpack) else { return Answer::Unknown };
-        self.write_change(key, change);
+        self.write_change(key, change, at);
         let account = if before.account { self.accounts.get_mut(&id).copied() } else { None };
         if wanted && before.account && account.is_none() {
             self.ask(id, key);
@@ -273,14 +278,14 @@ impl Store {
             account: amendment.account,
             ..Change::default()
         };
-        self.write_change(key, change);
+        self.write_change(key, change, at);
     }
 
     /// Records that a credential's life is over; what was recorded, if anything was.
     pub fn end(&mut self, key: &Key, at: Instant) -> Option<Entry> {
         let id = self.id(key);
         let before = self.tags.change(id, |bits| Note { ended: true, ..Note::unpack(bits) }.pack())?;
-        self.write_change(key, Change { ended: true, ..Change::default() });
+        self.write_change(key, Change { ended: true, ..Change::default() }, at);
         Some(self.entry(Note::unpack(before), None, at.monotonic_ns))
     }
 

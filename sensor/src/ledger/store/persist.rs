@@ -7,10 +7,10 @@ use super::folder::StoreError;
 use super::journal::Journal;
 use super::note::Note;
 use super::record::{self, Change, DiskKey, Record};
-use super::{Id, Issue, Key, Store};
+use super::{Entry, Id, Issue, Key, Store};
 use crate::config::model::Service;
 use crate::ledger::rates::Rates;
-use crate::observation::{Instant, IssuerId, ServiceId};
+use crate::observation::{Instant, IssuerId, Provenance, ServiceId};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -64,13 +64,14 @@ impl Store {
         DiskKey::new(key.fingerprint, self.services.get(usize::from(key.service.0)).map_or(0, |service| service.salt))
     }
 
-    /// Takes over what is on `disk`, handing what finds no room to `evicted`; then writes to it.
+    /// Takes over what is on `disk`, handing what finds no room to `evicted`; then writes to it. Of an issuer that is no
+    /// longer declared it cannot be told whether a credential is its: that is doubt.
     pub fn load(
         &mut self,
         disk: Disk,
         interval: Duration,
         now: Instant,
-        mut evicted: impl FnMut(Id, u64),
+        mut evicted: impl FnMut(Id, Entry),
     ) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         for found in disk.records() {
@@ -86,12 +87,12 @@ impl Store {
             };
             let keep_until = now.monotonic_ns.saturating_add(left);
             let id = self.tags.id(key.bits());
-            let note = Note {
-                used: record.used,
-                ended: record.ended,
-                account: record.account.is_some(),
-                ..Note::new(record.provenance, service.issuer(record.issuer))
-            };
+            let issuer = service.issuer(record.issuer);
+            let told = Note::new(record.provenance, issuer);
+            let orphaned = record.issuer != 0 && told.issuer.is_none();
+            let provenance = if orphaned { record.provenance.max(Provenance::Unverifiable) } else { record.provenance };
+            let (used, ended) = (record.used, record.ended);
+            let note = Note { provenance, used, ended, account: record.account.is_some(), ..told };
             let tick = self.buckets.at(keep_until);
             // Two credentials may share a tag; the later one speaks for both.
             let (buckets, filed) = (self.buckets, self.buckets.file(note, tick));
@@ -103,7 +104,7 @@ impl Store {
                 loaded.issuances += 1;
             } else {
                 loaded.evicted += 1;
-                evicted(id, keep_until);
+                evicted(id, Entry { provenance, used, ended, issuer, account: None, keep_until });
             }
         }
         let path = disk.path().to_owned();
@@ -128,18 +129,25 @@ impl Store {
             account: issue.account,
         };
         if !journal.write(Write::Record(disk_key, record)) {
-            let gap = service.unwritten.get_or_insert(SavedGap { from_unix_ns: at.unix_ns, ..SavedGap::default() });
-            gap.to_unix_ns = gap.to_unix_ns.max(at.unix_ns);
-            gap.left += 1;
+            self.unwritten(key, at);
         }
     }
 
-    /// Writes a change to one. (Losing one loses no issuance.)
-    pub(super) fn write_change(&mut self, key: &Key, change: Change) {
+    /// Writes a change to one. Losing one that makes it issued, or lets it live for longer, loses as much as an issuance.
+    pub(super) fn write_change(&mut self, key: &Key, change: Change, at: Instant) {
         let disk_key = self.disk_key(key);
-        if let Some(journal) = self.journal.as_mut().filter(|_| change != Change::default()) {
-            journal.write(Write::Change(disk_key, change));
+        let Some(journal) = self.journal.as_mut().filter(|_| change != Change::default()) else { return };
+        if !journal.write(Write::Change(disk_key, change)) && change.betters() {
+            self.unwritten(key, at);
         }
+    }
+
+    /// What did not reach the disk is a gap after a restart.
+    fn unwritten(&mut self, key: &Key, at: Instant) {
+        let Some(service) = self.services.get_mut(usize::from(key.service.0)) else { return };
+        let gap = service.unwritten.get_or_insert(SavedGap { from_unix_ns: at.unix_ns, ..SavedGap::default() });
+        gap.to_unix_ns = gap.to_unix_ns.max(at.unix_ns);
+        gap.left += 1;
     }
 
     /// Writes what is known of a credential that is not in the store, and forgets `forgotten`.

@@ -144,6 +144,13 @@ pub struct Change {
     pub account: Option<AccountHash>,
 }
 
+impl Change {
+    /// True when a credential would be judged worse without it.
+    pub fn betters(&self) -> bool {
+        self.issued || self.revived || self.expires != 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -223,6 +223,29 @@ fn what_needs_no_doubt_spends_none() {
     assert_eq!(visits(&mut ledger, "lost", 1005), Unverifiable, "who was excused stays so");
 }
 
+/// Cookies that roll: on a page that spends no doubt a forged one is renewed, and what it is renewed to is known.
+#[test]
+fn a_renewal_pays_for_the_doubt_that_it_passes_on() {
+    let mut ledger = with(|config| config.services[0].issuers[0].preexisting = Some(2));
+    ledger.gap(SERVICE, at(1000), at(1010), 2);
+    for (iat, doubt) in [(1005, Unverifiable), (-1000, Preexisting)] {
+        let names: Vec<_> = (0..5).map(|n| format!("{iat} {n}")).collect();
+        let visits = names.iter().map(|name| {
+            let claims = gate(iat);
+            let visit = Presented { spends: false, ..jwt(name, &claims) };
+            (name, ledger.judge(&visit, at(2000)))
+        });
+        let visits: Vec<_> = visits.collect();
+        assert!(visits.iter().all(|(_, verdict)| verdict.provenance == doubt));
+        let renewed =
+            |(name, verdict): &(&String, Verdict)| ledger.charge(SERVICE, fingerprint(name), verdict, at(2001));
+        let passed_on: Vec<_> = visits.iter().map(renewed).collect();
+        assert_eq!(passed_on[..2], [doubt; 2]);
+        assert!(passed_on[2..].iter().all(|one| *one > doubt), "{passed_on:?}");
+    }
+    assert_eq!(ledger.stats().gap_excused, 2);
+}
+
 #[test]
 fn a_flood_makes_nobody_pay_for_a_gap_twice() {
     let mut ledger = with(|config| config.ledger.max_seen = 50);

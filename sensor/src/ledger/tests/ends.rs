@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::observation::Provenance::{Issued as Was, Unissued, Unverifiable};
+use crate::observation::claim_anomaly;
 
 /// An issuer of keys that live for a year stands beside the others.
 fn beside_a_year() -> Ledger {
@@ -58,6 +59,24 @@ fn what_a_token_says_when_it_is_presented_ends_it() {
     assert_eq!(ledger.of("not read", 400), Was);
 }
 
+/// Access tokens of hours stand in `Authorization`, refresh tokens of a month anywhere, and both name one issuer.
+#[test]
+fn a_token_ends_by_the_longest_of_its_name_wherever_it_stands() {
+    let mut ledger = with(|config| {
+        config.services[0].issuers[0].places = vec![Place::Authorization];
+        let month = Duration::from_hours(30 * 24);
+        let refresh = Issuer { iss: Some("https://gate.example".to_owned()), ..issuer("refresh", true) };
+        config.services[0].issuers.push(Issuer { max_lifetime: month, ..refresh });
+    });
+    let claims = until(30 * 24 * HOUR);
+    let expires = ledger.end_of(&jwt("refresh", &claims), at(0));
+    ledger.issue(Issuance { expires, ..login("refresh", 0) });
+    for place in [place::BODY, place::AUTHORIZATION] {
+        assert_eq!(ledger.judge(&Presented { place, ..jwt("refresh", &claims) }, at(60)).provenance, Was);
+    }
+    assert_eq!(left(&mut ledger, 5 * 24), 1);
+}
+
 #[test]
 fn use_after_the_end_keeps_a_tombstone() {
     let mut ledger = beside_a_year();
@@ -108,7 +127,12 @@ fn an_old_token_is_no_fall_of_sight() {
     let sight = |ledger: &Ledger| ledger.stats().issuers[0].sight.unseen;
     let old = until(HOUR);
     let day = 400 * 24 * HOUR;
-    assert_eq!(ledger.judge(&jwt("old", &old), at(day)).provenance, Unissued);
+    // Whether it was issued is no longer known: nobody is accused.
+    let verdict = ledger.judge(&jwt("old", &old), at(day));
+    assert_eq!((verdict.provenance, verdict.anomalies), (Unverifiable, claim_anomaly::FORGOTTEN));
+    // One that ended lately would still be there.
+    let late = until(day - HOUR);
+    assert_eq!(ledger.judge(&jwt("late", &late), at(day)).provenance, Unissued);
     assert_eq!(sight(&ledger), 0);
     assert_eq!(ledger.of_jwt("forged", i64::try_from(day).unwrap() - 10, day), Unissued);
     assert_eq!(sight(&ledger), 1);

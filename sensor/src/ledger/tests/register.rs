@@ -223,3 +223,18 @@ fn an_expired_token_within_the_grace_of_its_service() {
     assert_eq!(validity(180), Validity::Ok);
     assert_eq!(validity(181), Validity::Expired);
 }
+
+/// Claims too long to be captured leave the `kid` to tell the issuer by: one that lists it comes before one that takes any.
+#[test]
+fn a_padded_token_stays_with_the_issuer_of_its_key() {
+    let mut ledger = with(|config| {
+        config.services[0].issuers[0].kids = vec![kid("k1")];
+        let partner = Issuer { observed: Observed::Part, ..issuer("partner", true) };
+        config.services[0].issuers.insert(0, partner);
+    });
+    let whole = gate(5000);
+    let cut = &whole[..whole.iter().position(|byte| *byte == b'.').unwrap() + 3];
+    let flags = flag::THREE_PARTS | flag::CLAIMS | flag::CLAIMS_CUT;
+    let verdict = ledger.judge(&Presented { flags, claims: Some(cut), ..jwt("padded", &[]) }, at(WARM));
+    assert_eq!((verdict.issuer, verdict.provenance), (Some(IssuerId(1)), Provenance::Unissued));
+}

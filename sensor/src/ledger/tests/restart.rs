@@ -168,3 +168,52 @@ fn the_budget_of_the_horizon_is_not_given_anew() {
     assert_eq!(ledger.of("3", 300), Provenance::Preexisting, "taken for that before");
     assert_eq!(ledger.of("forged", 301), Unverifiable, "one too many");
 }
+
+/// What descends from a forgery gains nothing by a start that has less room.
+#[test]
+fn a_start_without_room_launders_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), 0);
+    let child = |n: u64| format!("child {n}");
+    for n in 0..40 {
+        ledger.issue(refresh(&child(n), WARM + n, Unissued));
+        ledger.of(&child(n), WARM + n + 1);
+        ledger.issue(login(&n.to_string(), WARM + n));
+    }
+    ledger.close(at(WARM + 100));
+    drop(ledger);
+    let mut ledger = open_with(folder.path(), WARM + 100, |config| config.ledger.max_issuances = 10);
+    assert!(ledger.loaded().evicted >= 60, "{:?}", ledger.loaded());
+    for n in 0..40 {
+        assert_eq!(ledger.of(&child(n), WARM + 101), Unissued, "{n}");
+        assert!(matches!(ledger.issue(login(&child(n), WARM + 102)), Issued::Echo), "{n}");
+        assert_ne!(ledger.of(&n.to_string(), WARM + 103), Unissued, "{n}");
+    }
+}
+
+/// Whoever can push for one issuer must not become good for all by a change of its name.
+#[test]
+fn what_an_issuer_told_is_doubt_once_it_has_another_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |name: &str| Told {
+        service: SERVICE,
+        issuer: IssuerId(1),
+        fingerprint: fingerprint(name),
+        at: at(10),
+        expires: None,
+        account: None,
+        parent: None,
+    };
+    let mut ledger = open(folder.path(), 0);
+    ledger.told(&told("a"), at(10));
+    ledger.issue(login("b", 10));
+    ledger.close(at(20));
+    drop(ledger);
+    let rename = |config: &mut Config| config.services[0].issuers[1].name = "sessions".to_owned();
+    let mut ledger = open_with(folder.path(), 20, rename);
+    assert_eq!((ledger.of("a", WARM), ledger.of("b", WARM)), (Unverifiable, Was));
+    ledger.close(at(WARM));
+    drop(ledger);
+    // The disk still knows.
+    assert_eq!(open(folder.path(), WARM + 1).of("a", WARM + 2), Was);
+}
