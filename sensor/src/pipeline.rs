@@ -394,11 +394,11 @@ impl Pipeline {
         let stats = self.collector.ledger().stats();
         let counts = *self.collector.counts();
         metrics.collector(&CollectorView {
-            records: counts.requests + counts.requests_lost,
+            records: counts.requests + counts.requests_lost + counts.malformed,
             observations: counts.observations,
             pending: counts.pending,
             lost_full: counts.requests_lost,
-            lost_malformed: 0,
+            lost_malformed: counts.malformed,
             credentials_unmatched: stats.unmatched,
             no_stable_token: stats.no_stable_token,
             decoding: counts.decoding,
@@ -428,6 +428,11 @@ impl Pipeline {
         });
         metrics.bound(Bound::PendingRequests, counts.evicted);
         metrics.bound(Bound::DecodedBytes, counts.decoding.too_long);
+        metrics.bound(Bound::TeeBytes, counts.tee_truncated);
+        metrics.bound(Bound::TeeBodies, counts.tee_evicted);
+        metrics.bound(Bound::Kids, stats.kids_overflow);
+        metrics.bound(Bound::ClaimsCache, stats.claims_evictions);
+        metrics.bound(Bound::MaxSeen, stats.seen_evictions);
         let (mut groups, mut quiet) = (0, 0);
         for (_, stats) in self.detectors.stats() {
             groups += stats.evicted + stats.overflowed;

@@ -122,6 +122,10 @@ fn stamp(paths: &[PathBuf]) -> Stamp {
     let mut stamp = Vec::new();
     for path in paths {
         note(path, &mut stamp);
+        // The cases of a file that was named by itself.
+        if let Some((folder, name)) = path.parent().zip(path.file_name()).filter(|_| path.is_file()) {
+            note(&folder.join("tests").join(name), &mut stamp);
+        }
         for folder in [path.clone(), path.join("tests")] {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             let files = entries.flatten().map(|entry| entry.path());

@@ -66,6 +66,7 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
         kernel.attach(name)?;
     }
     pipeline.ledger().watch_from(at);
+    let found = found(pipeline.ledger());
     if let Some(file) = transactions {
         pipeline.print_transactions(Box::new(BufWriter::with_capacity(TRANSACTIONS_BUFFER, file)));
     }
@@ -94,7 +95,14 @@ pub fn run(path: &Path, interfaces: &[String], transactions: Option<&Path>) -> R
         rules: Arc::clone(&mailbox),
     };
     let reloader = Reloader::new(&config, &start.rules, &mailbox, &metrics);
-    serve(plane, listener, metrics, endpoint, reloader, || announce(&start, &interfaces))
+    serve(plane, listener, metrics, endpoint, reloader, || announce(&start, &interfaces, found.as_deref()))
+}
+
+/// What an earlier run left in the folder, and what may have been missed since.
+fn found(ledger: &mut Ledger) -> Option<String> {
+    ledger.resumed_from()?;
+    let (found, missed) = (ledger.loaded().issuances, ledger.stats().gap_lost);
+    Some(format!("ledger    goes on with {found} issuances; {missed} may have been missed while nobody watched"))
 }
 
 /// Opens the file that transactions are appended to. A new one is readable by its owner only: targets and addresses are
@@ -234,11 +242,11 @@ fn signalled() -> impl Future<Output = ()> {
 }
 
 /// A few lines for whoever started it. Standard error may be closed; the daemon runs all the same.
-fn announce(start: &Start, interfaces: &[String]) {
-    let _ = std::io::stderr().write_all(announcement(start, interfaces).as_bytes());
+fn announce(start: &Start, interfaces: &[String], found: Option<&str>) {
+    let _ = std::io::stderr().write_all(announcement(start, interfaces, found).as_bytes());
 }
 
-fn announcement(start: &Start, interfaces: &[String]) -> String {
+fn announcement(start: &Start, interfaces: &[String], found: Option<&str>) -> String {
     let config = &start.config;
     let mut lines: Vec<String> = start.warnings.iter().map(|warning| format!("note: {warning}")).collect();
     lines.push(format!("authsensor watches {}:", interfaces.join(", ")));
@@ -255,6 +263,7 @@ fn announcement(start: &Start, interfaces: &[String]) -> String {
     };
     lines.push(format!("findings  {to} ({} rules)", start.rules.each().count()));
     lines.push(format!("metrics   http://{}/metrics", config.metrics_listen));
+    lines.extend(found.map(str::to_owned));
     if let Some(push) = &config.push {
         lines.push(format!("push      https://{}/v1/issuances ({} sources)", push.listen, push.sources.len()));
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use sensor_ebpf::wire::{COOKIES_MAX, HEADERS_MAX, QUERY_MAX, SERVICES_MAX};
+use sensor_ebpf::wire::{COOKIES_MAX, HEADERS_MAX, QUERY_MAX, ROUTES_MAX, SERVICES_MAX};
 
 use super::approvals::Approvals;
 use super::canaries;
@@ -16,8 +16,6 @@ use super::route;
 use crate::diagnostic::quoted;
 use crate::observation::RouteClass;
 
-/// Routes that one service may have.
-pub(super) const ROUTES_MAX: usize = 1024;
 /// Issuers that one service may have.
 pub(super) const ISSUERS_MAX: usize = 64;
 

@@ -152,7 +152,15 @@ impl Pipeline {
             body
         };
         let [past, progress] = PARTS.map(&mut read);
-        self.estimators.resume(&progress?, past.as_deref(), now)
+        let taken_up = self.estimators.resume(&progress?, past.as_deref(), now);
+        if taken_up.is_none() {
+            tracing::warn!(
+                "{} in {} is of other services, routes, issuers or bounds of [estimate]: walks begin anew",
+                label(Part::Progress),
+                directory.display()
+            );
+        }
+        taken_up
     }
 
     /// Waits until everything up to the last [`Pipeline::advance`] is written down: what a crash after this leaves is

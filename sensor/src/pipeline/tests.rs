@@ -159,3 +159,30 @@ fn traffic_does_not_move_the_smallest_attack() {
     metrics.detectable(&load().detectable(&config));
     assert!(told() != before && told().iter().any(|line| line.ends_with(" 12")));
 }
+
+#[test]
+fn bounds_that_were_reached_and_records_that_do_not_decode_show() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rule.yml");
+    std::fs::write(&file, RULE).unwrap();
+    let mut config = config();
+    (config.bounds.claims_cache, config.ledger.max_seen) = (1, 1);
+    let rules = detect::load(&[file], &config).unwrap();
+    let metrics = Arc::new(Metrics::new(&config, &[]).unwrap());
+    let sink = NdjsonSink::to(Box::new(io::sink()) as Box<dyn Write + Send>, "memory");
+    let seen = Some(Arc::clone(&metrics));
+    let mut pipeline = Pipeline::new(Arc::new(config), &rules, KEYS, CLOCK, CLOCK.instant(0), sink, seen);
+    forge(&mut pipeline, 0..60);
+    pipeline.record(b"no record");
+    pipeline.publish((0, 0));
+    let text = metrics.render().unwrap();
+    let value = |series: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.and_then(|value| value.trim().parse::<f64>().ok()).unwrap()
+    };
+    for bound in ["claims_cache", "max_seen"] {
+        assert!(value(&format!("authsensor_bound_reached_total{{bound=\"{bound}\"}}")) > 10.0, "{bound}");
+    }
+    assert!((value("authsensor_collector_lost_total{reason=\"malformed\"}") - 1.0).abs() < 0.5);
+    assert!((value("authsensor_collector_records_total") - 61.0).abs() < 0.5, "it stands in the sum, too");
+}
