@@ -164,7 +164,9 @@ impl Ledger {
         let Some((id, entry)) = self.store.evict(key, now.monotonic_ns) else { return false };
         self.counts.evictions += 1;
         self.counts.tombstone_evictions += u64::from(entry.ended);
-        forget(&mut self.evicted, &mut self.seen, id, &entry, now);
+        if let Some((used, forgotten)) = forget(&mut self.evicted, &mut self.seen, id, &entry, now) {
+            self.store.write_use(used, forgotten);
+        }
         self.store.insert(key, issue, now)
     }
 

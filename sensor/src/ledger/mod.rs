@@ -59,7 +59,7 @@ use self::population::Population;
 use self::sight::Window;
 use self::sources::Sources;
 use self::stats::UnmatchedList;
-use self::store::{Answer, Entry, Id, Key, Store};
+use self::store::{Answer, Entry, Id, Key, SavedUse, Store};
 use self::table::ClockMap;
 use self::unknown::{Question, Sighted, Unknown, Use};
 use self::verdict::{Horizon, Leeway};
@@ -95,6 +95,8 @@ pub struct Ledger {
     horizon: Horizon,
     account_key: siphash::Key,
     marks: Marks,
+    /// What left the store and is still to be written down as presented.
+    left: Vec<Remembered>,
     /// Its counts are kept here; its sizes are filled in by [`Ledger::stats`].
     counts: LedgerStats,
 }
@@ -145,6 +147,7 @@ impl Ledger {
             horizon: Horizon { started, leeway, before: vec![0; config.services.len()] },
             account_key,
             marks: Marks::default(),
+            left: Vec::new(),
             counts: LedgerStats { capacity, ..LedgerStats::default() },
         }
     }
@@ -357,29 +360,42 @@ impl Ledger {
 
     /// Lets go of a few entries whose time is over.
     fn tidy(&mut self, at: Instant) {
-        let Self { store, seen, .. } = self;
+        let Self { store, seen, left, .. } = self;
         store.take_answers();
-        store.sweep(at.monotonic_ns, |id, entry| {
-            remember(seen, id, &entry, at);
-        });
+        store.sweep(at.monotonic_ns, |id, entry| left.extend(remember(seen, id, &entry, at)));
+        for (used, forgotten) in left.drain(..) {
+            store.write_use(used, forgotten);
+        }
         self.mark_when_due(at);
     }
 }
 
 /// An entry for which there is no room becomes doubt. What descends from a forged credential gains nothing by it.
-fn forget(evicted: &mut Evicted, seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) {
+fn forget(
+    evicted: &mut Evicted,
+    seen: &mut ClockMap<Use, Id>,
+    id: Id,
+    entry: &Entry,
+    at: Instant,
+) -> Option<Remembered> {
     if entry.provenance != Provenance::Unissued {
         evicted.insert(id, entry.keep_until, at.monotonic_ns);
     }
-    remember(seen, id, entry, at);
+    remember(seen, id, entry, at)
 }
+
+/// A use that is remembered from now on, and whose is not any more.
+type Remembered = (SavedUse, Option<Id>);
 
 /// When an entry that never was issued leaves the store after use, its use must stay known: else it could come back
 /// as an echo and count as issued.
-fn remember(seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) {
-    if entry.used && entry.provenance != Provenance::Issued && seen.peek(&id).is_none() {
-        seen.insert(id, Use::new(at.monotonic_ns, Sighted::Otherwise));
+fn remember(seen: &mut ClockMap<Use, Id>, id: Id, entry: &Entry, at: Instant) -> Option<Remembered> {
+    if !entry.used || entry.provenance == Provenance::Issued || seen.peek(&id).is_some() {
+        return None;
     }
+    let used = Use::new(at.monotonic_ns, Sighted::Otherwise);
+    let forgotten = seen.insert(id, used);
+    Some((used.saved(id, false, at), forgotten))
 }
 
 const SECOND: u64 = 1_000_000_000;

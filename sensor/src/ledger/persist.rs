@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::rates::Busiest;
 use super::sources::Source;
-use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError};
+use super::store::{Disk, Folder, Loaded, Saved, SavedGap, SavedService, StoreError, Write};
 use super::unknown::Use;
 use super::{FolderStats, Ledger, forget, nanos, unix_seconds};
 use crate::collect::Keys;
@@ -58,7 +58,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn load(&mut self, disk: Disk, config: &Config, started: Instant) -> Result<(), StoreError> {
+    fn load(&mut self, mut disk: Disk, config: &Config, started: Instant) -> Result<(), StoreError> {
         let interval = config.ledger.sync_interval;
         self.marks.names = config.services.iter().map(|service| service.name.clone()).collect();
         let routes = |service: &Service| service.routes.iter().map(|route| route.name.clone()).collect();
@@ -75,20 +75,24 @@ impl Ledger {
                 population.restore(&written);
             }
         }
+        let mut forgotten = Vec::new();
         for used in disk.uses() {
             let used = used?;
             let id = self.store.restored_id(used.bits);
             let (used, given) = Use::restored(used, started);
             if self.seen.peek(&id).is_none() {
-                self.seen.insert(id, used);
+                forgotten.extend(self.seen.insert(id, used).map(|id| Write::Forget(id.0)));
             }
             if given {
                 self.gaps.restore_given(id);
             }
         }
+        // What there is no room for would be read at every start.
+        disk.write(&forgotten)?;
         let Self { store, evicted, seen, .. } = self;
         self.marks.loaded = store.load(disk, interval, started, |id, entry| {
-            forget(evicted, seen, id, &entry, started);
+            // In the folder it stays what it was.
+            let _ = forget(evicted, seen, id, &entry, started);
         })?;
         self.counts.evictions += self.marks.loaded.evicted;
         self.mark(started);

@@ -56,7 +56,7 @@ impl Use {
     }
 
     /// As it is written down; `given` if a gap excuses it from now on.
-    fn saved(self, id: Id, given: bool, at: Instant) -> SavedUse {
+    pub fn saved(self, id: Id, given: bool, at: Instant) -> SavedUse {
         let sighted = match self.sighted {
             Sighted::Not => 0,
             Sighted::Unseen => 1,

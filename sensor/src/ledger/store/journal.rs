@@ -72,8 +72,17 @@ impl Journal {
         let (answered, answers) = bounded(QUESTIONS);
         let (barriers, to_settle) = bounded(1);
         let counts = Arc::new(DiskCounts::default());
-        let side =
-            Side { disk, to_write, emptied, to_answer, to_settle, answered, interval, counts: Arc::clone(&counts) };
+        let side = Side {
+            disk,
+            to_write,
+            emptied,
+            to_answer,
+            to_settle,
+            answered,
+            interval,
+            counts: Arc::clone(&counts),
+            torn: false,
+        };
         let thread = std::thread::Builder::new().name("ledger".into()).spawn(move || side.run())?;
         Ok(Self {
             batches: Some(batches),
@@ -188,6 +197,8 @@ struct Side {
     answered: Sender<(Id, AccountHash)>,
     interval: Duration,
     counts: Arc<DiskCounts>,
+    /// A batch failed: from then on nothing says that the folder is complete, so that the next start finds a gap.
+    torn: bool,
 }
 
 impl Side {
@@ -230,6 +241,9 @@ impl Side {
     }
 
     fn write(&mut self, mut batch: Vec<Write>, written: &mut Option<u64>) {
+        if self.torn {
+            batch.retain(|write| !matches!(write, Write::State(_)));
+        }
         match self.disk.write(&batch) {
             Ok(()) => {
                 let states = batch.iter().filter_map(|write| match write {
@@ -239,6 +253,7 @@ impl Side {
                 *written = states.max().or(*written);
             }
             Err(error) => {
+                self.torn = true;
                 if self.counts.failed.fetch_add(batch.len() as u64, Ordering::Relaxed) == 0 {
                     tracing::error!("{error}; the ledger goes on in memory, and a restart will find a gap");
                 }

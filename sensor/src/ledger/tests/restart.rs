@@ -217,3 +217,37 @@ fn what_an_issuer_told_is_doubt_once_it_has_another_name() {
     // The disk still knows.
     assert_eq!(open(folder.path(), WARM + 1).of("a", WARM + 2), Was);
 }
+
+#[test]
+fn what_was_presented_stays_known_after_its_tombstone_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), 0);
+    ledger.issue(refresh("child", WARM, Unissued));
+    assert_eq!(ledger.of("child", WARM + 1), Unissued);
+    for half_hour in 0..120 {
+        ledger.of("x", WARM + 1800 * half_hour);
+    }
+    assert_eq!(ledger.stats().issuances, 0, "it was swept");
+    ledger.close(at(WARM + 60 * HOUR));
+    drop(ledger);
+    let mut ledger = open(folder.path(), WARM + 60 * HOUR);
+    assert_eq!(ledger.issue(login("child", WARM + 60 * HOUR + 1)), Issued::Echo);
+}
+
+#[test]
+fn presented_ones_without_room_leave_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_room_for = |seen: usize| open_with(folder.path(), WARM, |config| config.ledger.max_seen = seen);
+    let mut ledger = with_room_for(1000);
+    for n in 0..50 {
+        ledger.of(&n.to_string(), WARM);
+    }
+    ledger.close(at(WARM));
+    drop(ledger);
+    let mut ledger = with_room_for(10);
+    ledger.close(at(WARM));
+    drop(ledger);
+    let mut ledger = with_room_for(1000);
+    let echoes = (0..50).filter(|n| ledger.issue(login(&n.to_string(), WARM + 1)) == Issued::Echo);
+    assert_eq!(echoes.count(), 10);
+}
