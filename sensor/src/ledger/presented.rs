@@ -71,10 +71,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// True of a token past its end that was issued, or that ended so long ago that nobody knows.
+    /// True of a token past its end that was issued, or that ended so long ago that nobody knows: its key may have been
+    /// retired since.
     pub fn is_left_over(&self) -> bool {
         let forgotten = self.anomalies & observation::claim_anomaly::FORGOTTEN != 0;
-        self.validity == Validity::Expired && (forgotten || self.provenance == Provenance::Issued)
+        match self.validity {
+            Validity::Expired => forgotten || self.provenance == Provenance::Issued,
+            Validity::RetiredKey => forgotten,
+            _ => false,
+        }
     }
 
     /// On a credential without a stable token: no login hands one out, so there is nothing to look up.
@@ -92,4 +97,23 @@ impl Verdict {
         anomalies: 0,
         stable: true,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::claim_anomaly::FORGOTTEN;
+
+    #[test]
+    fn what_is_left_over() {
+        let of = |provenance, validity, anomalies| {
+            Verdict { provenance, validity, anomalies, ..Verdict::UNKNOWN }.is_left_over()
+        };
+        let (issued, doubt) = (Provenance::Issued, Provenance::Unverifiable);
+        assert!(of(issued, Validity::Expired, 0) && of(doubt, Validity::Expired, FORGOTTEN));
+        assert!(of(doubt, Validity::RetiredKey, FORGOTTEN), "a key goes while its last tokens lie about");
+        assert!(!of(issued, Validity::Ok, 0) && !of(issued, Validity::RetiredKey, 0), "a living one");
+        assert!(!of(doubt, Validity::Expired, 0) && !of(Provenance::Unissued, Validity::Expired, 0));
+        assert!(!of(doubt, Validity::AlgNone, FORGOTTEN) && !of(doubt, Validity::UnknownKey, FORGOTTEN));
+    }
 }
