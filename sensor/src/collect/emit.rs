@@ -42,7 +42,7 @@ impl Collector {
             class: pending.class,
             outcome,
             status,
-            provenance: pending.provenance(),
+            provenance: pending.provenance(worst),
             validity: worst.map_or(Validity::Ok, |worst| worst.verdict.validity),
             fingerprint: worst
                 .filter(|worst| worst.verdict.stable)

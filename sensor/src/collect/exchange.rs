@@ -14,7 +14,7 @@ use super::routes::Taken;
 use super::secret::SecretBuf;
 use super::target::{RequestLine, Target};
 use super::{Collector, Sink, client, place_of};
-use crate::config::model::{Config, IssuanceRule, PresentSource, Route, Service};
+use crate::config::model::{Config, IssuanceRule, Route, Service};
 use crate::ledger::{Presented, Verdict};
 use crate::observation::{Fingerprint, Instant, Outcome, RouteClass, RouteId, ServiceId};
 
@@ -202,12 +202,12 @@ impl Collector {
         let matters = matches!(class, RouteClass::AccountRead | RouteClass::Refresh);
         let rule = route.and_then(|route| route.issuance.as_ref());
         for credential in head.credentials() {
+            let place = place_of(&credential);
             let allowed = route.is_none_or(|route| {
                 let places = &route.authenticates_with;
-                places.is_empty() || place_of(&credential).is_some_and(|place| places.contains(&place))
+                places.is_empty() || place.is_some_and(|place| places.contains(&place))
             });
-            let exchanged = place_of(&credential)
-                .is_some_and(|place| rule.is_some_and(|rule| rule.presents.contains(&PresentSource::Place(place))));
+            let exchanged = rule.zip(place).is_some_and(|(rule, place)| rule.presents_at(place));
             let verdict = if service.is_some() {
                 let spends = (allowed || exchanged) && matters;
                 self.ledger.judge(&presented(service_id, head, &credential, spends), at)

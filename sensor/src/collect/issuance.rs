@@ -335,10 +335,10 @@ impl Applier<'_> {
             if rule.presents.is_empty() {
                 return judged.counts;
             }
-            rule.presents.iter().any(|source| match source {
-                PresentSource::Place(place) => place_of(&judged.credential) == Some(*place),
-                PresentSource::Json(_) | PresentSource::Form(_) => judged.credential.place == place::BODY,
-            })
+            match place_of(&judged.credential) {
+                Some(place) => rule.presents_at(place),
+                None => judged.credential.place == place::BODY && rule.presents_in_body(),
+            }
         };
         let presented = weighed(exchange.credentials.iter().filter(presents));
         let parent = presented.max_by_key(|one| one.verdict.provenance);

@@ -114,14 +114,14 @@ impl Pending {
         self.anomalies & (anomaly::AMBIGUOUS | anomaly::CONFLICT) != 0
     }
 
-    /// Provenance of the request: that of the worst credential; never better than unverifiable when some are missing.
+    /// Provenance of the request: that of its `worst` credential; never better than unverifiable when some are missing.
     /// Where the server may have read something else, nothing can be said of what authenticated the request: neither
     /// that it was not issued nor that it was.
-    pub fn provenance(&self) -> Provenance {
+    pub fn provenance(&self, worst: Option<&Judged>) -> Provenance {
         if self.anomalies & anomaly::AMBIGUOUS != 0 {
             return Provenance::Unverifiable;
         }
-        let seen = self.worst().map_or(Provenance::None, |worst| worst.verdict.provenance);
+        let seen = worst.map_or(Provenance::None, |worst| worst.verdict.provenance);
         if self.doubtful { seen.max(Provenance::Unverifiable) } else { seen }
     }
 }

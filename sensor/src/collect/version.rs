@@ -188,7 +188,7 @@ fn says_the_same(first: &SecretBuf, other: &Head<'_>) -> bool {
 /// By what the worse of two versions is told.
 fn rank(pending: &Pending) -> (u8, Provenance) {
     let class = if pending.route.is_some() { sensitivity_of(pending.class) } else { 0 };
-    (class, pending.provenance())
+    (class, pending.provenance(pending.worst()))
 }
 
 /// Makes `other` (whose record is `record`) what `pending` tells, and the reverse. Place in the table, time and what is

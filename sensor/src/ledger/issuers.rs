@@ -192,20 +192,15 @@ impl Issuer {
         let of_no_other = found.is_none_or(|found| found.id == self.id);
         let here = of_no_other || at.is_none() || (!self.jwt && self.stands_at(at));
         // A key that nobody registered may be this issuer's new one.
-        let key_of_other = |found: &Self| !found.kids.is_empty() && found.knows(facts.kid) && !self.knows(facts.kid);
+        let key_of_other = |found: &Self| {
+            matches!(found.registered(facts.kid), Registered::Known(_))
+                && matches!(self.registered(facts.kid), Registered::Unknown)
+        };
         match facts.form {
             Form::Read => Some(self.jwt && self.iss == facts.claims.iss && !found.is_some_and(key_of_other)),
             Form::Opaque | Form::NoHeader => here.then_some(true),
             Form::Header { .. } | Form::Unread => of_no_other.then_some(true),
         }
-    }
-
-    fn knows(&self, kid: Option<Interned>) -> bool {
-        self.kids.is_empty() || self.lists(kid)
-    }
-
-    fn lists(&self, kid: Option<Interned>) -> bool {
-        self.kids.iter().any(|known| Some(known.kid) == kid)
     }
 
     /// Bodies have no configurable place: there a JWT is told by its `iss`, an opaque credential only by an issuer
@@ -256,6 +251,10 @@ impl Issuers {
         self.services.get(usize::from(service.0))?.get(usize::from(id.0))
     }
 
+    fn of(&self, service: ServiceId) -> &[Issuer] {
+        self.services.get(usize::from(service.0)).map_or(&[], Vec::as_slice)
+    }
+
     /// Number of services.
     pub fn services(&self) -> usize {
         self.services.len()
@@ -263,14 +262,12 @@ impl Issuers {
 
     /// The issuer of a presented credential, and whether it is taken for a JWT.
     pub fn find(&self, presented: &Presented<'_>, facts: &Facts) -> (Option<&Issuer>, bool) {
-        let issuers = self.services.get(usize::from(presented.service.0)).map_or(&[][..], Vec::as_slice);
+        let issuers = self.of(presented.service);
         let at = request_place(presented.place, presented.index);
         let opaque = || issuers.iter().find(|issuer| !issuer.jwt && issuer.stands_at(at));
         let jwt = |fits: &dyn Fn(&Issuer) -> bool| {
-            let mut fitting = issuers.iter().filter(|issuer| issuer.jwt && issuer.stands_at(at) && fits(issuer));
-            let first = fitting.clone().next();
-            let lists = fitting.clone().find(|issuer| issuer.lists(facts.kid));
-            lists.or_else(|| fitting.find(|issuer| issuer.knows(facts.kid))).or(first)
+            let fitting = issuers.iter().filter(|issuer| issuer.jwt && issuer.stands_at(at) && fits(issuer));
+            of_key(fitting, facts.kid)
         };
         match facts.form {
             // A login hands out no password.
@@ -292,9 +289,8 @@ impl Issuers {
 
     /// The issuer whose session stands at a place of a request.
     pub fn standing_at(&self, service: ServiceId, place: u8, index: u8) -> Option<&Issuer> {
-        let issuers = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
         let at = request_place(place, index);
-        let standing = || issuers.iter().filter(|issuer| issuer.stands_at(at));
+        let standing = || self.of(service).iter().filter(|issuer| issuer.stands_at(at));
         standing().find(|issuer| !issuer.jwt).or_else(|| standing().next())
     }
 
@@ -310,17 +306,14 @@ impl Issuers {
 
     /// The issuer whose name a token says; of one that says none, an issuer without a name.
     fn that_says(&self, service: ServiceId, facts: &Facts) -> Option<&Issuer> {
-        let named = || {
-            let all = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
-            all.iter().filter(|issuer| issuer.jwt && issuer.iss == facts.claims.iss)
-        };
+        let named = self.of(service).iter().filter(|issuer| issuer.jwt && issuer.iss == facts.claims.iss);
         // Of several of one name, the one whose tokens live longest.
-        named().max_by_key(|issuer| issuer.lifetime)
+        named.max_by_key(|issuer| issuer.lifetime)
     }
 
     /// Longest lifetime (ns) that a credential handed out at a place of `service` can have.
     pub fn lifetime(&self, service: ServiceId, issued_at: u8, index: u8) -> u64 {
-        let issuers = self.services.get(usize::from(service.0)).map_or(&[][..], Vec::as_slice);
+        let issuers = self.of(service);
         let longest = |fits: &dyn Fn(&Issuer) -> bool| {
             issuers.iter().filter(|issuer| fits(issuer)).map(|issuer| issuer.lifetime).max()
         };
@@ -335,6 +328,19 @@ impl Issuers {
     pub fn longest_lifetime(&self) -> u64 {
         self.iter().map(|(_, issuer)| issuer.lifetime).max().unwrap_or(0).max(nanos(DEFAULT_LIFETIME))
     }
+}
+
+/// Of issuers that a token may be of: who lists its key before who takes any, and the first of several alike.
+fn of_key<'a>(fitting: impl Iterator<Item = &'a Issuer>, kid: Option<Interned>) -> Option<&'a Issuer> {
+    let (mut open, mut other) = (None, None);
+    for issuer in fitting {
+        match issuer.registered(kid) {
+            Registered::Known(_) => return Some(issuer),
+            Registered::Any => open = open.or(Some(issuer)),
+            Registered::Unknown => other = other.or(Some(issuer)),
+        }
+    }
+    open.or(other)
 }
 
 /// True when the value changes from request to request by its scheme (RFC 7616, RFC 4559). What can be read as a JWT is

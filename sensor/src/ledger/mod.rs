@@ -242,7 +242,7 @@ impl Ledger {
             return verdict.provenance;
         }
         let expired = verdict.validity == Validity::Expired;
-        let forgotten = verdict.anomalies & claim_anomaly::FORGOTTEN != 0;
+        let forgotten = verdict.is_forgotten();
         let id = self.store.id(&key);
         let issuer = verdict.issuer.and_then(|issuer| self.issuers.get(service, issuer));
         let question = Question { key, id, issuer, iat: verdict.claims.iat, expired, forgotten, at, spends: true };

@@ -71,10 +71,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// True when it ended longer ago than issuances are remembered, so that nobody knows whether it was issued.
+    pub fn is_forgotten(&self) -> bool {
+        self.anomalies & observation::claim_anomaly::FORGOTTEN != 0
+    }
+
     /// True of a token past its end that was issued, or that ended so long ago that nobody knows: its key may have been
     /// retired since.
     pub fn is_left_over(&self) -> bool {
-        let forgotten = self.anomalies & observation::claim_anomaly::FORGOTTEN != 0;
+        let forgotten = self.is_forgotten();
         match self.validity {
             Validity::Expired => forgotten || self.provenance == Provenance::Issued,
             Validity::RetiredKey => forgotten,

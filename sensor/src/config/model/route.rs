@@ -117,6 +117,11 @@ pub struct IssuanceRule {
 }
 
 impl IssuanceRule {
+    /// True when a credential at this place of the request is one that is presented.
+    pub fn presents_at(&self, place: Place) -> bool {
+        self.presents.contains(&PresentSource::Place(place))
+    }
+
     /// True when the request body tells which credential is presented.
     pub fn presents_in_body(&self) -> bool {
         self.presents.iter().any(|source| !matches!(source, PresentSource::Place(_)))

@@ -128,6 +128,8 @@ pub struct Store {
     /// To the disk, if there is one.
     journal: Option<Journal>,
     pass: Option<Pass>,
+    /// Sweeping has nothing to do before then, monotonic ns.
+    sweep_at: u64,
     /// How long a tombstone is kept after its credential's end or last use, ns.
     retention: u64,
 }
@@ -155,6 +157,7 @@ impl Store {
             services: services.iter().map(Written::new).collect(),
             journal: None,
             pass: None,
+            sweep_at: 0,
             retention: bounds.retention,
         }
     }
@@ -307,9 +310,14 @@ impl Store {
 
     /// Lets go of entries whose time is over at monotonic time `now`, a region at a time, handing each to `gone`.
     pub fn sweep(&mut self, now: u64, mut gone: impl FnMut(Id, Entry)) {
+        // Asked at each credential, so the answer is kept.
+        if now < self.sweep_at {
+            return;
+        }
         let tick = self.buckets.at(now);
         if self.pass.is_none() {
             if tick <= self.buckets.floor() {
+                self.sweep_at = self.buckets.begins(self.buckets.floor().saturating_add(1));
                 return;
             }
             self.pass = Some(Pass { started: now, next: 0, until: tick });
@@ -325,6 +333,7 @@ impl Store {
             let step = self.buckets.tick() / regions as u64;
             let due = now.saturating_sub(pass.started).checked_div(step).unwrap_or(u64::MAX);
             if !behind && (pass.next as u64) > due {
+                self.sweep_at = pass.started.saturating_add(step.saturating_mul(pass.next as u64));
                 return;
             }
             self.sweep_region(pass, now, &mut gone);
