@@ -187,7 +187,7 @@ pub struct Ledger {
     pub clock_leeway: Duration,
     /// Most recently used credentials remembered, to tell an echo from an issuance.
     pub max_seen: usize,
-    /// Most accounts of issuances kept in memory.
+    /// Most accounts of recent issuances kept in memory, with the notes of their credentials.
     pub max_accounts: usize,
 }
 

@@ -122,7 +122,7 @@ impl Claims {
     /// Asks for the memory of what that finds; worth it once that memory has come.
     pub fn fetch_facts(&self, fingerprint: Fingerprint, flags: u16) {
         if flags & flag::THREE_PARTS != 0 {
-            self.cache.fetch_entry(&Key { service: ServiceId::NONE, fingerprint });
+            let _ = self.cache.fetch_entry(&Key { service: ServiceId::NONE, fingerprint });
         }
     }
 

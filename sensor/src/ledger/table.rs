@@ -100,6 +100,13 @@ impl<V, K: Keyed> ClockMap<V, K> {
         Some(&mut slot.value)
     }
 
+    /// Forgets `key`, if it is in the map.
+    pub fn remove(&mut self, key: &K) {
+        if let Some(slot) = self.find(key) {
+            self.release(slot);
+        }
+    }
+
     /// The value of `key`, without counting as a use.
     pub fn peek(&self, key: &K) -> Option<&V> {
         self.slots.get(self.find(key)? as usize).map(|slot| &slot.value)
@@ -110,12 +117,14 @@ impl<V, K: Keyed> ClockMap<V, K> {
         ahead::fetch(&self.buckets, self.bucket(key));
     }
 
-    /// Asks for the memory of what that finds; worth it once that memory has come.
-    pub fn fetch_entry(&self, key: &K) {
+    /// Asks for the memory of what that finds; worth it once that memory has come. False if there is nothing for sure.
+    pub fn fetch_entry(&self, key: &K) -> bool {
         let link = self.buckets.get(self.bucket(key)).copied().unwrap_or(0);
-        if let Some(slot) = link.checked_sub(1) {
+        let slot = link.checked_sub(1);
+        if let Some(slot) = slot {
             ahead::fetch_whole(&self.slots, slot as usize);
         }
+        slot.is_some()
     }
 
     /// Adds a key that is not in the map; what had to go for it.
@@ -215,11 +224,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_a_map(steps in proptest::collection::vec((any::<bool>(), 0u64..40), 0..400)) {
+        fn is_a_map(steps in proptest::collection::vec((0..5, 0u64..40), 0..400)) {
             let mut map = ClockMap::new(24);
             let mut model = BTreeMap::new();
-            for (at, (add, n)) in steps.into_iter().enumerate() {
-                if !add {
+            for (at, (step, n)) in steps.into_iter().enumerate() {
+                if step == 0 {
+                    map.remove(&key(n));
+                    model.remove(&key(n));
+                } else if step == 1 {
                     prop_assert_eq!(map.get_mut(&key(n)).is_some(), model.contains_key(&key(n)));
                 } else if map.peek(&key(n)).is_none() {
                     let full = model.len() == 24;

@@ -1,6 +1,6 @@
 //! The set of issuances: credential → provenance, end of life, account.
 //!
-//! Owns the tag table (what is there, in memory), the cache of recent accounts, and expiry. Issuances flow in from
+//! Owns the tag table (what is there, in memory), the cache of recent credentials with their accounts, and expiry. Issuances flow in from
 //! [`super::Ledger::issue`], questions from [`super::Ledger::judge`]; neither ever waits for a disk. An entry outlives
 //! its credential: after expiry or logout it stays as a **tombstone** for a retention time, renewed as long as the
 //! credential is still being presented, because a credential that was issued stays issued and must never turn into a
@@ -16,6 +16,8 @@ mod note;
 mod persist;
 pub mod record;
 mod tags;
+
+use std::num::NonZeroU16;
 
 use self::journal::Journal;
 use self::note::{Buckets, Note};
@@ -108,6 +110,14 @@ pub struct Amendment {
     pub expires: Option<u64>,
 }
 
+/// What is at hand of a recent credential, so that the table, whose memory is never at hand, is asked for others only.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    account: AccountHash,
+    /// Its note in the table, if that is known here.
+    note: Option<NonZeroU16>,
+}
+
 /// One pass of sweeping over all regions.
 #[derive(Clone, Copy, Debug)]
 struct Pass {
@@ -122,7 +132,7 @@ struct Pass {
 pub struct Store {
     tags: Tags,
     buckets: Buckets,
-    accounts: ClockMap<AccountHash, Id>,
+    recent: ClockMap<Recent, Id>,
     /// By service.
     services: Vec<Written>,
     /// To the disk, if there is one.
@@ -153,7 +163,7 @@ impl Store {
         Self {
             tags: Tags::new(bounds.issuances),
             buckets: Buckets::new(bounds.lifetime.saturating_add(bounds.retention), now),
-            accounts: ClockMap::roomy(bounds.accounts),
+            recent: ClockMap::roomy(bounds.accounts),
             services: services.iter().map(Written::new).collect(),
             journal: None,
             pass: None,
@@ -191,21 +201,22 @@ impl Store {
     pub fn fetch(&self, key: &Key) {
         let id = self.id(key);
         self.tags.fetch(id);
-        self.accounts.fetch(&id);
+        self.recent.fetch(&id);
     }
 
     /// Asks for the memory of what that finds; worth it once that memory has come.
     pub fn fetch_entry(&self, key: &Key) {
         let id = self.id(key);
-        self.tags.fetch_tag(id);
-        self.accounts.fetch_entry(&id);
+        if !self.recent.fetch_entry(&id) {
+            self.tags.fetch_tag(id);
+        }
     }
 
     /// What is recorded of a credential.
     pub fn find(&self, key: &Key, now: u64) -> Option<Entry> {
         let id = self.id(key);
         let note = Note::unpack(self.tags.get(id)?);
-        Some(self.entry(note, self.accounts.peek(&id).copied().filter(|_| note.account), now))
+        Some(self.entry(note, self.recent.peek(&id).map(|recent| recent.account).filter(|_| note.account), now))
     }
 
     /// Looks up a credential that is being presented, and whose life is over at monotonic time `end` at the latest; the
@@ -216,7 +227,8 @@ impl Store {
         let now = at.monotonic_ns;
         let (buckets, retention) = (self.buckets, self.retention);
         let mut change = Change::default();
-        let before = self.tags.change(id, |bits| {
+        let mut after = 0;
+        let mut present = |bits| {
             let note = Note::unpack(bits);
             let left = buckets.over(note);
             let ended = ended(note, left, retention, now);
@@ -234,11 +246,28 @@ impl Store {
             }
             change.used = !note.used;
             change.ended = ended && !note.ended;
-            Note { used: true, ended, ..filed }.pack()
-        });
+            after = Note { used: true, ended, ..filed }.pack();
+            after
+        };
+        let Self { tags, recent, .. } = self;
+        let recent = recent.get_mut(&id);
+        let before = match recent.as_deref().and_then(|recent| recent.note) {
+            Some(bits) => {
+                debug_assert_eq!(tags.get(id), Some(bits.get()));
+                if present(bits.get()) != bits.get() {
+                    tags.change(id, |_| after);
+                }
+                Some(bits.get())
+            }
+            None => tags.change(id, present),
+        };
         let Some(before) = before.map(Note::unpack) else { return Answer::Unknown };
+        let account = recent.map(|recent| {
+            recent.note = NonZeroU16::new(after);
+            recent.account
+        });
+        let account = account.filter(|_| before.account);
         self.write_change(key, change, at);
-        let account = if before.account { self.accounts.get_mut(&id).copied() } else { None };
         if wanted && before.account && account.is_none() {
             self.ask(id, key);
         }
@@ -254,7 +283,7 @@ impl Store {
         if !self.tags.insert(id, note.pack()) {
             return false;
         }
-        self.keep_account(id, issue.account);
+        self.keep_account(id, issue.account, NonZeroU16::new(note.pack()));
         self.write_issue(key, issue, at);
         true
     }
@@ -273,7 +302,7 @@ impl Store {
             let until = amendment.expires.map_or(0, |expires| buckets.at(expires.saturating_add(retention)));
             if until > buckets.of(note) { buckets.file(note, until).pack() } else { note.pack() }
         });
-        self.keep_account(id, amendment.account);
+        self.keep_account(id, amendment.account, None);
         let change = Change {
             issued: amendment.issued,
             revived: amendment.revived,
@@ -288,16 +317,17 @@ impl Store {
     pub fn end(&mut self, key: &Key, at: Instant) -> Option<Entry> {
         let id = self.id(key);
         let before = self.tags.change(id, |bits| Note { ended: true, ..Note::unpack(bits) }.pack())?;
+        self.keep_account(id, None, None);
         self.write_change(key, Change { ended: true, ..Change::default() }, at);
         Some(self.entry(Note::unpack(before), None, at.monotonic_ns))
     }
 
-    fn keep_account(&mut self, id: Id, account: Option<AccountHash>) {
-        let Some(account) = account else { return };
-        if let Some(kept) = self.accounts.get_mut(&id) {
-            *kept = account;
-        } else {
-            self.accounts.insert(id, account);
+    /// Has an account at hand, if there is one, and the note of its credential as it is now.
+    fn keep_account(&mut self, id: Id, account: Option<AccountHash>, note: Option<NonZeroU16>) {
+        if let Some(kept) = self.recent.get_mut(&id) {
+            *kept = Recent { account: account.unwrap_or(kept.account), note };
+        } else if let Some(account) = account {
+            self.recent.insert(id, Recent { account, note });
         }
     }
 
@@ -348,9 +378,10 @@ impl Store {
     }
 
     fn sweep_region(&mut self, pass: Pass, now: u64, gone: &mut impl FnMut(Id, Entry)) {
-        let Self { tags, buckets, retention, .. } = self;
+        let Self { tags, recent, buckets, retention, .. } = self;
         let keep = |bits| buckets.of(Note::unpack(bits)) >= pass.until;
         tags.sweep(pass.next, keep, |id, bits| {
+            recent.remove(&id);
             let note = Note::unpack(bits);
             let ended = ended(note, buckets.over(note), *retention, now);
             let Note { provenance, used, issuer, .. } = note;
@@ -377,6 +408,7 @@ impl Store {
             (class, until)
         };
         let (id, bits) = self.tags.evict(self.id(key), order)?;
+        self.recent.remove(&id);
         Some((id, self.entry(Note::unpack(bits), None, now)))
     }
 }

@@ -188,7 +188,7 @@ impl Store {
     /// Takes the accounts that came from the disk.
     pub fn take_answers(&mut self) {
         while let Some((id, account)) = self.journal.as_mut().and_then(Journal::answer) {
-            self.keep_account(id, Some(account));
+            self.keep_account(id, Some(account), None);
         }
     }
 

@@ -27,7 +27,11 @@ fn services(names: [&str; 2]) -> Vec<Service> {
 }
 
 fn store(issuances: usize, lifetime: u64, retention: u64) -> Store {
-    let bounds = Bounds { issuances, accounts: 4, lifetime, retention };
+    with_recent(4, issuances, lifetime, retention)
+}
+
+fn with_recent(accounts: usize, issuances: usize, lifetime: u64, retention: u64) -> Store {
+    let bounds = Bounds { issuances, accounts, lifetime, retention };
     Store::new(bounds, &services(["shop", "api"]), 0)
 }
 
@@ -163,5 +167,50 @@ proptest! {
         }
         for _ in 0..6000 { now += 100; store.sweep(now, |_, _| ()); }
         prop_assert_eq!(store.len(), 0);
+    }
+
+    /// What is at hand of recent credentials says what the table says, whatever became of them in between.
+    #[test]
+    fn at_hand_or_not_the_answer_is_the_same(steps in proptest::collection::vec((0u8..8, 0u64..12, 0u64..9000), 1..400)) {
+        let mut stores = [1, 3, 64].map(|recent| with_recent(recent, 4, 100_000, 10_000));
+        let mut now = 0;
+        for (step, n, more) in steps {
+            now += more / 3;
+            let told = stores.each_mut().map(|store| {
+                let mut told = Vec::new();
+                store.sweep(now, |id, entry| told.push((Some(id), entry)));
+                let life = now + more * 11;
+                match step {
+                    0 if store.find(&key(n), now).is_none() => {
+                        let account = (n % 3 > 0).then_some(AccountHash([1; 16]));
+                        let issue = Issue { provenance: Provenance::Issued, account, issuer: None, expires: life, used: false };
+                        if !store.insert(&key(n), &issue, at(now)) {
+                            told.extend(store.evict(&key(n), now).map(|(id, entry)| (Some(id), entry)));
+                            store.insert(&key(n), &issue, at(now));
+                        }
+                    }
+                    1 => told.extend(store.end(&key(n), at(now)).map(|entry| (None, entry))),
+                    2 => {
+                        let account = (n % 2 > 0).then_some(AccountHash([2; 16]));
+                        let amendment = Amendment { revived: more % 2 > 0, account, expires: Some(life), issued: true };
+                        if store.find(&key(n), now).is_some() {
+                            store.amend(&key(n), &amendment, at(now));
+                        }
+                    }
+                    // An answer of the disk, which may come when the credential is gone.
+                    3 => store.keep_account(store.id(&key(n)), Some(AccountHash([3; 16])), None),
+                    _ => {
+                        let end = (step > 5).then_some(life);
+                        if let Answer::Known(entry) = store.presented(&key(n), false, end, at(now)) {
+                            told.push((None, entry));
+                        }
+                    }
+                }
+                // Only whose they are is at hand or not.
+                told.iter().map(|(id, entry)| (*id, Entry { account: None, ..*entry })).collect::<Vec<_>>()
+            });
+            prop_assert_eq!(&told[0], &told[1]);
+            prop_assert_eq!(&told[0], &told[2]);
+        }
     }
 }
