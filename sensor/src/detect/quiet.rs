@@ -163,7 +163,7 @@ impl Quiet {
         };
         if fresh {
             // Values beyond `used` are never read.
-            (entry.check, entry.first_ns, entry.used) = (check(hash), seen.at_ns, 0);
+            (entry.check, entry.first_ns, entry.newest, entry.used) = (check(hash), seen.at_ns, low(seen.slice), 0);
         }
         entry.first_ns = entry.first_ns.min(seen.at_ns);
         let before = entry.used;
@@ -360,7 +360,7 @@ impl Entry {
             *slot = Sighting { value, client: *seen.client, count: 1, slice };
             self.used += 1;
         }
-        if self.used == 1 || now.wrapping_sub(slice) < now.wrapping_sub(self.newest) {
+        if now.wrapping_sub(slice) < now.wrapping_sub(self.newest) {
             self.newest = slice;
         }
         // What counts: values, or (of `event_count`) observations.
@@ -454,6 +454,21 @@ mod tests {
         assert_eq!(at(52, 5), Some(5), "the sixth is the caller's");
         assert_eq!((at(100, 1), at(125, 1)), (None, None), "the window slid");
         assert_eq!(at(126, 1), Some(1));
+    }
+
+    #[test]
+    fn a_late_sighting_makes_no_group_older() {
+        let mut quiet = Quiet::new(1_024, [3, 5]);
+        let mut at = |slice, now| {
+            let seen = Seen { value: Some(&value(1)), client: &CLIENT, at_ns: slice, slice, now, most: 100 };
+            quiet.take(quiet.hash(&key(9)), seen);
+        };
+        at(81, 81);
+        at(69, 87);
+        (94..106).for_each(|now| quiet.sweep(now));
+        assert_eq!(quiet.len(), 1, "it was seen in slice 81");
+        (106..130).for_each(|now| quiet.sweep(now));
+        assert_eq!(quiet.len(), 0);
     }
 
     #[test]
