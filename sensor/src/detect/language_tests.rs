@@ -185,17 +185,17 @@ fn rules_over_estimates_take_their_figures_from_the_event() {
         compile(&text).unwrap_or_else(|errors| panic!("{errors:#?}"))
     };
     let rules = of(
-        "    kind: doubt\n    measure: [gap, preexisting]\n    score|gte: 100\n    class: ~\n    client|exists: false",
+        "    kind: doubt\n    measure: [unverifiable, preexisting]\n    score|gte: 100\n    class: ~\n    client|exists: false",
     );
     let mut run = Run::new(&rules, &bounds());
-    assert!(run.event(&estimate(Measure::Gap, 99)).is_empty());
+    assert!(run.event(&estimate(Measure::Unverifiable, 99)).is_empty());
     assert!(run.event(&estimate(Measure::Ambiguous, 300)).is_empty());
     assert!(run.see(read(0, 1, 1)).is_empty(), "an observation is no estimate");
-    let finding = &run.event(&estimate(Measure::Gap, 100))[0];
+    let finding = &run.event(&estimate(Measure::Unverifiable, 100))[0];
     assert_eq!((finding.observations, finding.clients, finding.accounts), (340, 2, 2));
     assert_eq!((finding.account_sample.len(), finding.client_sample.len()), (2, 2));
     let group: Vec<&str> = finding.group.iter().map(|(_, value)| value.as_str()).collect();
-    assert_eq!(group, ["shop", "gap", "none"]);
+    assert_eq!(group, ["shop", "unverifiable", "none"]);
     let wrong = rule_text("    provenance: issued", once).replace("authsensor\n", "authsensor\n  category: estimate\n");
     let errors = compile(&wrong).unwrap_err().join("\n");
     assert!(errors.contains("r.yml:9:5: estimates have no field `provenance`"), "{errors}");

@@ -70,8 +70,6 @@ vocabulary! {
         Ambiguous = "ambiguous",
         /// Requests of which two versions were seen.
         Conflict = "conflict",
-        /// Credentials excused by a gap.
-        Gap = "gap",
         /// Credentials shaped like a JWT that do not decode.
         Malformed = "malformed",
     }
