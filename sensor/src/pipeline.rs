@@ -433,17 +433,20 @@ impl Pipeline {
         metrics.bound(Bound::Kids, stats.kids_overflow);
         metrics.bound(Bound::ClaimsCache, stats.claims_evictions);
         metrics.bound(Bound::MaxSeen, stats.seen_evictions);
-        let (mut groups, mut quiet) = (0, 0);
+        let (mut groups, mut quiet, mut values) = (0, 0, 0);
         for (_, stats) in self.detectors.stats() {
             groups += stats.evicted + stats.overflowed;
             quiet += stats.evicted_quiet;
+            values += stats.estimated;
         }
         metrics.bound(Bound::RuleGroups, groups);
         metrics.bound(Bound::QuietGroups, quiet);
+        metrics.bound(Bound::GroupValues, values);
         let tables = self.estimators.stats();
         metrics.bound(Bound::Walks, tables.walks.lost() + tables.readers.lost());
         metrics.bound(Bound::Misses, tables.misses.lost());
         metrics.bound(Bound::Members, tables.members.lost());
+        metrics.bound(Bound::KnownClients, tables.full_days);
         metrics.bound(Bound::OpenFindings, self.parents.dropped);
         if let Some(kept) = &self.kept {
             metrics.journal(&kept.recorder.counts());

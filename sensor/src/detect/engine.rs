@@ -49,6 +49,8 @@ pub struct RuleStats {
     pub evicted_quiet: u64,
     /// Observations counted in the overflow group, because every group kept was near its threshold.
     pub overflowed: u64,
+    /// Groups that came to have more values than are counted exactly.
+    pub estimated: u64,
 }
 
 /// All rules, running.
@@ -378,7 +380,9 @@ impl RuleState {
     fn judge(&mut self, slot: Slot, labels: &dyn Labels, out: &mut Vec<Finding>) {
         let kind = self.rule.count;
         let Some(group) = self.groups.get(slot) else { return };
-        let (count, _) = group.count(kind);
+        let (count, exact) = group.count(kind);
+        self.stats.estimated += u64::from(!exact && !group.estimated);
+        group.estimated = !exact;
         let activity = match &mut group.incident {
             None if count >= self.rule.threshold => {
                 let (rule, key) = (&self.rule, group.key);

@@ -295,6 +295,7 @@ fn beyond_the_bound_a_finding_says_that_it_estimates() {
     for number in 0..20_000u32 {
         last = run.see(read(u64::from(number), number, number % 500)).pop().or(last);
     }
+    assert_eq!(run.stats().estimated, 1, "once");
     let closed = run.tick(1_000 * SLICE).pop().unwrap();
     assert!(!closed.exact && !last.unwrap().exact);
     assert!((19_000..21_000).contains(&closed.distinct) && (475..525).contains(&closed.clients), "{closed:?}");

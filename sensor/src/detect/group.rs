@@ -139,6 +139,8 @@ pub(super) struct Group {
     accounts: Sample<AccountHash>,
     addresses: Sample<IpAddr>,
     pub touched: Touched,
+    /// Its values were counted by estimate when it was judged last.
+    pub estimated: bool,
     pub incident: Option<Box<Incident>>,
 }
 
@@ -158,6 +160,7 @@ impl Group {
             accounts: Sample::new(),
             addresses: Sample::new(),
             touched: Touched::new(),
+            estimated: false,
             incident: None,
         }
     }
@@ -176,6 +179,7 @@ impl Group {
         self.accounts = Sample::new();
         self.addresses = Sample::new();
         self.touched = Touched::new();
+        self.estimated = false;
         self.incident = None;
     }
 

@@ -217,3 +217,17 @@ fn members_keep_their_place_against_a_flood_of_clients() {
     assert_eq!((told[0].client, told[0].distinct, told[0].accounts.len()), (Some(address(1)), 5, SAMPLE));
     assert!(members.stats().evicted > 40_000);
 }
+
+#[test]
+fn a_day_of_more_clients_than_the_filter_is_made_for_shows() {
+    let mut members = Members::new(1 << 16, 256, 1, Hasher::new([1; 16]));
+    let mut day = |day: u32, clients: u32| {
+        for n in 0..clients {
+            members.observe(&own_read(0.0, 7, address(n)), day * 864_000);
+        }
+        members.tick((day + 1) * 864_000, |_| false, |_| {});
+        members.full_days()
+    };
+    // Three bits each: 15,000 bits of 65,536, then 40,000 and more.
+    assert_eq!((day(0, 5_000), day(1, 20_000), day(2, 5_000)), (0, 1, 1));
+}

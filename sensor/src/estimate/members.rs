@@ -49,6 +49,7 @@ pub(super) struct Members {
     /// When the newest filter was begun, and how many are complete.
     begun: Option<Tenths>,
     complete: u8,
+    full_days: u64,
     table: Table<Client>,
     kids: Vec<Kid>,
     /// Services under alarm: since when, and when to report next.
@@ -82,6 +83,12 @@ impl Filter {
     fn has(&mut self, hash: u64) -> bool {
         let bits = Self::bits(hash);
         self.word(hash).is_some_and(|word| *word & bits == bits)
+    }
+
+    /// More than a third of the bits are set: it takes more than one newcomer in thirty for known.
+    fn is_full(&self) -> bool {
+        let set = self.0.iter().fold(0, |set, word| set + u64::from(word.count_ones()));
+        set > self.0.len() as u64 * 64 / 3
     }
 
     fn add(&mut self, hash: u64) {
@@ -180,6 +187,7 @@ impl Members {
             days: [filter(), filter(), filter()],
             begun: None,
             complete: 0,
+            full_days: 0,
             table: Table::new(members),
             kids: vec![Kid::default(); KIDS],
             alarms: vec![None; services],
@@ -300,6 +308,8 @@ impl Members {
         }
         self.begun = Some(now);
         self.complete = self.complete.saturating_add(1);
+        let [ended, ..] = &self.days;
+        self.full_days += u64::from(ended.is_full());
         self.days.rotate_right(1);
         let [Filter(today), ..] = &mut self.days;
         today.fill(0);
@@ -378,6 +388,11 @@ impl Members {
     /// What became of clients for want of room.
     pub fn stats(&self) -> TableStats {
         self.table.stats
+    }
+
+    /// Days that had more clients than the filters are made for.
+    pub fn full_days(&self) -> u64 {
+        self.full_days
     }
 }
 

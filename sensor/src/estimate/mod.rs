@@ -155,7 +155,8 @@ impl Estimators {
     /// What became of entries for want of room.
     pub fn stats(&self) -> Stats {
         let [walks, readers] = self.walks.stats();
-        Stats { walks, readers, misses: self.misses.stats(), members: self.members.stats() }
+        let full_days = self.members.full_days();
+        Stats { walks, readers, misses: self.misses.stats(), members: self.members.stats(), full_days }
     }
 
     /// What must be known again after a restart; `now` is the time of the latest tick.
@@ -222,6 +223,8 @@ pub struct Stats {
     pub misses: TableStats,
     /// Members of a drift.
     pub members: TableStats,
+    /// Days that had more clients than `known_clients` tells apart.
+    pub full_days: u64,
 }
 
 impl Stats {

@@ -151,7 +151,7 @@ bounds! {
     RuleGroups = "rule_groups", |config| config.bounds.rule_groups;
     /// `bounds.quiet_groups`
     QuietGroups = "quiet_groups", |config| config.bounds.quiet_groups;
-    /// `bounds.group_values`
+    /// `bounds.group_values`: groups that came to have more, whose values are estimated from then on.
     GroupValues = "group_values", |config| config.bounds.group_values;
     /// `estimate.walks`: walks and readers that had to go or were turned away; newcomers do so in normal service.
     Walks = "walks", |config| config.estimate.walks;
@@ -159,6 +159,8 @@ bounds! {
     Misses = "misses", |config| config.estimate.misses;
     /// `estimate.members`
     Members = "members", |config| config.estimate.members;
+    /// `estimate.known_clients`: days in which more than a third of these bits were set.
+    KnownClients = "known_clients", |config| config.estimate.known_clients;
     /// `bounds.journal_bytes`: files of the journal that went for want of room.
     JournalBytes = "journal_bytes", |config| config.bounds.journal_bytes;
     /// `bounds.open_findings`: open findings that are no longer compared.
