@@ -1,10 +1,10 @@
 //! The set of issuances: credential → provenance, end of life, account.
 //!
-//! Owns the tag table (what is there, in memory), the cache of recent credentials with their accounts, and expiry. Issuances flow in from
-//! [`super::Ledger::issue`], questions from [`super::Ledger::judge`]; neither ever waits for a disk. An entry outlives
-//! its credential: after expiry or logout it stays as a **tombstone** for a retention time, renewed as long as the
-//! credential is still being presented, because a credential that was issued stays issued and must never turn into a
-//! false `unissued`.
+//! Owns the tag table (what is there, in memory), the cache of recent credentials with their accounts, and expiry.
+//! Issuances flow in from [`super::Ledger::issue`], questions from [`super::Ledger::judge`]; neither ever waits for a
+//! disk. An entry outlives its credential: after expiry or logout it stays as a **tombstone** for a retention time,
+//! renewed as long as the credential is still being presented, because a credential that was issued stays issued and
+//! must never turn into a false `unissued`.
 //!
 //! Nothing is let go by its tag: what is over goes by its expiry bucket, and what shares a tag shares a bucket. Sweeping
 //! takes one region of the table at a time, in step with the clock.
@@ -110,7 +110,8 @@ pub struct Amendment {
     pub expires: Option<u64>,
 }
 
-/// What is at hand of a recent credential, so that the table, whose memory is never at hand, is asked for others only.
+/// What is at hand of a recent credential, so that the table, whose memory is far, is asked for others only. Whatever
+/// changes or removes a note in the table does so here.
 #[derive(Clone, Copy, Debug)]
 struct Recent {
     account: AccountHash,
