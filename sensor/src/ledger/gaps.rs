@@ -57,14 +57,17 @@ impl Gaps {
     /// Records that `lost` issuances of `service` were lost between `from` and `to`. Gaps older than `keep` ns before
     /// `to` are dropped.
     pub fn add(&mut self, service: ServiceId, from: Instant, to: Instant, lost: u64, keep: u64) {
-        let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return };
-        if lost == 0 {
-            return;
+        if lost > 0 && usize::from(service.0) < self.services.len() {
+            self.lost = self.lost.saturating_add(lost);
+            self.keep(service, from, to, lost, keep);
         }
-        self.lost = self.lost.saturating_add(lost);
+    }
+
+    fn keep(&mut self, service: ServiceId, from: Instant, to: Instant, left: u64, keep: u64) {
+        let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return };
         gaps.retain(|gap| gap.to_monotonic.saturating_add(keep) >= to.monotonic_ns);
         let (from_unix, to_unix) = (super::seconds(from), super::seconds(to));
-        let added = Gap { from_unix, to_unix, to_monotonic: to.monotonic_ns, left: lost };
+        let added = Gap { from_unix, to_unix, to_monotonic: to.monotonic_ns, left };
         // A steady trickle of losses is one gap.
         match gaps.last_mut() {
             Some(newest) if from_unix <= newest.to_unix.saturating_add(self.leeway.unix) => newest.join(&added),
@@ -85,11 +88,10 @@ impl Gaps {
         gaps.map(move |gap| (nanos(gap.from_unix), nanos(gap.to_unix), gap.left))
     }
 
-    /// Takes over a gap of an earlier run.
+    /// Takes over a gap of an earlier run; one whose budget is spent, too, so that what claims to come from it still shows
+    /// as beyond it.
     pub fn restore(&mut self, service: ServiceId, from: Instant, to: Instant, left: u64) {
-        let lost = self.lost;
-        self.add(service, from, to, left, u64::MAX);
-        self.lost = lost;
+        self.keep(service, from, to, left, u64::MAX);
     }
 
     /// Takes over that an earlier run excused `id`.
@@ -201,6 +203,14 @@ mod tests {
         assert_eq!(excuse(5, 1_000_105), Excuse::Spent);
         assert_eq!(excuse(3, 1_000_090), Excuse::Given, "the same one again");
         assert_eq!((gaps.excused, gaps.lost, gaps.refused), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_gap_that_is_spent_is_known_after_a_restart() {
+        let mut gaps = gaps(10);
+        gaps.restore(SERVICE, at(100), at(110), 0);
+        assert_eq!(gaps.excuse(SERVICE, id(1), Some(1_000_105), at(200), 1000, true), Excuse::Spent);
+        assert_eq!((gaps.lost, gaps.left()), (0, (1, 0)));
     }
 
     #[test]
