@@ -46,12 +46,19 @@ impl Apt {
 
     /// The version of a package that would be installed, if there is one.
     pub fn candidate(&mut self, package: &str) -> Option<String> {
+        self.candidate_that(package, |_| true)
+    }
+
+    /// The same of a version that will do. Old lists know old versions, so they too are fetched anew before the answer
+    /// is no.
+    pub fn candidate_that(&mut self, package: &str, will_do: impl Fn(&str) -> bool) -> Option<String> {
         if !self.there {
             return None;
         }
-        candidate(package).or_else(|| {
+        let known = || candidate(package).filter(|version| will_do(version));
+        known().or_else(|| {
             self.update();
-            candidate(package)
+            known()
         })
     }
 

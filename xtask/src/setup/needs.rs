@@ -164,11 +164,11 @@ fn bpf_toolchain(root: &Path, apt: &mut Apt) -> Option<Need> {
 
 /// Debian keeps a current compiler, with its sources, for its browsers.
 fn bpf_compiler(apt: &mut Apt) -> Remedy {
-    let recent = apt.candidate("rustc-web").is_some_and(|version| {
+    let recent = apt.candidate_that("rustc-web", |version| {
         let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
         parts.next().zip(parts.next()) >= Some(MIN_RUST)
     });
-    if recent {
+    if recent.is_some() {
         Remedy::Packages(["rustc-web", "cargo-web", "rust-web-src"].map(str::to_owned).to_vec())
     } else {
         Remedy::Advice(format!(
