@@ -204,8 +204,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("authsensor: {error}");
-            let running = matches!(error, CliError::Pipeline(_) | CliError::System(..));
-            ExitCode::from(if running { 1 } else { check::UNUSABLE })
+            ExitCode::from(if error.is_of_running() { 1 } else { check::UNUSABLE })
         }
     }
 }

@@ -124,6 +124,23 @@ fn a_transactions_file_that_cannot_be_written() {
 }
 
 #[test]
+fn a_journal_of_something_else() {
+    let folder = Folder::new();
+    for (name, key) in [("fingerprint.key", "01"), ("account.key", "02")] {
+        fs::set_permissions(folder.write(name, key.repeat(16)), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let kept = "ledger.store = \"./kept\"\nkeys = { fingerprint = \"fingerprint.key\", account = \"account.key\" }\n";
+    folder.write("kept.toml", kept.to_owned() + &good(0));
+    folder.write("none.ndjson", "");
+    let made = authsensor(folder.path(), &["ledger", "import", "--config", "kept.toml", "none.ndjson"]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    fs::create_dir_all(folder.path().join("kept/journal")).unwrap();
+    folder.write("kept/journal/000000000000.journal", "written by another program, or a later version of this");
+    let text = folder.refused(&["run", "--config", "kept.toml"]);
+    says(&text, &["000000000000.journal", "Move it away"]);
+}
+
+#[test]
 fn a_user_without_privileges() {
     if !support::kernel("a_user_without_privileges") {
         return;

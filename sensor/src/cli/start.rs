@@ -105,6 +105,13 @@ pub enum CliError {
     Stubbed(#[from] Stubbed),
 }
 
+impl CliError {
+    /// True for what breaks a program that had started; false for what nothing was started with.
+    pub fn is_of_running(&self) -> bool {
+        matches!(self, Self::Pipeline(PipelineError::Sink(_) | PipelineError::Transactions(_)) | Self::System(..))
+    }
+}
+
 fn listed<T: std::fmt::Display>(mistakes: &[T]) -> String {
     let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     lines.join("\n")
