@@ -20,7 +20,8 @@ use sensor::pipeline::Pipeline;
 use sensor::trace::{Credentials, Encoder, Line, Text, write_line};
 use sensor_ebpf::wire::{ROUTES_MAX, method, place, route_flag};
 
-use crate::token::Held;
+use crate::scenario::Scenario;
+use crate::token::{self, Held};
 use crate::visit::put_credential;
 use crate::watch::Watch;
 use crate::world::{SECOND, START_NS};
@@ -163,6 +164,23 @@ impl Sensor {
         };
         let keys = start::fixed_keys(&start.config);
         Ok(Self { config: start.config, rules, keys })
+    }
+
+    /// As the operator of such a service configures it: no issuer's longest lifetime is shorter than its tokens live.
+    pub fn operated_for(mut self, members: &Scenario) -> Self {
+        let config = Arc::make_mut(&mut self.config);
+        for issuer in config.services.iter_mut().flat_map(|service| &mut service.issuers) {
+            let lives_s = match issuer.iss.as_deref() {
+                Some(iss) if iss == token::REFRESH.iss => members.refresh_lifetime_s,
+                Some(iss) if [token::ACCESS.iss, token::SISTER.iss, token::INTERNAL.iss].contains(&iss) => {
+                    members.token_lifetime_s
+                }
+                _ => continue,
+            };
+            let lives = Duration::try_from_secs_f64(lives_s).unwrap_or_default();
+            issuer.max_lifetime = issuer.max_lifetime.max(lives);
+        }
+        self
     }
 
     /// How long before the start the ledger must have watched to be complete.
@@ -420,5 +438,22 @@ mod tests {
             sensor.config.services[0].routes.iter().map(|route| route.template.as_str()).collect();
         assert_eq!(templates, TEMPLATES);
         assert_eq!(Route::MovedLogin as usize, TEMPLATES.len());
+    }
+
+    #[test]
+    fn issuers_are_configured_for_tokens_that_live_as_long_as_the_scenario_says() {
+        let of = |members: &Scenario| {
+            let config = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/config/storefront.toml");
+            let sensor = Sensor::read(Path::new(config), None).unwrap_or_else(|error| panic!("{error}"));
+            let config = sensor.operated_for(members).config;
+            let hours = |name: &str| {
+                let issuer = config.services[0].issuers.iter().find(|issuer| issuer.name == name).unwrap();
+                issuer.max_lifetime.as_secs() / 3600
+            };
+            ["access-token", "refresh-token", "sister", "internal", "session"].map(hours)
+        };
+        assert_eq!(of(&Scenario::default()), [12, 720, 12, 12, 12], "as the file says");
+        let long = Scenario { token_lifetime_s: 86_400.0, refresh_lifetime_s: 7_776_000.0, ..Scenario::default() };
+        assert_eq!(of(&long), [24, 2160, 24, 24, 12]);
     }
 }
