@@ -191,13 +191,7 @@ impl Drifts {
         }
     }
 
-    /// True while a measure of `service` that reads make up is out of its season.
-    pub fn alarmed(&self, service: usize) -> bool {
-        let of_reads = |measure| matches!(measure, Measure::ReadsPerLogin | Measure::RouteVolume);
-        self.series.iter().any(|series| series.service == service && of_reads(series.measure) && series.told.lasts())
-    }
-
-    /// Services whose reads are out of season, and the first measure that is.
+    /// The measures of reads that are out of season now: whose, and of which route if it is of one.
     pub fn alarms(&self) -> impl Iterator<Item = (usize, Measure, Option<usize>)> {
         let of_reads = |measure| matches!(measure, Measure::ReadsPerLogin | Measure::RouteVolume);
         let out = self.series.iter().filter(move |series| of_reads(series.measure) && series.told.lasts());

@@ -20,13 +20,15 @@ struct Rig {
 }
 
 const ATTACKERS: u32 = 100_000;
+/// The whole service is out of season.
+const ALL: [(usize, Option<usize>); 1] = [(0, None)];
 
 impl Rig {
     fn new() -> Self {
         let routes = Routes::new(&config());
         Self {
             drifts: Drifts::new(&routes),
-            members: Members::new(1 << 20, 4_096, 1, Hasher::new([1; 16])),
+            members: Members::new(1 << 20, 4_096, 1, routes.len(), Hasher::new([1; 16])),
             routes,
             epoch: Epoch::default(),
             random: Random(1),
@@ -39,7 +41,7 @@ impl Rig {
         let now = self.epoch.tenths(o.at.monotonic_ns);
         let route = self.routes.number(o).unwrap();
         self.drifts.observe(o, route);
-        self.members.observe(o, now);
+        self.members.observe(o, route, now);
     }
 
     fn tick(&mut self, seconds: f64) {
@@ -48,7 +50,8 @@ impl Rig {
         let hour = (seconds / 3_600.0) as u32;
         self.drifts.tick(now, time.unix_ns / 1_000_000_000, |drift| self.drift.push((hour, drift)));
         let drifts = &self.drifts;
-        self.members.tick(now, |service| drifts.alarmed(service), |member| self.told.push((hour, member)));
+        let out = drifts.alarms().map(|(service, _, route)| (service, route));
+        self.members.tick(now, out, |member| self.told.push((hour, member)));
     }
 
     /// An hour of members: about 40 logins, 400 reads of addresses and 4 of the edit page by day; `more` on top.
@@ -123,6 +126,45 @@ fn a_quiet_group_on_a_quiet_route_is_found_and_named() {
     });
     assert!(rig.told.len() > 10 && attackers.count() == rig.told.len(), "{:?}", rig.told);
     assert!(rig.told.iter().all(|(_, member)| member.distinct >= 2 && member.accounts.len() >= 2));
+}
+
+#[test]
+fn whoever_reads_another_route_is_no_member_of_the_drift() {
+    let told = |out: &[(usize, Option<usize>)]| {
+        let mut members = Members::new(1 << 20, 4_096, 1, 3, Hasher::new([1; 16]));
+        members.complete = 1;
+        members.tick(0, out.iter().copied(), |_| {});
+        for (route, n) in [(1, 0), (1, 1), (2, 2), (2, 3)] {
+            members.observe(&forged_read(0.0, n, address(route)), route as usize, 1);
+        }
+        let mut told = Vec::new();
+        members.tick(FIRST, out.iter().copied(), |member| told.extend(member.client));
+        told
+    };
+    assert_eq!(told(&[(0, Some(1))]), [address(1)]);
+    assert_eq!(told(&[(0, Some(1)), (0, Some(2))]), [address(1), address(2)]);
+    assert_eq!(told(&[(0, None)]), [address(1), address(2)], "reads for each login are of all routes");
+    assert!(told(&[]).is_empty());
+}
+
+#[test]
+fn who_was_there_last_week_is_nobody_new() {
+    let mut members = Members::new(1 << 20, 4_096, 1, 1, Hasher::new([1; 16]));
+    let mut told = Vec::new();
+    // Two offices: one came on the first day and not on the six after it, one comes on the eighth day only.
+    let day = |day: u32| day * DAY;
+    members.tick(day(0), [].into_iter(), |_| {});
+    for n in 0..3 {
+        members.observe(&forged_read(0.0, n, address(1)), 0, day(0) + 1);
+    }
+    (1..8).for_each(|number| members.tick(day(number), [].into_iter(), |_| {}));
+    members.tick(day(7) + 1, ALL.into_iter(), |_| {});
+    for n in 0..3 {
+        members.observe(&forged_read(0.0, n, address(1)), 0, day(7) + 2);
+        members.observe(&forged_read(0.0, n, address(2)), 0, day(7) + 2);
+    }
+    members.tick(day(7) + 1 + FIRST, ALL.into_iter(), |member| told.extend(member.client));
+    assert_eq!(told, [address(2)]);
 }
 
 #[test]
@@ -202,17 +244,17 @@ fn hours_that_were_not_watched_are_not_learned() {
 
 #[test]
 fn members_keep_their_place_against_a_flood_of_clients() {
-    let mut members = Members::new(1 << 16, 256, 1, Hasher::new([1; 16]));
+    let mut members = Members::new(1 << 16, 256, 1, 1, Hasher::new([1; 16]));
     members.complete = 1;
-    members.tick(0, |_| true, |_| {});
+    members.tick(0, ALL.into_iter(), |_| {});
     for n in 0..5u64 {
-        members.observe(&forged_read(0.0, n, address(1)), 1);
+        members.observe(&forged_read(0.0, n, address(1)), 0, 1);
     }
     for n in 0..50_000u32 {
-        members.observe(&forged_read(0.0, 7, address(10 + n)), 2);
+        members.observe(&forged_read(0.0, 7, address(10 + n)), 0, 2);
     }
     let mut told = Vec::new();
-    members.tick(FIRST, |_| true, |member| told.push(member));
+    members.tick(FIRST, ALL.into_iter(), |member| told.push(member));
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].client, told[0].distinct, told[0].accounts.len()), (Some(address(1)), 5, SAMPLE));
     assert!(members.stats().evicted > 40_000);
@@ -220,12 +262,12 @@ fn members_keep_their_place_against_a_flood_of_clients() {
 
 #[test]
 fn a_day_of_more_clients_than_the_filter_is_made_for_shows() {
-    let mut members = Members::new(1 << 16, 256, 1, Hasher::new([1; 16]));
+    let mut members = Members::new(1 << 16, 256, 1, 1, Hasher::new([1; 16]));
     let mut day = |day: u32, clients: u32| {
         for n in 0..clients {
-            members.observe(&own_read(0.0, 7, address(n)), day * 864_000);
+            members.observe(&own_read(0.0, 7, address(n)), 0, day * 864_000);
         }
-        members.tick((day + 1) * 864_000, |_| false, |_| {});
+        members.tick((day + 1) * 864_000, [].into_iter(), |_| {});
         members.full_days()
     };
     // Three bits each: 15,000 bits of 65,536, then 40,000 and more.

@@ -1,20 +1,22 @@
 //! Who a drift is made of: the members of a group each of which is too quiet alone.
 //!
-//! **In**: account reads and logins; which services' reads are out of season. **Out**: while they are, the clients and keys
-//! that it came with.
+//! **In**: account reads and logins; which services' or routes' reads are out of season. **Out**: while they are, the
+//! clients and keys that it came with.
 //!
 //! **Method.** The second stage of V. Javed and M. Paxson (ACM CCS 2013): once the aggregate has changed, its participants
-//! are those without a past. Clients are remembered by the day in three Bloom filters (B. H. Bloom 1970; three bits of one
-//! word each). While reads are out of season, the filters rest, and of clients that none of the days before knows, those
-//! are counted that read accounts without having logged in; reads of the own account with an issued credential are not. A
+//! are those without a past. Clients are remembered by the day in Bloom filters (B. H. Bloom 1970; three bits of one word
+//! each), for a week, because an office that comes back on Monday is nobody new. While reads are out of season, the filters
+//! rest, and of clients that none of the days before knows, those are counted that read accounts without having logged in,
+//! on a route that is out of season (on any, when the reads for each login are); reads of the own account with an issued
+//! credential are not. A
 //! client is told when it read at least two accounts, the widest first. A key is told when it is new or four times as much
 //! used as by its mean. Ten minutes after the alarm, and each hour while it lasts.
 //!
 //! **What it does not see.** Members that were there the days before. In the first day of a run nobody has a past, and
 //! nobody is told.
 //!
-//! **State.** Three filters of `known_clients` bits (at 16 million, two million clients a day fill a third; one in
-//! thirty newcomers is then taken for known); a table of `members` clients, of which the widest stay; 256 keys.
+//! **State.** Eight filters of `known_clients` bits (at 16 million, two million clients a day fill a third; one in
+//! thirty newcomers is then taken for known by each); a table of `members` clients, of which the widest stay; 256 keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +27,9 @@ use super::time::{Fading, Tenths, seconds};
 use crate::ahead;
 use crate::observation::{AccountHash, Interned, Observation, Outcome, Provenance, Relation, RouteClass};
 
-/// A filter is for a day; two full ones are the past.
+/// A filter is for a day; the last seven full ones are the past.
 const DAY: Tenths = 864_000;
+const DAYS: usize = 8;
 /// First report after the alarm, and those that follow.
 const FIRST: Tenths = 6_000;
 const AGAIN: Tenths = 36_000;
@@ -45,7 +48,7 @@ const KID_HALF_S: f32 = 86_400.0;
 #[derive(Debug)]
 pub(super) struct Members {
     hasher: Hasher,
-    days: [Filter; 3],
+    days: [Filter; DAYS],
     /// When the newest filter was begun, and how many are complete.
     begun: Option<Tenths>,
     complete: u8,
@@ -54,13 +57,34 @@ pub(super) struct Members {
     kids: Vec<Kid>,
     /// Services under alarm: since when, and when to report next.
     alarms: Vec<Option<Alarm>>,
+    /// Whose reads are out of season.
+    out: Out,
     watching: bool,
+}
+
+/// Whose reads are out of season: services as a whole, and routes by number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Out {
+    services: Vec<bool>,
+    routes: Vec<bool>,
+}
+
+impl Out {
+    fn new(services: usize, routes: usize) -> Self {
+        Self { services: vec![false; services], routes: vec![false; routes] }
+    }
+
+    fn is(&self, service: usize, route: usize) -> bool {
+        self.services.get(service).is_some_and(|out| *out) || self.routes.get(route).is_some_and(|out| *out)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Alarm {
     since: Tenths,
     next: Tenths,
+    /// Something is still out of season.
+    lasts: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,9 +104,9 @@ impl Filter {
         self.0.get_mut(place)
     }
 
-    fn has(&mut self, hash: u64) -> bool {
+    fn has(&self, hash: u64) -> bool {
         let bits = Self::bits(hash);
-        self.word(hash).is_some_and(|word| *word & bits == bits)
+        self.0.get(self.place(hash)).is_some_and(|word| *word & bits == bits)
     }
 
     /// More than a third of the bits are set: it takes more than one newcomer in thirty for known.
@@ -151,13 +175,14 @@ pub(super) struct MembersProgress {
     clients: Vec<(u64, Client)>,
     kids: Vec<Kid>,
     alarms: Vec<Option<Alarm>>,
+    out: Out,
     watching: bool,
 }
 
 /// The clients of the days.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Past {
-    days: [Filter; 3],
+    days: [Filter; DAYS],
     begun: Option<Tenths>,
     complete: u8,
 }
@@ -179,18 +204,18 @@ pub(super) struct Member {
 
 impl Members {
     /// With `bits` for the clients of each day, and room for `members` of a drift.
-    pub fn new(bits: usize, members: usize, services: usize, hasher: Hasher) -> Self {
+    pub fn new(bits: usize, members: usize, services: usize, routes: usize, hasher: Hasher) -> Self {
         let words = (bits / 64).max(1).next_power_of_two();
-        let filter = || Filter(vec![0; words]);
         Self {
             hasher,
-            days: [filter(), filter(), filter()],
+            days: std::array::from_fn(|_| Filter(vec![0; words])),
             begun: None,
             complete: 0,
             full_days: 0,
             table: Table::new(members),
             kids: vec![Kid::default(); KIDS],
             alarms: vec![None; services],
+            out: Out::new(services, routes),
             watching: false,
         }
     }
@@ -204,9 +229,9 @@ impl Members {
         }
     }
 
-    /// Takes one observation.
+    /// Takes one observation of the route numbered `route`.
     #[inline]
-    pub fn observe(&mut self, o: &Observation, now: Tenths) {
+    pub fn observe(&mut self, o: &Observation, route: usize, now: Tenths) {
         let login = o.class == RouteClass::Login && (o.issued > 0 || o.outcome == Outcome::Read);
         if !login && (o.class != RouteClass::AccountRead || o.outcome != Outcome::Read) {
             return;
@@ -216,7 +241,7 @@ impl Members {
             self.key(o, now);
         }
         if self.watching {
-            self.watch(o, client, login, now);
+            self.watch(o, (client, route), login, now);
         } else {
             let [today, ..] = &mut self.days;
             today.add(client);
@@ -235,14 +260,15 @@ impl Members {
         }
     }
 
-    fn watch(&mut self, o: &Observation, client: u64, login: bool, now: Tenths) {
-        let alarmed = self.alarms.get(usize::from(o.service.0)).is_some_and(Option::is_some);
+    fn watch(&mut self, o: &Observation, (client, route): (u64, usize), login: bool, now: Tenths) {
+        let service = usize::from(o.service.0);
+        let alarmed = self.alarms.get(service).is_some_and(Option::is_some);
         let own = o.provenance == Provenance::Issued && o.relation == Relation::Own;
-        if !alarmed || own {
+        if !alarmed || own || !(login || self.out.is(service, route)) {
             return;
         }
-        let [_, before, long_before] = &mut self.days;
-        if before.has(client) || long_before.has(client) {
+        let [_, before @ ..] = &self.days;
+        if before.iter().any(|day| day.has(client)) {
             return;
         }
         let tag = self.hasher.hash(client, u64::from(o.service.0));
@@ -273,15 +299,14 @@ impl Members {
         }
     }
 
-    /// Moves time on; `alarmed` says whether a service's reads are out of season.
-    pub fn tick(&mut self, now: Tenths, alarmed: impl Fn(usize) -> bool, mut tell: impl FnMut(Member)) {
-        for (service, alarm) in self.alarms.iter_mut().enumerate() {
-            *alarm = match *alarm {
-                None if alarmed(service) => Some(Alarm { since: now, next: now.saturating_add(FIRST) }),
-                Some(_) if !alarmed(service) => None,
-                alarm => alarm,
-            };
-        }
+    /// Moves time on; `out` tells whose reads are out of season: a service's, or only those of one of its routes.
+    pub fn tick(
+        &mut self,
+        now: Tenths,
+        out: impl Iterator<Item = (usize, Option<usize>)>,
+        mut tell: impl FnMut(Member),
+    ) {
+        self.take(out, now);
         let watching = self.alarms.iter().any(Option::is_some);
         if watching != self.watching {
             self.watching = watching;
@@ -297,6 +322,28 @@ impl Members {
             alarm.next = now.saturating_add(AGAIN);
             let since = alarm.since;
             self.report(service, since, now, &mut tell);
+        }
+    }
+
+    /// Takes whose reads are out of season from now on.
+    fn take(&mut self, out: impl Iterator<Item = (usize, Option<usize>)>, now: Tenths) {
+        let Self { alarms, out: kept, .. } = self;
+        kept.services.fill(false);
+        kept.routes.fill(false);
+        alarms.iter_mut().flatten().for_each(|alarm| alarm.lasts = false);
+        for (service, route) in out {
+            let flag = match route {
+                Some(route) => kept.routes.get_mut(route),
+                None => kept.services.get_mut(service),
+            };
+            flag.into_iter().for_each(|flag| *flag = true);
+            if let Some(alarm) = alarms.get_mut(service) {
+                let new = Alarm { since: now, next: now.saturating_add(FIRST), lasts: true };
+                alarm.get_or_insert(new).lasts = true;
+            }
+        }
+        for alarm in alarms {
+            *alarm = alarm.filter(|alarm| alarm.lasts);
         }
     }
 
@@ -363,6 +410,7 @@ impl Members {
             clients: self.table.kept(|_| true),
             kids: self.kids.clone(),
             alarms: self.alarms.clone(),
+            out: self.out.clone(),
             watching: self.watching,
         }
     }
@@ -377,6 +425,9 @@ impl Members {
         self.table.resume(&progress.clients, now);
         if progress.kids.len() == self.kids.len() && progress.alarms.len() == self.alarms.len() {
             (self.kids, self.alarms, self.watching) = (progress.kids, progress.alarms, progress.watching);
+            if progress.out.routes.len() == self.out.routes.len() {
+                self.out = progress.out;
+            }
         }
         let [Filter(today), ..] = &self.days;
         let size = today.len();

@@ -81,7 +81,7 @@ impl Estimators {
             doubts: Doubts::new(config),
             sights: Sights::new(config),
             drifts: Drifts::new(&routes),
-            members: Members::new(kept.known_clients, kept.members, routes.services(), hasher),
+            members: Members::new(kept.known_clients, kept.members, routes.services(), routes.len(), hasher),
             routes,
         }
     }
@@ -106,7 +106,7 @@ impl Estimators {
         let Some(route) = self.routes.number(o) else { return };
         self.silence.observe(o, route, now);
         self.drifts.observe(o, route);
-        self.members.observe(o, now);
+        self.members.observe(o, route, now);
         let walk = self.walks.observe(o, route, now);
         o.estimates.walk_client = walk.client;
         o.estimates.walk_network = walk.network;
@@ -133,8 +133,8 @@ impl Estimators {
             (event.accounts, event.clients) = (accounts.to_vec(), clients.to_vec());
         }
         let (drifts, routes) = (&self.drifts, &self.routes);
-        let alarmed = |service| drifts.alarmed(service);
-        self.members.tick(tenths, alarmed, |member| out.push(member_event(now, tenths, drifts, routes, member)));
+        let out_of_season = drifts.alarms().map(|(service, _, route)| (service, route));
+        self.members.tick(tenths, out_of_season, |member| out.push(member_event(now, tenths, drifts, routes, member)));
     }
 
     /// Takes what the ledger measured of an issuer over the last day, and since when (seconds since 1970) none of its
