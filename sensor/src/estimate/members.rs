@@ -336,7 +336,9 @@ impl Members {
                 Some(route) => kept.routes.get_mut(route),
                 None => kept.services.get_mut(service),
             };
-            flag.into_iter().for_each(|flag| *flag = true);
+            if let Some(flag) = flag {
+                *flag = true;
+            }
             if let Some(alarm) = alarms.get_mut(service) {
                 let new = Alarm { since: now, next: now.saturating_add(FIRST), lasts: true };
                 alarm.get_or_insert(new).lasts = true;
