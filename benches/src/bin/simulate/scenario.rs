@@ -165,8 +165,8 @@ keys! {
         issuer_outages: When = When::Never,
         /// Share of issuances that the sensor misses for no known reason.
         unexplained_miss_rate: f64 = 1e-6,
-        /// How far the issuer's clock is ahead, milliseconds.
-        clock_skew_ms: f64 = 0.0,
+        /// How far the issuer's clock is ahead, or, below nought, behind, milliseconds.
+        clock_skew_ms: Skew = Skew(0.0),
     }
 }
 
@@ -212,18 +212,26 @@ pub struct HalfShare(pub f64);
 #[derive(Clone, Copy, Debug)]
 pub struct Canaries(pub u32);
 
+/// How far a clock is ahead, milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Skew(pub f64);
+
 /// A value of a scenario file.
 trait Take: Sized {
     fn take(value: &DeValue<'_>) -> Result<Self, String>;
 }
 
 fn number(value: &DeValue<'_>) -> Option<f64> {
+    signed(value).filter(|number| *number >= 0.0)
+}
+
+fn signed(value: &DeValue<'_>) -> Option<f64> {
     match value {
         DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|n| n as f64),
         DeValue::Float(float) => float.as_str().parse().ok(),
         _ => None,
     }
-    .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+    .filter(|number: &f64| number.is_finite())
 }
 
 impl Take for f64 {
@@ -252,6 +260,13 @@ impl Take for Canaries {
     fn take(value: &DeValue<'_>) -> Result<Self, String> {
         let count = u32::take(value).ok().filter(|count| u64::from(*count) <= DECOYS);
         count.map(Self).ok_or_else(|| format!("a whole number of at most {DECOYS}"))
+    }
+}
+
+impl Take for Skew {
+    fn take(value: &DeValue<'_>) -> Result<Self, String> {
+        let skew = signed(value).filter(|skew| skew.abs() <= 1e12);
+        skew.map(Self).ok_or_else(|| "a number, at most a million million".to_owned())
     }
 }
 
@@ -384,6 +399,9 @@ mod tests {
     fn every_key_has_a_default_and_unknown_ones_are_refused() {
         let plan = Plan::read(Path::new("s"), "").unwrap();
         assert_eq!((plan.members.seed, plan.attack.kind), (1, Kind::None));
+        let behind = Plan::read(Path::new("s"), "clock_skew_ms = -1500").unwrap();
+        assert!((behind.members.clock_skew_ms.0 + 1500.0).abs() < 0.1, "{behind:?}");
+        assert!(Plan::read(Path::new("s"), "days = -1").is_err());
         let text =
             "seed = 3\nrefresh = true\ndeploys = [0.5, 1]\nmemebrs = 4\n[attack]\nkind = \"forged\"\nviews = 2\n";
         let mistakes = Plan::read(Path::new("s.toml"), text).unwrap_err().to_string();
