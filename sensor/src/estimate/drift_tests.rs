@@ -148,6 +148,25 @@ fn whoever_reads_another_route_is_no_member_of_the_drift() {
 }
 
 #[test]
+fn a_login_explains_own_accounts_and_none_of_others() {
+    let told = |relation: Relation| {
+        let mut members = Members::new(1 << 20, 4_096, 1, 1, Hasher::new([1; 16]));
+        members.complete = 1;
+        members.tick(0, ALL.into_iter(), |_| {});
+        members.observe(&login_of(0.0, address(1), true), 0, 1);
+        for n in 0..3 {
+            let mut o = forged_read(0.0, n, address(1));
+            (o.relation, o.provenance) = (relation, Provenance::Unverifiable);
+            members.observe(&o, 0, 1);
+        }
+        let mut told = Vec::new();
+        members.tick(FIRST, ALL.into_iter(), |member| told.push(member.distinct));
+        told
+    };
+    assert_eq!((told(Relation::Unknown), told(Relation::Own), told(Relation::Foreign)), (vec![], vec![], vec![3]));
+}
+
+#[test]
 fn who_was_there_last_week_is_nobody_new() {
     let mut members = Members::new(1 << 20, 4_096, 1, 1, Hasher::new([1; 16]));
     let mut told = Vec::new();

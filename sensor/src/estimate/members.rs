@@ -7,8 +7,8 @@
 //! are those without a past. Clients are remembered by the day in Bloom filters (B. H. Bloom 1970; three bits of one word
 //! each), for a week, because an office that comes back on Monday is nobody new. While reads are out of season, the filters
 //! rest, and of clients that none of the days before knows, those are counted that read accounts without having logged in,
-//! on a route that is out of season (on any, when the reads for each login are); reads of the own account with an issued
-//! credential are not. A
+//! or others' accounts all the same, on a route that is out of season (on any, when the reads for each login are); reads of
+//! the own account with an issued credential are not. A
 //! client is told when it read at least two accounts, the widest first. A key is told when it is new or four times as much
 //! used as by its mean. Ten minutes after the alarm, and each hour while it lasts.
 //!
@@ -129,8 +129,9 @@ struct Client {
     service: u16,
     logged_in: bool,
     reads: u32,
-    /// A bit of 64 for each account, by hash.
+    /// A bit of 64 for each account, by hash; and of these, accounts of others than the credential's own.
     accounts: u64,
+    foreign: u64,
     sample: [AccountHash; SAMPLE],
     sampled: u8,
     at: Tenths,
@@ -145,11 +146,19 @@ impl Default for Client {
             logged_in: false,
             reads: 0,
             accounts: 0,
+            foreign: 0,
             sample: [AccountHash([0; 16]); SAMPLE],
             sampled: 0,
             at: 0,
             kid: None,
         }
+    }
+}
+
+impl Client {
+    /// The accounts that count. A login explains reads that may be of the own account, and none of others'.
+    fn told(&self) -> u32 {
+        if self.logged_in { self.foreign } else { self.accounts }.count_ones()
     }
 }
 
@@ -283,13 +292,16 @@ impl Members {
         });
         let Some(member) = self.table.find(tag) else { return };
         (member.at, member.kid) = (now, o.kid);
-        member.logged_in |= login;
         if login {
+            member.logged_in = true;
             return;
         }
         member.reads = member.reads.saturating_add(1);
         let (Some(account), Some(hash)) = (o.account, hash) else { return };
         let bit = 1 << (hash >> 58);
+        if o.relation == Relation::Foreign {
+            member.foreign |= bit;
+        }
         if member.accounts & bit == 0 {
             member.accounts |= bit;
             if let Some(place) = member.sample.get_mut(usize::from(member.sampled)) {
@@ -368,10 +380,10 @@ impl Members {
         if self.complete == 0 {
             return;
         }
-        let of_service = |client: &&Client| usize::from(client.service) == service && !client.logged_in;
-        let wide = |client: &&Client| client.accounts.count_ones() >= ACCOUNTS;
+        let of_service = |client: &&Client| usize::from(client.service) == service;
+        let wide = |client: &&Client| client.told() >= ACCOUNTS;
         let mut clients: Vec<Client> = self.table.iter().filter(of_service).filter(wide).copied().collect();
-        clients.sort_by_key(|client| (std::cmp::Reverse(client.accounts.count_ones()), client.address));
+        clients.sort_by_key(|client| (std::cmp::Reverse(client.told()), client.address));
         for client in clients.into_iter().take(TOLD) {
             tell(Member {
                 service,
@@ -380,7 +392,7 @@ impl Members {
                 kid: client.kid,
                 reads: client.reads,
                 expected: 0.0,
-                distinct: client.accounts.count_ones(),
+                distinct: client.told(),
                 accounts: client.sample.into_iter().take(usize::from(client.sampled)).collect(),
             });
         }
