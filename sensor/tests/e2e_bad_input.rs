@@ -20,7 +20,7 @@ use std::process::Command;
 
 use support::capture::{pcap, timed};
 use support::program::{Ended, authsensor, ended};
-use support::{programs, shop};
+use support::{keys, programs, shop};
 
 const NOBODY: u32 = 65534;
 
@@ -126,9 +126,7 @@ fn a_transactions_file_that_cannot_be_written() {
 #[test]
 fn a_journal_of_something_else() {
     let folder = Folder::new();
-    for (name, key) in [("fingerprint.key", "01"), ("account.key", "02")] {
-        fs::set_permissions(folder.write(name, key.repeat(16)), fs::Permissions::from_mode(0o600)).unwrap();
-    }
+    keys::write(folder.path(), &"01".repeat(16), &"02".repeat(16));
     let kept = "ledger.store = \"./kept\"\nkeys = { fingerprint = \"fingerprint.key\", account = \"account.key\" }\n";
     folder.write("kept.toml", kept.to_owned() + &good(0));
     folder.write("none.ndjson", "");

@@ -12,13 +12,13 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::daemon::{Daemon, WATCHES};
+use support::keys;
 use support::net::{Net, inside};
 use support::packets::token;
 use support::shop;
@@ -42,13 +42,7 @@ impl Watch {
     /// With keys of its own, which `seed` tells apart.
     fn start(net: &Net, seed: char, metrics_port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let key = |name: &str, digits: String| {
-            let path = folder.path().join(name);
-            fs::write(&path, digits).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        };
-        key("fingerprint.key", seed.to_string().repeat(32));
-        key("account.key", format!("{seed}0").repeat(16));
+        keys::write(folder.path(), &seed.to_string().repeat(32), &format!("{seed}0").repeat(16));
         let config = format!(
             "rules = []\nmetrics.listen = \"127.0.0.1:{metrics_port}\"\nledger.store = \"./ledger\"\n\
              keys = {{ fingerprint = \"fingerprint.key\", account = \"account.key\" }}\n{}{ISSUER}",

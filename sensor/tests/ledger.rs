@@ -23,6 +23,7 @@ use sensor::ledger::{Issuance, Ledger, Presented};
 use sensor::observation::{Fingerprint, Instant, Provenance, ServiceId};
 use sensor_ebpf::siphash::{Key, hash128};
 use sensor_ebpf::wire::place;
+use support::keys;
 use support::program::{Ended, authsensor, ended};
 
 const SERVICE: &str = r#"
@@ -55,11 +56,7 @@ const ACCOUNT_KEY: &str = "101112131415161718191a1b1c1d1e1f";
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("authsensor.toml"), SERVICE).unwrap();
-    for (name, key) in [("fingerprint.key", FINGERPRINT_KEY), ("account.key", ACCOUNT_KEY)] {
-        let path = folder.path().join(name);
-        fs::write(&path, key).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
+    keys::write(folder.path(), FINGERPRINT_KEY, ACCOUNT_KEY);
     folder
 }
 

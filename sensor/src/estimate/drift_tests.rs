@@ -21,7 +21,7 @@ struct Rig {
 
 const ATTACKERS: u32 = 100_000;
 /// The whole service is out of season.
-const ALL: [(usize, Option<usize>); 1] = [(0, None)];
+const ALL: [(usize, Measure, Option<usize>); 1] = [(0, Measure::ReadsPerLogin, None)];
 
 impl Rig {
     fn new() -> Self {
@@ -50,8 +50,7 @@ impl Rig {
         let hour = (seconds / 3_600.0) as u32;
         self.drifts.tick(now, time.unix_ns / 1_000_000_000, |drift| self.drift.push((hour, drift)));
         let drifts = &self.drifts;
-        let out = drifts.alarms().map(|(service, _, route)| (service, route));
-        self.members.tick(now, out, |member| self.told.push((hour, member)));
+        self.members.tick(now, drifts.alarms(), |member| self.told.push((hour, member)));
     }
 
     /// An hour of members: about 40 logins, 400 reads of addresses and 4 of the edit page by day; `more` on top.
@@ -130,7 +129,7 @@ fn a_quiet_group_on_a_quiet_route_is_found_and_named() {
 
 #[test]
 fn whoever_reads_another_route_is_no_member_of_the_drift() {
-    let told = |out: &[(usize, Option<usize>)]| {
+    let told = |out: &[(usize, Measure, Option<usize>)]| {
         let mut members = Members::new(1 << 20, 4_096, 1, 3, Hasher::new([1; 16]));
         members.complete = 1;
         members.tick(0, out.iter().copied(), |_| {});
@@ -141,9 +140,10 @@ fn whoever_reads_another_route_is_no_member_of_the_drift() {
         members.tick(FIRST, out.iter().copied(), |member| told.extend(member.client));
         told
     };
-    assert_eq!(told(&[(0, Some(1))]), [address(1)]);
-    assert_eq!(told(&[(0, Some(1)), (0, Some(2))]), [address(1), address(2)]);
-    assert_eq!(told(&[(0, None)]), [address(1), address(2)], "reads for each login are of all routes");
+    let route = |number| (0, Measure::RouteVolume, Some(number));
+    assert_eq!(told(&[route(1)]), [address(1)]);
+    assert_eq!(told(&[route(1), route(2)]), [address(1), address(2)]);
+    assert_eq!(told(&ALL), [address(1), address(2)], "reads for each login are of all routes");
     assert!(told(&[]).is_empty());
 }
 

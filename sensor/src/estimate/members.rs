@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use super::table::{Hasher, Kept, Table, TableStats};
 use super::time::{Fading, Tenths, seconds};
 use crate::ahead;
-use crate::observation::{AccountHash, Interned, Observation, Outcome, Provenance, Relation, RouteClass};
+use crate::observation::{AccountHash, Interned, Measure, Observation, Outcome, Provenance, Relation, RouteClass};
 
 /// A filter is for a day; the last seven full ones are the past.
 const DAY: Tenths = 864_000;
@@ -62,20 +62,45 @@ pub(super) struct Members {
     watching: bool,
 }
 
-/// Whose reads are out of season: services as a whole, and routes by number.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Whose reads are out of season, by number of service and route.
+#[derive(Debug)]
 struct Out {
-    services: Vec<bool>,
+    services: Vec<Reads>,
     routes: Vec<bool>,
+}
+
+/// Which reads of a service are out of season.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reads {
+    None,
+    OfRoutes,
+    All,
 }
 
 impl Out {
     fn new(services: usize, routes: usize) -> Self {
-        Self { services: vec![false; services], routes: vec![false; routes] }
+        Self { services: vec![Reads::None; services], routes: vec![false; routes] }
     }
 
-    fn is(&self, service: usize, route: usize) -> bool {
-        self.services.get(service).is_some_and(|out| *out) || self.routes.get(route).is_some_and(|out| *out)
+    fn set(&mut self, alarms: impl Iterator<Item = (usize, Measure, Option<usize>)>) {
+        self.services.fill(Reads::None);
+        self.routes.fill(false);
+        for (service, _, route) in alarms {
+            if let Some(reads) = self.services.get_mut(service) {
+                *reads = (*reads).max(if route.is_some() { Reads::OfRoutes } else { Reads::All });
+            }
+            if let Some(out) = route.and_then(|route| self.routes.get_mut(route)) {
+                *out = true;
+            }
+        }
+    }
+
+    fn of(&self, service: usize) -> Reads {
+        self.services.get(service).copied().unwrap_or(Reads::None)
+    }
+
+    fn is_route(&self, route: usize) -> bool {
+        self.routes.get(route).is_some_and(|out| *out)
     }
 }
 
@@ -83,8 +108,6 @@ impl Out {
 struct Alarm {
     since: Tenths,
     next: Tenths,
-    /// Something is still out of season.
-    lasts: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,11 +122,6 @@ impl Filter {
         usize::try_from(hash >> 18).unwrap_or(0) & (self.0.len() - 1)
     }
 
-    fn word(&mut self, hash: u64) -> Option<&mut u64> {
-        let place = self.place(hash);
-        self.0.get_mut(place)
-    }
-
     fn has(&self, hash: u64) -> bool {
         let bits = Self::bits(hash);
         self.0.get(self.place(hash)).is_some_and(|word| *word & bits == bits)
@@ -116,7 +134,8 @@ impl Filter {
     }
 
     fn add(&mut self, hash: u64) {
-        if let Some(word) = self.word(hash) {
+        let place = self.place(hash);
+        if let Some(word) = self.0.get_mut(place) {
             *word |= Self::bits(hash);
         }
     }
@@ -184,7 +203,6 @@ pub(super) struct MembersProgress {
     clients: Vec<(u64, Client)>,
     kids: Vec<Kid>,
     alarms: Vec<Option<Alarm>>,
-    out: Out,
     watching: bool,
 }
 
@@ -270,10 +288,13 @@ impl Members {
     }
 
     fn watch(&mut self, o: &Observation, (client, route): (u64, usize), login: bool, now: Tenths) {
-        let service = usize::from(o.service.0);
-        let alarmed = self.alarms.get(service).is_some_and(Option::is_some);
+        let counts = match self.out.of(usize::from(o.service.0)) {
+            Reads::None => false,
+            Reads::OfRoutes => login || self.out.is_route(route),
+            Reads::All => true,
+        };
         let own = o.provenance == Provenance::Issued && o.relation == Relation::Own;
-        if !alarmed || own || !(login || self.out.is(service, route)) {
+        if !counts || own {
             return;
         }
         let [_, before @ ..] = &self.days;
@@ -311,14 +332,18 @@ impl Members {
         }
     }
 
-    /// Moves time on; `out` tells whose reads are out of season: a service's, or only those of one of its routes.
+    /// Moves time on; `alarms` tells whose reads are out of season: a service's, or only those of one of its routes.
     pub fn tick(
         &mut self,
         now: Tenths,
-        out: impl Iterator<Item = (usize, Option<usize>)>,
+        alarms: impl Iterator<Item = (usize, Measure, Option<usize>)>,
         mut tell: impl FnMut(Member),
     ) {
-        self.take(out, now);
+        self.out.set(alarms);
+        for (service, alarm) in self.alarms.iter_mut().enumerate() {
+            let new = Alarm { since: now, next: now.saturating_add(FIRST) };
+            *alarm = (self.out.of(service) > Reads::None).then(|| alarm.unwrap_or(new));
+        }
         let watching = self.alarms.iter().any(Option::is_some);
         if watching != self.watching {
             self.watching = watching;
@@ -334,30 +359,6 @@ impl Members {
             alarm.next = now.saturating_add(AGAIN);
             let since = alarm.since;
             self.report(service, since, now, &mut tell);
-        }
-    }
-
-    /// Takes whose reads are out of season from now on.
-    fn take(&mut self, out: impl Iterator<Item = (usize, Option<usize>)>, now: Tenths) {
-        let Self { alarms, out: kept, .. } = self;
-        kept.services.fill(false);
-        kept.routes.fill(false);
-        alarms.iter_mut().flatten().for_each(|alarm| alarm.lasts = false);
-        for (service, route) in out {
-            let flag = match route {
-                Some(route) => kept.routes.get_mut(route),
-                None => kept.services.get_mut(service),
-            };
-            if let Some(flag) = flag {
-                *flag = true;
-            }
-            if let Some(alarm) = alarms.get_mut(service) {
-                let new = Alarm { since: now, next: now.saturating_add(FIRST), lasts: true };
-                alarm.get_or_insert(new).lasts = true;
-            }
-        }
-        for alarm in alarms {
-            *alarm = alarm.filter(|alarm| alarm.lasts);
         }
     }
 
@@ -424,7 +425,6 @@ impl Members {
             clients: self.table.kept(|_| true),
             kids: self.kids.clone(),
             alarms: self.alarms.clone(),
-            out: self.out.clone(),
             watching: self.watching,
         }
     }
@@ -434,14 +434,19 @@ impl Members {
         Past { days: self.days.clone(), begun: self.begun, complete: self.complete }
     }
 
-    /// Takes up who was looked for, of the same services. Without a [`Past`] nobody is told before there is one.
-    pub fn resume(&mut self, progress: MembersProgress, past: Option<Past>, now: Tenths) {
+    /// Takes up who was looked for, of the same services, while `alarms` lasted. Without a [`Past`] nobody is told before
+    /// there is one.
+    pub fn resume(
+        &mut self,
+        progress: MembersProgress,
+        past: Option<Past>,
+        alarms: impl Iterator<Item = (usize, Measure, Option<usize>)>,
+        now: Tenths,
+    ) {
+        self.out.set(alarms);
         self.table.resume(&progress.clients, now);
         if progress.kids.len() == self.kids.len() && progress.alarms.len() == self.alarms.len() {
             (self.kids, self.alarms, self.watching) = (progress.kids, progress.alarms, progress.watching);
-            if progress.out.routes.len() == self.out.routes.len() {
-                self.out = progress.out;
-            }
         }
         let [Filter(today), ..] = &self.days;
         let size = today.len();

@@ -133,8 +133,8 @@ impl Estimators {
             (event.accounts, event.clients) = (accounts.to_vec(), clients.to_vec());
         }
         let (drifts, routes) = (&self.drifts, &self.routes);
-        let out_of_season = drifts.alarms().map(|(service, _, route)| (service, route));
-        self.members.tick(tenths, out_of_season, |member| out.push(member_event(now, tenths, drifts, routes, member)));
+        self.members
+            .tick(tenths, drifts.alarms(), |member| out.push(member_event(now, tenths, drifts, routes, member)));
     }
 
     /// Takes what the ledger measured of an issuer over the last day, and since when (seconds since 1970) none of its

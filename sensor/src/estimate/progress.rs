@@ -108,7 +108,7 @@ impl Estimators {
         self.doubts.resume(progress.doubts);
         self.sights.resume(&progress.sights);
         self.drifts = progress.drifts;
-        self.members.resume(progress.members, past, tenths);
+        self.members.resume(progress.members, past, self.drifts.alarms(), tenths);
         Some(head.taken_unix_ns)
     }
 }

@@ -57,14 +57,14 @@ impl Gaps {
     /// Records that `lost` issuances of `service` were lost between `from` and `to`. Gaps older than `keep` ns before
     /// `to` are dropped.
     pub fn add(&mut self, service: ServiceId, from: Instant, to: Instant, lost: u64, keep: u64) {
-        if lost > 0 && usize::from(service.0) < self.services.len() {
+        if lost > 0 && self.keep(service, from, to, lost, keep) {
             self.lost = self.lost.saturating_add(lost);
-            self.keep(service, from, to, lost, keep);
         }
     }
 
-    fn keep(&mut self, service: ServiceId, from: Instant, to: Instant, left: u64, keep: u64) {
-        let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return };
+    /// False if there is no such service.
+    fn keep(&mut self, service: ServiceId, from: Instant, to: Instant, left: u64, keep: u64) -> bool {
+        let Some(gaps) = self.services.get_mut(usize::from(service.0)) else { return false };
         gaps.retain(|gap| gap.to_monotonic.saturating_add(keep) >= to.monotonic_ns);
         let (from_unix, to_unix) = (super::seconds(from), super::seconds(to));
         let added = Gap { from_unix, to_unix, to_monotonic: to.monotonic_ns, left };
@@ -79,6 +79,7 @@ impl Gaps {
                 next.join(&oldest);
             }
         }
+        true
     }
 
     /// The gaps of `service`: first and last moment, ns since 1970, and what is left of the budget.

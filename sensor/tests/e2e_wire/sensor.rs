@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::process::{Running, command};
 use crate::rows::{Client, client, difference};
 use crate::servers::{V4, V6};
+use crate::support::keys;
 use crate::support::net::{Net, SERVER_END};
 
 const METRICS: &str = "127.0.0.1:9464";
@@ -139,11 +140,9 @@ impl Watch {
 
 fn configuration(folder: &Path) -> String {
     // The same keys live and offline, or fingerprints could not be compared.
-    for (name, key) in [("fingerprint.key", FINGERPRINT_KEY), ("account.key", ACCOUNT_KEY)] {
-        let file = folder.join(name);
-        fs::write(&file, key.map(|byte| format!("{byte:02x}")).concat()).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    }
+    let [fingerprint, account] =
+        [FINGERPRINT_KEY, ACCOUNT_KEY].map(|key| key.map(|byte| format!("{byte:02x}")).concat());
+    keys::write(folder, &fingerprint, &account);
     format!(
         r#"
 rules = []

@@ -14,6 +14,7 @@
 pub mod capture;
 pub mod daemon;
 pub mod fragments;
+pub mod keys;
 pub mod net;
 pub mod packets;
 pub mod paths;

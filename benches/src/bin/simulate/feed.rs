@@ -432,8 +432,7 @@ mod tests {
 
     #[test]
     fn the_routes_are_those_of_the_configuration() {
-        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/config/storefront.toml");
-        let sensor = Sensor::read(Path::new(config), None).unwrap_or_else(|error| panic!("{error}"));
+        let sensor = Sensor::read(&crate::shipped(), None).unwrap_or_else(|error| panic!("{error}"));
         let templates: Vec<&str> =
             sensor.config.services[0].routes.iter().map(|route| route.template.as_str()).collect();
         assert_eq!(templates, TEMPLATES);
@@ -443,8 +442,7 @@ mod tests {
     #[test]
     fn issuers_are_configured_for_tokens_that_live_as_long_as_the_scenario_says() {
         let of = |members: &Scenario| {
-            let config = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/config/storefront.toml");
-            let sensor = Sensor::read(Path::new(config), None).unwrap_or_else(|error| panic!("{error}"));
+            let sensor = Sensor::read(&crate::shipped(), None).unwrap_or_else(|error| panic!("{error}"));
             let config = sensor.operated_for(members).config;
             let hours = |name: &str| {
                 let issuer = config.services[0].issuers.iter().find(|issuer| issuer.name == name).unwrap();

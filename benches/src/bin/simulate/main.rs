@@ -134,7 +134,7 @@ fn run(args: &Args) -> Result<bool, Failed> {
     plan.members.members = args.members.unwrap_or(plan.members.members);
     let sensor = Sensor::read(&args.config.clone().unwrap_or_else(shipped), args.rules.as_deref())?;
     let sensor = sensor.operated_for(&plan.members);
-    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms.0);
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
     let truth = Truth::new(sensor.keys.account);
     let findings = Findings::default();
     if let Some(path) = &args.emit_trace {

@@ -166,7 +166,7 @@ keys! {
         /// Share of issuances that the sensor misses for no known reason.
         unexplained_miss_rate: f64 = 1e-6,
         /// How far the issuer's clock is ahead, or, below nought, behind, milliseconds.
-        clock_skew_ms: Skew = Skew(0.0),
+        clock_skew_ms: i64 = 0,
     }
 }
 
@@ -211,10 +211,6 @@ pub struct HalfShare(pub f64);
 /// How many decoys there are.
 #[derive(Clone, Copy, Debug)]
 pub struct Canaries(pub u32);
-
-/// How far a clock is ahead, milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Skew(pub f64);
 
 /// A value of a scenario file.
 trait Take: Sized {
@@ -263,10 +259,10 @@ impl Take for Canaries {
     }
 }
 
-impl Take for Skew {
+impl Take for i64 {
     fn take(value: &DeValue<'_>) -> Result<Self, String> {
-        let skew = signed(value).filter(|skew| skew.abs() <= 1e12);
-        skew.map(Self).ok_or_else(|| "a number, at most a million million".to_owned())
+        let number = signed(value).filter(|number| number.abs() <= 1e12);
+        number.map(|number| number as Self).ok_or_else(|| "a number, at most a million million".to_owned())
     }
 }
 
@@ -400,7 +396,7 @@ mod tests {
         let plan = Plan::read(Path::new("s"), "").unwrap();
         assert_eq!((plan.members.seed, plan.attack.kind), (1, Kind::None));
         let behind = Plan::read(Path::new("s"), "clock_skew_ms = -1500").unwrap();
-        assert!((behind.members.clock_skew_ms.0 + 1500.0).abs() < 0.1, "{behind:?}");
+        assert_eq!(behind.members.clock_skew_ms, -1500);
         assert!(Plan::read(Path::new("s"), "days = -1").is_err());
         let text =
             "seed = 3\nrefresh = true\ndeploys = [0.5, 1]\nmemebrs = 4\n[attack]\nkind = \"forged\"\nviews = 2\n";

@@ -44,7 +44,7 @@ fn simulate(plan: &Plan) -> Ran {
     let sensor = sensor();
     let findings = Findings::default();
     let feed = PipelineFeed::new(&sensor, &findings).unwrap();
-    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms.0);
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
     let mut sim = Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings);
     sim.run().unwrap_or_else(|error| panic!("{error}"));
     let counts = format!("{:?}", sim.out.feed.pipeline().counts());
@@ -61,7 +61,7 @@ fn replayed(plan: &Plan) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace");
     let sensor = sensor();
-    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms.0);
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
     let feed = TraceFeed::new(&path).unwrap();
     let findings = Findings::default();
     Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings.clone()).run().unwrap();
@@ -193,7 +193,7 @@ fn watched(plan: &Plan) -> (Ran, Vec<Row>, usize) {
     let mut feed = PipelineFeed::new(&sensor, &findings).unwrap();
     let start_ns = world::START_NS + (plan.attack.start_day * 86_400e9) as u64;
     feed.watch = Some(Watch::new(&sensor.config, Some(start_ns)));
-    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms.0);
+    let mint = Mint::new(sensor.keys.fingerprint, plan.members.clock_skew_ms);
     let mut sim = Sim::new(plan, feed, mint, Truth::new(sensor.keys.account), findings);
     sim.run().unwrap();
     let counts = format!("{:?}", sim.out.feed.pipeline().counts());
@@ -250,7 +250,7 @@ fn an_attack_meets_decoys() {
         let sensor = Sensor::read(&shipped(), Some(&rule)).unwrap_or_else(|error| panic!("{error}"));
         let findings = Findings::default();
         let feed = PipelineFeed::new(&sensor, &findings).unwrap();
-        let mint = Mint::new(sensor.keys.fingerprint, 0.0);
+        let mint = Mint::new(sensor.keys.fingerprint, 0);
         let mut sim = Sim::new(&plan, feed, mint, Truth::new(sensor.keys.account), findings);
         sim.run().unwrap_or_else(|error| panic!("{error}"));
         let report = sim.truth.report("test", 1, 1, plan.members.days, Instant::now());

@@ -147,8 +147,8 @@ pub struct Mint {
 
 impl Mint {
     /// Credentials are fingerprinted under `key`.
-    pub fn new(key: Key, skew_ms: f64) -> Self {
-        Self { key, headers: Vec::new(), text: Vec::new(), payload: Vec::new(), skew_ms: skew_ms as i64 }
+    pub fn new(key: Key, skew_ms: i64) -> Self {
+        Self { key, headers: Vec::new(), text: Vec::new(), payload: Vec::new(), skew_ms }
     }
 
     /// The fingerprint of a credential.
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_token_is_what_the_parser_takes_it_for() {
         let key = Key { k0: 1, k1: 2 };
-        let mut mint = Mint::new(key, 0.0);
+        let mut mint = Mint::new(key, 0);
         let claims = mint.claims("2025-04", &REFRESH, 33_673_817, (1_744_588_800, 1_747_180_800), 7);
         let secret = Secret::Jwt(claims.text(), 7);
         let fingerprint = mint.fingerprint(&secret);
